@@ -1,0 +1,54 @@
+# The verbs. Each sets up what it needs from a bare Python >= 3.11 and make.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check sam-local build deploy lock clean
+
+# A uv of the machine's own, or a private one in .uv/.
+UV := $(or $(shell command -v uv),.uv/bin/uv)
+BIN := .venv/bin
+export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.uv/bin:$(PATH)
+# SAM's usage reports are no part of a build.
+export SAM_CLI_TELEMETRY := 0
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+
+.uv/bin/uv:
+	python3 -m venv .uv
+	.uv/bin/python -m pip install --quiet uv
+
+# The lock says what; .python-version says on which Python. Where 3.13 can be neither found nor fetched, the Python at
+# hand serves for everything but `sam build`, whose bytecode must be 3.13's.
+.venv/ready: uv.lock pyproject.toml .python-version | $(UV)
+	$(UV) sync --locked --quiet || $(UV) sync --locked --quiet --python "$$(command -v python3)"
+	@touch $@
+
+$(if $(filter .uv/bin/uv,$(UV)),,$(UV):)
+
+demo: .venv/ready  ## every payload of events/ through its handler in the real Lambda runtime
+	$(BIN)/python -m devkit demo
+
+test: .venv/ready  ## all tests that need neither Docker nor root
+	$(BIN)/pytest
+
+check: .venv/ready  ## lint, types, template lint, tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/sam validate --lint
+	$(BIN)/pytest
+
+build: .venv/ready  ## the artifacts of `sam deploy`, in .aws-sam/build
+	$(BIN)/sam build
+
+sam-local: .venv/ready  ## every payload through `sam local invoke` in Docker
+	$(BIN)/python -m devkit sam-local
+
+deploy: build  ## sam build && sam deploy
+	$(BIN)/sam deploy
+
+lock: | $(UV)  ## resolve again, and write what the layer installs from the same resolution
+	$(UV) lock --upgrade
+	$(UV) export --quiet --frozen --no-dev --no-emit-project --no-header --output-file layer/requirements.txt
+
+clean:  ## remove what the verbs made
+	rm -rf .venv .uv .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis
