@@ -1,0 +1,61 @@
+"""Who may enter the database: ``Credentials``, and a source of them for each way that a Lambda function has.
+
+A source answers ``current()`` from its cache while that is fresh, and ``refresh(rejected)`` after the server refused
+what it gave. Whoever connects asks the source each time, so nothing is ever frozen into an engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from db.settings import Settings
+
+MASK = "***"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """A user and a password, and what the secret says of the place. The password never prints."""
+
+    username: str
+    password: str = field(repr=False)
+    host: str | None = None
+    port: int | None = None
+    database: str | None = None
+    version: str | None = None  # Secrets Manager's VersionId: tells whether a refresh brought anything new
+    fetched_at: float  # wall clock
+
+    def __str__(self) -> str:
+        return f"{self.username}:{MASK}"
+
+
+class Source(Protocol):
+    """Gives credentials. Both methods raise CredentialsError."""
+
+    def current(self) -> Credentials:
+        """Credentials believed to be right, from the cache where it is fresh."""
+        ...
+
+    def refresh(self, rejected: Credentials) -> Credentials:
+        """Credentials fetched past every cache, since the server refused ``rejected``.
+
+        The answer may equal ``rejected`` (same ``version``): then there is nothing newer yet.
+        """
+        ...
+
+
+def source_for(settings: Settings, host: str | None, *, clock: Callable[[], float]) -> Source | None:
+    """The source that ``settings`` name, for the endpoint ``host``; None where a URL carries its own credentials."""
+    if settings.source == "secret" and settings.secret_id:
+        from .secrets_manager import SecretsManagerSource
+
+        return SecretsManagerSource(settings.secret_id, ttl_s=settings.secret_ttl_s, clock=clock)
+    if settings.source == "iam" and host:
+        from .rds_iam import RdsIamSource
+
+        return RdsIamSource(settings, host, clock=clock)
+    return None

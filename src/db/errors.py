@@ -1,0 +1,155 @@
+"""Failures that SQLAlchemy has no name for, and what every failure asks of the caller.
+
+    DbError
+    ├── ConfigurationError     fix the deployment: every problem of the settings at once
+    ├── CredentialsError       fix the secret, its policy, or the way to it
+    ├── TenantError            name the tenant that the work is for
+    ├── DeadlineError          give the invocation more time: nothing was sent for it
+    └── OutcomeUnknownError    look whether the transaction committed before trying it again
+
+SQL errors stay SQLAlchemy's own. ``verdict()`` reads both kinds, and says what may be done next.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from sqlalchemy import exc as sa_exc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class DbError(Exception):
+    """Root of the errors that this package raises itself."""
+
+
+class ConfigurationError(DbError):
+    """The settings are missing or contradict each other; ``problems`` lists all that is wrong with them."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+
+class CredentialsError(DbError):
+    """No usable credentials. The message names the secret and the key, never a value.
+
+    ``transient`` is true where waiting may help (Secrets Manager out of reach, throttled), false where somebody has to
+    mend the secret or its policy.
+    """
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        self.transient = transient
+        super().__init__(message)
+
+
+class TenantError(DbError, ValueError):
+    """The tenant is missing where one is required, or is no usable name."""
+
+
+class DeadlineError(DbError, TimeoutError):
+    """The invocation has too little time left to begin the work. Nothing was sent to the database."""
+
+
+class OutcomeUnknownError(DbError):
+    """COMMIT was sent and no answer came: the transaction may or may not have committed.
+
+    Trying it again is right only where a second run has no further effect. The driver's error is the ``__cause__``.
+    """
+
+
+class Verdict(enum.Enum):
+    """What a failure asks of the caller."""
+
+    RETRY_TRANSACTION = "retry the transaction"
+    RECONNECT = "connect again, then retry the transaction"
+    REFETCH_CREDENTIALS = "fetch the credentials again, then connect"
+    WAIT_FOR_CAPACITY = "wait until the database has a connection to give"
+    DISCARD_POOL = "drop every pooled connection, then connect again"
+    GIVE_UP = "give up: another try would fail alike"
+    OUTCOME_UNKNOWN = "find out whether the transaction committed"
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same work may succeed a little later."""
+        return self not in {Verdict.GIVE_UP, Verdict.OUTCOME_UNKNOWN}
+
+
+# SQLSTATEs as https://www.postgresql.org/docs/18/errcodes-appendix.html names them. A code that is not here gives up.
+_BY_SQLSTATE = {
+    "40001": Verdict.RETRY_TRANSACTION,  # serialization_failure
+    "40P01": Verdict.RETRY_TRANSACTION,  # deadlock_detected
+    "55P03": Verdict.RETRY_TRANSACTION,  # lock_not_available
+    "08000": Verdict.RECONNECT,  # connection_exception
+    "08001": Verdict.RECONNECT,  # sqlclient_unable_to_establish_sqlconnection
+    "08003": Verdict.RECONNECT,  # connection_does_not_exist
+    "08006": Verdict.RECONNECT,  # connection_failure
+    "57P01": Verdict.RECONNECT,  # admin_shutdown
+    "57P02": Verdict.RECONNECT,  # crash_shutdown
+    "57P03": Verdict.RECONNECT,  # cannot_connect_now
+    "57P05": Verdict.RECONNECT,  # idle_session_timeout
+    "28000": Verdict.REFETCH_CREDENTIALS,  # invalid_authorization_specification
+    "28P01": Verdict.REFETCH_CREDENTIALS,  # invalid_password
+    "53300": Verdict.WAIT_FOR_CAPACITY,  # too_many_connections
+    "25006": Verdict.DISCARD_POOL,  # read_only_sql_transaction: a writer that failed over
+    "08007": Verdict.OUTCOME_UNKNOWN,  # transaction_resolution_unknown
+}
+
+# libpq gives no SQLSTATE for a connection that it could not open, so there the server's message is all there is.
+# tests/postgres/test_errors.py holds the texts against a real server. The first that matches decides.
+_BY_CONNECT_MESSAGE = (
+    ("password authentication failed", Verdict.REFETCH_CREDENTIALS),
+    ("PAM authentication failed", Verdict.REFETCH_CREDENTIALS),  # RDS IAM: the token was refused
+    ("too many connections", Verdict.WAIT_FOR_CAPACITY),
+    ("too many clients", Verdict.WAIT_FOR_CAPACITY),
+    ("remaining connection slots", Verdict.WAIT_FOR_CAPACITY),
+    ("no more connections allowed", Verdict.WAIT_FOR_CAPACITY),  # PgBouncer's max_client_conn
+    ("does not exist", Verdict.GIVE_UP),
+    ("no pg_hba.conf entry", Verdict.GIVE_UP),
+    ("certificate", Verdict.GIVE_UP),
+    ("SSL", Verdict.GIVE_UP),
+    ("is not permitted to log in", Verdict.GIVE_UP),
+    ("permission denied", Verdict.GIVE_UP),
+)
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """The five-character SQLSTATE behind ``error``, through SQLAlchemy's wrapping; None where the driver gave none."""
+    code = getattr(getattr(error, "orig", None) or error, "sqlstate", None)
+    return code if isinstance(code, str) else None
+
+
+def verdict(error: BaseException) -> Verdict:
+    """What ``error`` asks of the caller. Total: an error that is not known gives up."""
+    match error:
+        case OutcomeUnknownError():
+            return Verdict.OUTCOME_UNKNOWN
+        case CredentialsError(transient=True):
+            return Verdict.RECONNECT
+        case sa_exc.TimeoutError():
+            return Verdict.WAIT_FOR_CAPACITY
+        case sa_exc.DBAPIError(orig=BaseException() as orig):
+            return _driver_verdict(orig, lost=error.connection_invalidated)
+    return _driver_verdict(error, lost=False)
+
+
+def _driver_verdict(error: BaseException, *, lost: bool) -> Verdict:
+    code = sqlstate(error)
+    if code is not None:
+        return _BY_SQLSTATE.get(code, Verdict.RECONNECT if lost else Verdict.GIVE_UP)
+    if lost:
+        return Verdict.RECONNECT
+    return connect_verdict(error) if _failed_to_connect(error) else Verdict.GIVE_UP
+
+
+def connect_verdict(error: BaseException) -> Verdict:
+    """What a failed attempt to connect asks of the caller, by the server's message."""
+    text = str(error)
+    return next((verdict for part, verdict in _BY_CONNECT_MESSAGE if part in text), Verdict.RECONNECT)
+
+
+def _failed_to_connect(error: BaseException) -> bool:
+    # psycopg's OperationalError without SQLSTATE, told by name: reading an error must not import the driver.
+    return any(f"{base.__module__}.{base.__name__}" == "psycopg.OperationalError" for base in type(error).__mro__)

@@ -1,0 +1,151 @@
+"""The process's only mutable object: settings, credentials source and engines, built on first use, replaced whole.
+
+Nothing is read or opened on import, so a test may import a handler before it has set the environment, and a failure to
+configure is raised where the handler can answer for it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from .credentials import source_for
+from .engine import build_engine, endpoint
+from .invocation import current_invocation
+from .lifecycle import Lifecycle, Tally, warn_of_echo
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Engine
+
+    from .credentials import Source
+    from .engine import Role
+
+
+class Runtime:
+    """One configuration at work: at most one engine for each role."""
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.tally = Tally()
+        self._sources: dict[str | None, Source | None] = {}
+        self._engines: dict[Role, tuple[Engine, Lifecycle]] = {}
+        self._lock = threading.Lock()
+        if settings.function_name and (settings.echo, settings.echo_pool) != ("off", "off"):
+            warn_of_echo(echo=settings.echo, echo_pool=settings.echo_pool)
+
+    def engine(self, role: Role = "writer") -> Engine:
+        """The engine for ``role``. Without a reader endpoint, the reader is the writer."""
+        if role == "reader" and not self.settings.reader_host:
+            role = "writer"
+        with self._lock:
+            if role not in self._engines:
+                self._engines[role] = self._build(role)
+            return self._engines[role][0]
+
+    def _build(self, role: Role) -> tuple[Engine, Lifecycle]:
+        settings = self.settings
+        lifecycle = Lifecycle(
+            role=role, pool=settings.pool, tally=self.tally, slow_query_s=settings.slow_query_s, clock=self.clock
+        )
+        return build_engine(settings, self._source(role), lifecycle, role=role, clock=self.clock), lifecycle
+
+    def _source(self, role: Role) -> Source | None:
+        # A secret serves both endpoints; a token is signed for one.
+        host = endpoint(self.settings, role)
+        key = host if self.settings.source == "iam" else None
+        if key not in self._sources:
+            self._sources[key] = source_for(self.settings, host, clock=self.clock)
+        return self._sources[key]
+
+    def checked_out(self) -> int:
+        """Connections in a handler's hands now."""
+        return sum(_pool_numbers(engine)["checked_out"] for engine, _ in self._engines.values())
+
+    def dispose(self) -> None:
+        """Close every connection, those in use among them. The engines stay usable and connect again when asked."""
+        for engine, lifecycle in self._engines.values():
+            engine.dispose()
+            for connection in lifecycle.open_connections:
+                connection.close()
+
+    def status(self) -> dict[str, Any]:
+        """What ``db.status()`` promises."""
+        now = current_invocation.get()
+        return {
+            "source": self.settings.source,
+            "pool": self.settings.pool,
+            "cold": now.cold,
+            "request_id": now.request_id,
+            "engines": {role: _pool_numbers(engine) for role, (engine, _) in self._engines.items()},
+            "totals": self.tally.as_dict(),
+        }
+
+
+def _pool_numbers(engine: Engine) -> dict[str, Any]:
+    pool: Any = engine.pool
+    kind = type(pool).__name__.removeprefix("IdleAware")
+    if not hasattr(pool, "checkedout"):  # NullPool and StaticPool keep no count
+        return {"kind": kind, "size": 0, "idle": 0, "checked_out": 0}
+    return {"kind": kind, "size": pool.size(), "idle": pool.checkedin(), "checked_out": pool.checkedout()}
+
+
+_runtime: Runtime | None = None
+_lock = threading.Lock()
+
+
+def current() -> Runtime:
+    """The runtime, built from the environment on first use. Raises ConfigurationError."""
+    global _runtime  # noqa: PLW0603  (the one mutable object of the process)
+    if _runtime is None:
+        with _lock:
+            if _runtime is None:
+                _runtime = Runtime(Settings.from_env(os.environ))
+    return _runtime
+
+
+def peek() -> Runtime | None:
+    """The runtime if something has used it already."""
+    return _runtime
+
+
+def configure(settings: Settings | None = None) -> None:
+    """Replace the runtime: with ``settings``, or with what the environment says now.
+
+    Disposes the old one. Raises ConfigurationError, and leaves the old one in place, where the environment is wrong.
+    """
+    global _runtime
+    replacement = Runtime(settings if settings is not None else Settings.from_env(os.environ))
+    with _lock:
+        old, _runtime = _runtime, replacement
+    if old is not None:
+        old.dispose()
+
+
+def engine(role: Role = "writer") -> Engine:
+    """The plain SQLAlchemy Engine, for a library that wants one: ``"writer"`` (default) or ``"reader"``.
+
+    It has the credentials, pool and log lines of the layer; tenant and time limits belong to ``begin`` and ``read``.
+    """
+    return current().engine(role)
+
+
+def dispose() -> None:
+    """Close every connection of this process; the next use connects again. Does nothing where nothing was used."""
+    if _runtime is not None:
+        _runtime.dispose()
+
+
+def status() -> dict[str, Any]:
+    """Pool and connection numbers of this process, as a JSON-ready dict.
+
+    ``engines`` has kind, size, idle and checked_out per role; ``totals`` counts, since the runtime began, what the
+    metrics report per invocation: connects, connect_ms, checkouts, reuses, invalidations, closes, statements and
+    database_ms.
+    """
+    return current().status()

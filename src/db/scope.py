@@ -1,0 +1,77 @@
+"""What holds for one transaction and no longer: the tenant, the time limits, the search path. One prologue says it all.
+
+``set_config(..., true)`` is SET LOCAL as an expression: PostgreSQL forgets it at the end of the transaction, so neither
+a pooled nor a proxied connection can carry one caller's tenant to the next. Pure but for the context variable that
+``scope()`` binds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import TenantError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TENANT_SETTING = "app.tenant_id"
+TENANT_MAX_CHARS = 255
+
+_bound: contextvars.ContextVar[str | None] = contextvars.ContextVar("db_tenant", default=None)
+
+
+@contextlib.contextmanager
+def scope(*, tenant: str) -> Iterator[None]:
+    """Bind ``tenant`` for every ``begin``, ``read``, ``session`` and ``run`` in the block that names none itself.
+
+    Raises TenantError where the name is not usable.
+    """
+    token = _bound.set(checked_tenant(tenant))
+    try:
+        yield
+    finally:
+        _bound.reset(token)
+
+
+def tenant_for(tenant: str | None, *, required: bool) -> str | None:
+    """The tenant of a unit of work: the one it names, else the bound one. Raises TenantError."""
+    chosen = checked_tenant(tenant) if tenant is not None else _bound.get()
+    if chosen is None and required:
+        raise TenantError("DB_TENANT_REQUIRED is set and no tenant is: pass tenant=, or bind one with db.scope()")
+    return chosen
+
+
+def checked_tenant(tenant: str) -> str:
+    """``tenant`` if PostgreSQL can hold it as a setting's value. It travels as a parameter, so quotes mean nothing."""
+    if not isinstance(tenant, str):
+        raise TenantError(f"a tenant is a string, not {type(tenant).__name__}")
+    if not tenant.strip() or "\x00" in tenant or len(tenant) > TENANT_MAX_CHARS:
+        raise TenantError(f"a tenant is 1 to {TENANT_MAX_CHARS} characters, not all of them blank, none of them NUL")
+    return tenant
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """The transaction-local settings of one unit of work."""
+
+    tenant: str | None
+    statement_timeout_s: float
+    search_path: str | None = None
+
+    def prologue(self) -> tuple[str, tuple[str, ...]]:
+        """One PostgreSQL statement that sets them, and its parameters."""
+        limit = f"{max(int(self.statement_timeout_s * 1000), 1)}ms"
+        pairs = [
+            ("statement_timeout", limit),
+            # A handler that stalls or is killed between statements must not hold its locks for longer than it lives.
+            ("idle_in_transaction_session_timeout", limit),
+        ]
+        if self.tenant is not None:
+            pairs.append((TENANT_SETTING, self.tenant))
+        if self.search_path is not None:
+            pairs.append(("search_path", self.search_path))
+        calls = ", ".join(f"set_config('{name}', %s, true)" for name, _ in pairs)
+        return f"SELECT {calls}", tuple(value for _, value in pairs)

@@ -1,0 +1,283 @@
+"""The settings: one table of name, type, default, floor, unit and sentence. Read once, then sealed.
+
+Everything that names a setting is checked against this table: docs/settings.md is printed from it
+(``python -m db.settings``), ``template.yaml`` is compared with it. It does not open secrets; see ``credentials``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import URL, exc, make_url
+
+from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+PREFIX = "DB_"
+
+Auth = Literal["secret", "iam", "url"]
+PoolKind = Literal["queue", "null", "static"]
+Proxy = Literal["none", "pgbouncer", "rds-proxy"]
+SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+Echo = Literal["off", "on", "debug"]
+
+
+def _text(raw: str) -> str:
+    return raw
+
+
+def _whole(raw: str) -> int:
+    try:
+        return int(raw)
+    except ValueError:
+        raise ValueError("is not a whole number") from None
+
+
+def _seconds(raw: str) -> float:
+    try:
+        value = float(raw)
+    except ValueError:
+        raise ValueError("is not a number of seconds") from None
+    if value in (float("inf"), float("-inf")) or value != value:  # noqa: PLR0124  (NaN is the one unequal to itself)
+        raise ValueError("is not a finite number of seconds")
+    return value
+
+
+def _flag(raw: str) -> bool:
+    match raw.lower():
+        case "true" | "1" | "yes" | "on":
+            return True
+        case "false" | "0" | "no" | "off":
+            return False
+    raise ValueError("is neither true nor false")
+
+
+def _choice(*names: str) -> Callable[[str], str]:
+    def convert(raw: str) -> str:
+        if raw not in names:
+            raise ValueError(f"is none of {', '.join(names)}")
+        return raw
+
+    return convert
+
+
+def _url(raw: str) -> URL:
+    try:
+        return make_url(raw)
+    except (exc.ArgumentError, ValueError):
+        # Not `from error`: its message repeats the URL, and with it the password.
+        raise ValueError("is not a SQLAlchemy URL") from None
+
+
+def _json_object(raw: str) -> dict[str, Any]:
+    try:
+        value = json.loads(raw)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError("is not a JSON object")  # noqa: TRY004  (every converter raises ValueError)
+    return value
+
+
+def _setting(
+    default: Any, convert: Callable[[str], Any], sentence: str, *, floor: float | None = None, secret: bool = False
+) -> Any:
+    metadata = {"convert": convert, "sentence": sentence, "floor": floor, "secret": secret}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=metadata, repr=not secret)
+    return field(default=default, metadata=metadata, repr=not secret)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the layer may be told. Raises ConfigurationError, with every problem at once, when built from bad values.
+
+    A field ``x_y`` is read from ``DB_X_Y``; a name that ends in ``_s`` is in seconds.
+    """
+
+    # Where the database is, and as whom to enter.
+    secret_id: str | None = _setting(None, _text, "Name or ARN of the Secrets Manager secret.")
+    url: URL | None = _setting(
+        None, _url, "SQLAlchemy URL instead of a secret, for local work and unit tests.", secret=True
+    )
+    auth: Auth | None = _setting(
+        None,
+        _choice("secret", "iam", "url"),
+        "Source of the credentials; follows from DB_SECRET_ID or DB_URL when unset.",
+    )
+    host: str | None = _setting(None, _text, "Server; overrides the secret's.")
+    port: int | None = _setting(None, _whole, "Port; overrides the secret's; 5432 when neither names one.", floor=1)
+    name: str | None = _setting(None, _text, "Database; overrides the secret's.")
+    user: str | None = _setting(None, _text, "User for DB_AUTH=iam; otherwise the secret names it.")
+    reader_host: str | None = _setting(None, _text, "Server for db.read(); the writer when unset.")
+    secret_ttl_s: float = _setting(
+        3600.0, _seconds, "Age at which a cached secret is fetched again; a refused password does so at once.", floor=1
+    )
+
+    # The pool.
+    pool: PoolKind = _setting(
+        "queue",
+        _choice("queue", "null", "static"),
+        "queue: module-level engine that keeps its connection; null: a connection per checkout; static: SQLite only.",
+    )
+    pool_size: int = _setting(
+        1, _whole, "Connections kept; a standard environment serves one event at a time.", floor=1
+    )
+    max_overflow: int = _setting(0, _whole, "Connections allowed beyond DB_POOL_SIZE, closed on return.", floor=0)
+    pool_timeout_s: float = _setting(5.0, _seconds, "Longest wait for a pooled connection.", floor=0)
+    pool_recycle_s: float = _setting(600.0, _seconds, "Age at which a connection is replaced, by wall clock.", floor=1)
+    pool_idle_s: float = _setting(
+        300.0, _seconds, "Idle time after which it is replaced; NAT gateways forget a flow after 350 s.", floor=1
+    )
+    pool_pre_ping: bool = _setting(True, _flag, "Check that a kept connection lives before using it.")
+
+    # The wire.
+    proxy: Proxy = _setting("none", _choice("none", "pgbouncer", "rds-proxy"), "What stands before the server.")
+    sslmode: SslMode | None = _setting(
+        None,
+        _choice("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+        "libpq's sslmode; verify-full when unset, unless the host is loopback.",
+    )
+    sslrootcert: str | None = _setting(None, _text, "File with the certificates to trust (see docs/packaging.md).")
+    connect_args: dict[str, Any] = _setting(
+        {}, _json_object, "JSON object of further arguments to the driver's connect.", secret=True
+    )
+    schema: str | None = _setting(None, _text, "search_path of every connection.")
+    application_name: str | None = _setting(None, _text, "Name in pg_stat_activity; the function's name when unset.")
+
+    # Time.
+    connect_timeout_s: float = _setting(5.0, _seconds, "Longest connect; libpq's floor is 2.", floor=2)
+    statement_timeout_s: float = _setting(
+        30.0, _seconds, "Longest statement; the deadline may shorten it.", floor=0.001
+    )
+    deadline_reserve_s: float = _setting(
+        0.5, _seconds, "Kept of the invocation's time to answer after a cancelled statement.", floor=0
+    )
+
+    # Rules and what is seen.
+    tenant_required: bool = _setting(False, _flag, "Refuse a transaction or read for which no tenant is bound.")
+    slow_query_s: float = _setting(1.0, _seconds, "A statement that takes longer is logged, without values.", floor=0)
+    echo: Echo = _setting("off", _choice("off", "on", "debug"), "SQLAlchemy's echo: SQL, or SQL and rows, in the log.")
+    echo_pool: Echo = _setting("off", _choice("off", "on", "debug"), "SQLAlchemy's echo of the pool.")
+    hide_parameters: bool = _setting(True, _flag, "Keep bound values out of logs and of exceptions' texts.")
+
+    # Not a setting of ours: Lambda says it.
+    function_name: str | None = field(default=None, metadata={})
+
+    def __post_init__(self) -> None:
+        problems = [*_below_floor(self), *_contradictions(self)]
+        if problems:
+            raise ConfigurationError(problems)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """The settings that ``environ`` holds; an empty variable counts as unset.
+
+        Raises ConfigurationError with all problems: values that do not parse, near misses of a setting's name,
+        contradictions among the rest.
+        """
+        table = {PREFIX + f.name.upper(): f for f in fields()}
+        problems = list(_misspelt(environ, table))
+        values: dict[str, Any] = {"function_name": environ.get("AWS_LAMBDA_FUNCTION_NAME") or None}
+        for name, setting in table.items():
+            raw = environ.get(name, "").strip()
+            if not raw:
+                continue
+            try:
+                values[setting.name] = setting.metadata["convert"](raw)
+            except ValueError as error:
+                shown = "" if setting.metadata["secret"] else f": {raw[:80]!r}"
+                problems.append(f"{name} {error}{shown}")
+        try:
+            settings = cls(**values)
+        except ConfigurationError as error:
+            raise ConfigurationError([*problems, *error.problems]) from None
+        if problems:
+            raise ConfigurationError(problems)
+        return settings
+
+    @property
+    def source(self) -> Auth:
+        """Where the credentials come from: ``auth``, or what the other settings imply."""
+        if self.auth is not None:
+            return self.auth
+        return "url" if self.url is not None else "secret"
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the database is SQLite, which has neither a wire nor credentials."""
+        return self.source == "url" and self.url is not None and self.url.get_backend_name() == "sqlite"
+
+
+def fields() -> Iterator[dataclasses.Field[Any]]:
+    """The rows of the table, in order."""
+    return (f for f in dataclasses.fields(Settings) if f.metadata)
+
+
+def _misspelt(environ: Mapping[str, str], table: Mapping[str, object]) -> Iterator[str]:
+    # Only near misses: DB_PASSWORD and the like may be there for another program's sake.
+    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in table)
+    if unknown:
+        import difflib
+
+        for name in unknown:
+            for meant in difflib.get_close_matches(name, table, n=1, cutoff=0.85):
+                yield f"{name} is not a setting: is {meant} meant?"
+
+
+def _below_floor(settings: Settings) -> Iterator[str]:
+    for f in fields():
+        value, floor = getattr(settings, f.name), f.metadata["floor"]
+        if floor is not None and value is not None and value < floor:
+            yield f"{PREFIX}{f.name.upper()} is {value}, below its floor of {floor}"
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    yield from _entry_problems(settings)
+    if settings.pool == "static" and not settings.is_sqlite:
+        yield "DB_POOL=static shares one connection and is for SQLite only"
+    if settings.pool == "null" and (settings.pool_size, settings.max_overflow) != (1, 0):
+        yield "DB_POOL=null keeps no connection, so DB_POOL_SIZE and DB_MAX_OVERFLOW say nothing"
+    if settings.sslmode in {"verify-ca", "verify-full"} and not settings.sslrootcert:
+        yield f"DB_SSLMODE={settings.sslmode} needs DB_SSLROOTCERT"
+    reserved = sorted({"password", "user", "host", "port", "dbname"} & settings.connect_args.keys())
+    if reserved:
+        yield f"DB_CONNECT_ARGS holds {', '.join(reserved)}, which have settings or a secret of their own"
+
+
+def _entry_problems(settings: Settings) -> Iterator[str]:
+    if settings.auth is None and settings.secret_id and settings.url:
+        yield "DB_SECRET_ID and DB_URL are both set: choose one, or say which with DB_AUTH"
+    match settings.source:
+        case "secret" if not settings.secret_id:
+            yield "no database: set DB_SECRET_ID, DB_URL, or DB_AUTH=iam with DB_HOST, DB_NAME and DB_USER"
+        case "url" if settings.url is None:
+            yield "DB_AUTH=url needs DB_URL"
+        case "iam":
+            for name in ("host", "name", "user"):
+                if not getattr(settings, name):
+                    yield f"DB_AUTH=iam needs {PREFIX}{name.upper()}"
+            if settings.sslmode in {"disable", "allow", "prefer"}:
+                yield f"DB_AUTH=iam sends its token only over TLS, which DB_SSLMODE={settings.sslmode} does not ensure"
+
+
+def as_markdown() -> str:
+    """The table for docs/settings.md."""
+    rows = ["| setting | default | meaning |", "|---|---|---|"]
+    for f in fields():
+        default = {} if f.default is dataclasses.MISSING else f.default
+        shown = "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+        floor = f.metadata["floor"]
+        limit = f" At least {floor:g}." if floor else ""
+        cells = (f"`{PREFIX}{f.name.upper()}`", f"`{shown}`" if shown else "", f.metadata["sentence"] + limit)
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(as_markdown())  # noqa: T201  (the printed table is the point)
