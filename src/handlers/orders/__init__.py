@@ -1,0 +1,1 @@
+"""An order service for many tenants: the example to copy."""

@@ -1,0 +1,66 @@
+"""Failures as HTTP answers (RFC 9457): the status says whose turn it is, the body why; no trace reaches a client."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import Response
+
+import db
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = Logger()
+
+CONTENT_TYPE = "application/problem+json"
+# Long enough for most failovers to have moved on, short enough for a person to wait.
+RETRY_AFTER_S = 2
+
+_TITLES = {
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not Found",
+    409: "Conflict",
+    413: "Content Too Large",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+
+
+class Problem(Exception):  # noqa: N818  (it is an answer as much as an error)
+    """An answer other than success: an HTTP status and the reasons for it."""
+
+    def __init__(self, status: int, *reasons: str) -> None:
+        self.status = status
+        self.reasons = reasons
+        super().__init__(status, *reasons)
+
+    def response(self) -> Response[str]:
+        body = {"title": _TITLES[self.status], "status": self.status, "reasons": self.reasons}
+        headers: Mapping[str, str] = {"Retry-After": str(RETRY_AFTER_S)} if self.status == 503 else {}  # noqa: PLR2004
+        return Response(self.status, content_type=CONTENT_TYPE, headers=dict(headers), body=json.dumps(body))
+
+
+def problem_for(error: Exception) -> Problem:
+    """The answer to ``error``, logged where it is not the caller's own doing."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, db.TenantError):
+        return Problem(403, str(error))
+    if isinstance(error, db.DeadlineError):
+        return _logged(error, Problem(503, "there was no time left to do it; nothing was done"))
+    verdict = db.verdict(error)
+    if verdict is db.Verdict.OUTCOME_UNKNOWN:
+        return _logged(error, Problem(504, "it may or may not have been done: look before trying again"))
+    if verdict.transient:
+        return _logged(error, Problem(503, "the database cannot be reached now; nothing was done"))
+    return _logged(error, Problem(500, "something is wrong on this side; it has been logged"))
+
+
+def _logged(error: Exception, problem: Problem) -> Problem:
+    logger.error("request failed", status=problem.status, exc_info=error)
+    return problem
