@@ -122,16 +122,16 @@ def connect_params(
 ) -> dict[str, Any]:
     """psycopg's connect arguments.
 
-    ``given`` is what SQLAlchemy made of the URL and wins over the defaults; the settings win over the secret. Raises
-    ConfigurationError where no host is named, or where the server's certificate cannot be verified as asked.
+    ``given`` is what SQLAlchemy made of the URL. The settings win over it, it wins over the secret, the secret over the
+    defaults. Raises ConfigurationError where no host is named, or where the certificate cannot be verified as asked.
     """
     host = endpoint(settings, role) or given.get("host") or (credentials.host if credentials else None)
     if not host:
         raise ConfigurationError(["no host: the secret names none, and DB_HOST is not set"])
     params: dict[str, Any] = {
         "host": host,
-        "port": settings.port or (credentials.port if credentials else None) or DEFAULT_PORT,
-        "dbname": settings.name or (credentials.database if credentials else None) or "postgres",
+        "port": (credentials.port if credentials else None) or DEFAULT_PORT,
+        "dbname": (credentials.database if credentials else None) or "postgres",
         "application_name": settings.application_name or settings.function_name or "db",
         "connect_timeout": max(CONNECT_FLOOR_S, math.floor(timeout_s)),
         "tcp_user_timeout": _SILENT_PEER_S * 1000,
@@ -143,9 +143,11 @@ def connect_params(
     if settings.schema and settings.proxy == "none":
         params["options"] = f"-c search_path={settings.schema}"
     params |= {key: value for key, value in given.items() if value is not None}
+    named = {"host": host, "port": settings.port, "dbname": settings.name}
+    params |= {key: value for key, value in named.items() if value is not None}
     if credentials is not None:
         params |= {"user": credentials.username, "password": credentials.password}
-    return _with_tls(settings, {**params, "host": host, **settings.connect_args})
+    return _with_tls(settings, params | settings.connect_args)
 
 
 def _with_tls(settings: Settings, params: dict[str, Any]) -> dict[str, Any]:

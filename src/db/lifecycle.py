@@ -186,8 +186,6 @@ class Lifecycle:
     def _failed(self, context: ExceptionContext) -> None:
         if context.execution_context is not None:
             self._count(context.execution_context, context.statement or "")
-        if context.is_disconnect:
-            self._log(logging.WARNING, "lost", error=_named(context.original_exception))
 
     def _count(self, context: ExecutionContext | Any, statement: str) -> None:
         started = context.__dict__.pop("db_started", None)

@@ -1,0 +1,212 @@
+"""Units of work on a real server."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import exc, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+import db
+
+from .conftest import Lines, Use, backend_pid
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from devkit.plugin import Database
+    from devkit.postgres import Postgres
+
+pytestmark = pytest.mark.usefixtures("ledger")
+
+INSERT = text("INSERT INTO ledger VALUES (:n)")
+
+
+def stored() -> list[int]:
+    with db.read() as conn:
+        return list(conn.execute(text("SELECT n FROM ledger ORDER BY n")).scalars())
+
+
+def test_begin_commits_when_the_block_ends() -> None:
+    """And gives SQLAlchemy's own connection."""
+    with db.begin() as tx:
+        tx.execute(INSERT, {"n": 1})
+    assert stored() == [1]
+
+
+def test_begin_rolls_back_when_the_block_raises() -> None:
+    """The block's own error comes out, and nothing stays."""
+    with pytest.raises(LookupError), db.begin() as tx:
+        tx.execute(INSERT, {"n": 1})
+        raise LookupError
+    assert stored() == []
+
+
+def test_a_statement_after_an_early_commit_is_refused() -> None:
+    """It would run in a transaction that knows neither tenant nor time limit."""
+    with pytest.raises(exc.InvalidRequestError), db.begin() as tx:
+        tx.execute(INSERT, {"n": 1})
+        tx.commit()
+        tx.execute(INSERT, {"n": 2})
+    assert stored() == [1]
+
+
+def test_read_refuses_to_write() -> None:
+    """By the server's word: SQLSTATE 25006."""
+    with pytest.raises(exc.InternalError) as caught, db.read() as conn:
+        conn.execute(INSERT, {"n": 1})
+    assert db.sqlstate(caught.value) == "25006"
+
+
+@pytest.mark.parametrize(("snapshot", "seen"), [(True, 0), (False, 1)])
+def test_a_snapshot_sees_one_state(snapshot: bool, seen: int, database: Database, postgres: Postgres) -> None:
+    """Without it, each statement sees what was committed before it."""
+    count = text("SELECT count(*) FROM ledger")
+    with db.read(snapshot=snapshot) as conn:
+        assert conn.execute(count).scalar_one() == 0
+        postgres.execute("INSERT INTO ledger VALUES (1)", database=database.name)
+        assert conn.execute(count).scalar_one() == seen
+
+
+def test_a_write_after_a_read_is_no_longer_read_only() -> None:
+    """The two share a connection, not its characteristics."""
+    pid = backend_pid()
+    with db.begin() as tx:
+        tx.execute(INSERT, {"n": 1})
+        assert tx.execute(text("SELECT pg_backend_pid()")).scalar_one() == pid
+        assert tx.execute(text("SHOW transaction_isolation")).scalar_one() == "read committed"
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Entry(Base):
+    __tablename__ = "ledger"
+    n: Mapped[int] = mapped_column(primary_key=True)
+    tenant: Mapped[str | None]
+
+
+def test_a_session_flushes_and_commits_when_the_block_ends() -> None:
+    """Its objects stay readable afterwards."""
+    with db.session(tenant="acme") as orm:
+        entry = Entry(n=1, tenant="acme")
+        orm.add(entry)
+    assert stored() == [1]
+    assert entry.tenant == "acme"
+
+
+def test_a_session_that_raises_leaves_nothing() -> None:
+    """Not even what it had committed inside: the transaction is the block's."""
+    with pytest.raises(LookupError), db.session() as orm:
+        orm.add(Entry(n=1))
+        orm.commit()
+        raise LookupError
+    assert stored() == []
+
+
+def test_run_passes_arguments_and_returns_the_result() -> None:
+    """Positional and by keyword."""
+
+    def add(tx: Connection, first: int, *, second: int) -> int:
+        for n in (first, second):
+            tx.execute(INSERT, {"n": n})
+        return first + second
+
+    assert db.run(add, 1, second=2) == 3
+    assert stored() == [1, 2]
+
+
+def test_run_tries_a_deadlock_again(use: Use, lines: Lines) -> None:
+    """The one whom the server chose to abort starts over, and both have their way."""
+    with db.begin() as tx:
+        tx.execute(text("INSERT INTO ledger VALUES (1, ''), (2, '')"))
+    use(pool_size=2)
+    met = threading.Barrier(2)
+    attempts: list[str] = []
+
+    def swap(tx: Connection, name: str, order: tuple[int, int]) -> None:
+        attempts.append(name)
+        for n in order:
+            tx.execute(text("UPDATE ledger SET tenant = tenant || :name WHERE n = :n"), {"name": name, "n": n})
+            if n == order[0] and attempts.count(name) == 1:
+                met.wait(10)  # each holds its first row before either wants its second
+
+    threads = [
+        threading.Thread(target=db.run, args=(swap, "a", (1, 2))),
+        threading.Thread(target=db.run, args=(swap, "b", (2, 1))),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(attempts) == 3
+    assert [line["verdict"] for line in lines.of("retry")] == ["retry the transaction"]
+    with db.read() as conn:
+        assert {"".join(sorted(v)) for v in conn.execute(text("SELECT tenant FROM ledger")).scalars()} == {"ab"}
+
+
+def test_run_reconnects_when_the_connection_is_lost_before_commit(database: Database, postgres: Postgres) -> None:
+    """Nothing had been committed, so all of it runs again."""
+    calls = []
+
+    def add(tx: Connection) -> None:
+        calls.append(1)
+        tx.execute(INSERT, {"n": len(calls)})
+        if len(calls) == 1:
+            postgres.terminate(database.name)
+            tx.execute(text("SELECT 1"))
+
+    db.run(add)
+    assert (len(calls), stored()) == (2, [2])
+
+
+def test_run_gives_up_on_what_would_fail_alike() -> None:
+    """A duplicate key stays one; the caller sees SQLAlchemy's error after one attempt."""
+    calls = []
+
+    def add(tx: Connection) -> None:
+        calls.append(1)
+        tx.execute(INSERT, {"n": 1})
+        tx.execute(INSERT, {"n": 1})
+
+    with pytest.raises(exc.IntegrityError):
+        db.run(add)
+    assert len(calls) == 1
+
+
+KILL_AT_COMMIT = """
+CREATE FUNCTION vanish() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+    $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER vanish AFTER INSERT ON ledger DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION vanish()
+"""
+
+
+@pytest.mark.parametrize("own_commit", [False, True])
+def test_a_connection_lost_during_commit_leaves_the_outcome_unknown(
+    own_commit: bool, database: Database, postgres: Postgres
+) -> None:
+    """It has its own error, and run() does not try again; also where the block itself had called commit()."""
+    postgres.execute(KILL_AT_COMMIT, database=database.name)
+    calls = []
+
+    def add(tx: Connection) -> None:
+        calls.append(1)
+        tx.execute(INSERT, {"n": 1})
+        if own_commit:
+            tx.commit()
+
+    with pytest.raises(db.OutcomeUnknownError) as caught:
+        db.run(add)
+    assert isinstance(caught.value.__cause__, exc.DBAPIError)
+    assert len(calls) == 1
+
+
+def test_nesting_beyond_the_pool_fails_with_the_pools_numbers(use: Use) -> None:
+    """One connection serves one transaction at a time; a second inside the first waits in vain, and says so."""
+    use(pool_timeout_s=0.05)
+    with db.begin(), pytest.raises(exc.TimeoutError, match="size 1 overflow 0 reached"), db.begin():
+        pass

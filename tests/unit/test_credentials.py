@@ -1,0 +1,191 @@
+"""Secrets read, and tokens signed, without a network."""
+
+import json
+from typing import Any
+from urllib.parse import parse_qs
+
+import boto3
+import pytest
+from botocore.exceptions import ConnectTimeoutError
+from moto import mock_aws
+
+from db.credentials import Credentials
+from db.credentials.rds_iam import RdsIamSource
+from db.credentials.secrets_manager import SecretsManagerSource, parse_secret
+from db.errors import CredentialsError
+from db.settings import Settings
+
+CANARY = "s3cr3t-canary"
+FULL = {
+    "engine": "postgres",
+    "host": "db.example.com",
+    "port": 5433,
+    "username": "app",
+    "password": CANARY,
+    "dbname": "orders",
+}
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(autouse=True)
+def aws(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Credentials that are no one's, and Secrets Manager in this process."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    monkeypatch.delenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", raising=False)
+    with mock_aws():
+        yield
+
+
+def put(value: object) -> str:
+    client, text = boto3.client("secretsmanager"), value if isinstance(value, str) else json.dumps(value)
+    names = [secret["Name"] for secret in client.list_secrets()["SecretList"]]
+    if "orders/app" in names:
+        return client.put_secret_value(SecretId="orders/app", SecretString=text)["VersionId"]
+    return client.create_secret(Name="orders/app", SecretString=text)["VersionId"]
+
+
+def source(clock: Clock, ttl_s: float = 60) -> SecretsManagerSource:
+    return SecretsManagerSource("orders/app", ttl_s=ttl_s, clock=clock)
+
+
+def test_the_rotation_templates_shape_is_read(clock: Clock) -> None:
+    """User, password, place, and the version that they are of."""
+    version = put(FULL)
+    assert source(clock).current() == Credentials(
+        username="app",
+        password=CANARY,
+        host="db.example.com",
+        port=5433,
+        database="orders",
+        version=version,
+        fetched_at=1000.0,
+    )
+
+
+def test_the_shape_that_rds_manages_is_read(clock: Clock) -> None:
+    """Only username and password; the settings have to name the place."""
+    put({"username": "master", "password": CANARY})
+    found = source(clock).current()
+    assert (found.username, found.host, found.port, found.database) == ("master", None, None, None)
+
+
+def test_a_secret_is_kept_for_its_ttl_by_wall_clock(clock: Clock) -> None:
+    """A freeze counts, since the clock on the wall does not stop for it."""
+    first, kept = put(FULL), source(clock, ttl_s=60)
+    assert kept.current().version == first
+    second = put(FULL | {"password": "new"})
+    clock.now += 59
+    assert kept.current().version == first
+    clock.now += 1
+    assert kept.current().version == second
+
+
+def test_a_refresh_goes_past_the_cache(clock: Clock) -> None:
+    """The server refused the password, so the copy is worth nothing."""
+    put(FULL)
+    kept = source(clock)
+    old = kept.current()
+    second = put(FULL | {"password": "new"})
+    assert kept.refresh(old).version == second
+    assert kept.current().version == second
+
+
+def test_the_old_copy_serves_while_secrets_manager_is_out_of_reach(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A password that worked an hour ago most likely works."""
+    put(FULL)
+    kept = source(clock)
+    old = kept.current()
+    clock.now += 3600
+
+    def out_of_reach(**_: object) -> None:
+        raise ConnectTimeoutError(endpoint_url="https://secretsmanager")
+
+    monkeypatch.setattr(kept._client, "get_secret_value", out_of_reach)
+    assert kept.current() == old
+    with pytest.raises(CredentialsError, match="interface endpoint") as caught:
+        kept.refresh(old)
+    assert caught.value.transient
+
+
+def test_a_missing_secret_is_named(clock: Clock) -> None:
+    """With what to do about it."""
+    with pytest.raises(CredentialsError, match="'orders/app': there is no such secret") as caught:
+        source(clock).current()
+    assert not caught.value.transient
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "not a JSON object"),
+        (f"password={CANARY}", "not a JSON object"),
+        (f'["{CANARY}"]', "not a JSON object"),
+        (json.dumps({"password": CANARY}), "key 'username'"),
+        (json.dumps({"username": CANARY, "password": ""}), "key 'password'"),
+        (json.dumps({"username": "u", "password": [CANARY]}), "key 'password'"),
+        (json.dumps(FULL | {"port": CANARY}), "key 'port'"),
+        (json.dumps(FULL | {"engine": "mysql"}), "key 'engine'"),
+    ],
+)
+def test_a_malformed_secret_is_told_by_name_and_key(text: str, complaint: str) -> None:
+    """The value shows neither in the message nor in what is chained to it."""
+    with pytest.raises(CredentialsError) as caught:
+        parse_secret("orders/app", text, version=None, fetched_at=0.0)
+    assert "'orders/app'" in str(caught.value)
+    assert complaint in str(caught.value)
+    assert CANARY not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_credentials_print_without_the_password(clock: Clock) -> None:
+    """Neither repr nor str nor a format of them."""
+    put(FULL)
+    found = source(clock).current()
+    assert CANARY not in f"{found!r} {found!s} {found}"
+
+
+IAM = Settings(auth="iam", host="db.example.com", name="orders", user="app")
+
+
+def test_a_token_is_what_boto3_would_sign(clock: Clock) -> None:
+    """Signed by botocore without the service client, to the same signature in the same second."""
+    client, tokens = boto3.client("rds"), RdsIamSource(IAM, "db.example.com", clock=clock)
+    for _ in range(3):  # a second may pass between the two, though not thrice
+        theirs = client.generate_db_auth_token("db.example.com", 5432, "app")
+        ours = tokens.refresh(tokens.current()).password
+        if parse_qs(ours)["X-Amz-Date"] == parse_qs(theirs)["X-Amz-Date"]:
+            break
+    assert ours.partition("?")[0] == theirs.partition("?")[0]
+    assert parse_qs(ours) == parse_qs(theirs)
+
+
+def test_a_token_is_used_for_fourteen_minutes(clock: Clock) -> None:
+    """It lives for fifteen; signing one for each connect would throttle nothing but cost CPU."""
+    tokens = RdsIamSource(IAM, "db.example.com", clock=clock)
+    first = tokens.current()
+    clock.now += 14 * 60 - 1
+    assert tokens.current() is first
+    clock.now += 1
+    assert tokens.current() is not first
+
+
+def test_a_process_without_a_region_cannot_sign(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says what is missing."""
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    with pytest.raises(CredentialsError, match="no AWS region"):
+        RdsIamSource(IAM, "db.example.com", clock=clock).current()

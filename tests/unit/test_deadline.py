@@ -1,0 +1,68 @@
+"""How the time of an invocation is shared out."""
+
+import pytest
+
+from db.deadline import Deadline, usable_s
+from db.errors import DeadlineError, Verdict
+from db.retry import Backoff
+
+
+class Context:
+    aws_request_id = "r"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 2500
+
+
+def test_the_deadline_is_a_wall_clock_second() -> None:
+    """Lambda says what remains; what is kept is when it ends."""
+    assert Deadline.from_context(Context(), now=1000.0) == Deadline(at=1002.5)
+
+
+@pytest.mark.parametrize(
+    ("left_s", "reserve_s", "at_most_s", "usable"),
+    [(10.0, 0.5, 30.0, 9.5), (10.0, 0.5, 5.0, 5.0), (0.6, 0.5, 5.0, 0.1)],
+)
+def test_a_step_may_use_what_is_left_less_the_reserve(
+    left_s: float, reserve_s: float, at_most_s: float, usable: float
+) -> None:
+    """The deadline shortens an upper bound, and never lengthens it."""
+    deadline = Deadline(at=100.0 + left_s)
+    assert usable_s(deadline, now=100.0, reserve_s=reserve_s, at_most_s=at_most_s) == pytest.approx(usable)
+
+
+def test_outside_an_invocation_the_upper_bound_holds() -> None:
+    """A script has no deadline."""
+    assert usable_s(None, now=0.0, reserve_s=0.5, at_most_s=30.0) == 30.0
+
+
+@pytest.mark.parametrize("left_s", [0.5, 0.2, 0.0, -3.0])
+def test_nothing_is_begun_within_the_reserve(left_s: float) -> None:
+    """The error says how much was left and what is kept, and never a negative number."""
+    with pytest.raises(DeadlineError, match=rf"^{max(left_s, 0):.3f} s are left .* 0\.500 s are kept"):
+        usable_s(Deadline(at=left_s), now=0.0, reserve_s=0.5, at_most_s=30.0)
+
+
+def test_delays_double_up_to_the_cap() -> None:
+    """Full jitter: the draw decides within a ceiling that doubles."""
+    backoff = Backoff(base_s=0.1, cap_s=0.5, attempts=9)
+    ceilings = [backoff.delay_s(Verdict.RECONNECT, n, left_s=60, draw=lambda: 1.0) for n in range(1, 6)]
+    assert ceilings == [0.1, 0.2, 0.4, 0.5, 0.5]
+    assert backoff.delay_s(Verdict.RECONNECT, 3, left_s=60, draw=lambda: 0.25) == 0.1
+
+
+@pytest.mark.parametrize("verdict", [Verdict.GIVE_UP, Verdict.OUTCOME_UNKNOWN])
+def test_what_is_not_transient_is_not_tried_again(verdict: Verdict) -> None:
+    """Neither a lasting failure nor an unknown outcome."""
+    assert Backoff().delay_s(verdict, 1, left_s=60) is None
+
+
+def test_no_delay_is_begun_that_the_deadline_cannot_hold() -> None:
+    """Sleeping into the deadline would turn a clear error into a time-out."""
+    assert Backoff().delay_s(Verdict.RECONNECT, 1, left_s=0.04, draw=lambda: 1.0) is None
+
+
+def test_attempts_are_bounded() -> None:
+    """The sixth failure stands."""
+    assert Backoff().delay_s(Verdict.RECONNECT, 5, left_s=60) is not None
+    assert Backoff().delay_s(Verdict.RECONNECT, 6, left_s=60) is None

@@ -1,0 +1,139 @@
+"""Pool plans and connect arguments, as functions of the settings."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url
+from sqlalchemy.pool import NullPool, StaticPool
+
+from db.credentials import Credentials
+from db.engine import IdleAwareQueuePool, connect_params, is_loopback, plan_pool
+from db.errors import ConfigurationError
+from db.settings import Settings
+
+SECRET = Credentials(username="app", password="pw", host="db.example.com", port=5433, database="orders", fetched_at=0.0)
+
+
+def params(
+    credentials: Credentials | None = SECRET, given: dict[str, Any] | None = None, **values: Any
+) -> dict[str, Any]:
+    settings = Settings(**({"secret_id": "s", "sslrootcert": "/ca.pem"} | values))
+    return connect_params(settings, credentials, given or {}, role="writer", timeout_s=4.9)
+
+
+def test_every_knob_of_the_queue_pool_is_reachable() -> None:
+    """The checklist's, and the idle time that SQLAlchemy has not."""
+    plan = plan_pool(
+        Settings(
+            secret_id="s",
+            pool_size=3,
+            max_overflow=2,
+            pool_timeout_s=1.5,
+            pool_recycle_s=60,
+            pool_pre_ping=False,
+            pool_idle_s=20,
+        )
+    )
+    assert plan.pool_class is IdleAwareQueuePool
+    assert plan.arguments == {
+        "pool_size": 3,
+        "max_overflow": 2,
+        "pool_timeout": 1.5,
+        "pool_recycle": 60,
+        "pool_pre_ping": False,
+        "idle_s": 20,
+    }
+
+
+def test_the_null_pool_takes_no_sizes() -> None:
+    """A connection per checkout has nothing to size."""
+    plan = plan_pool(Settings(secret_id="s", pool="null"))
+    assert (plan.pool_class, plan.arguments) == (NullPool, {})
+
+
+@pytest.mark.parametrize(
+    ("url", "static"), [("sqlite://", True), ("sqlite:///:memory:", True), ("sqlite:///f.db", False)]
+)
+def test_sqlite_in_memory_is_one_connection(url: str, static: bool) -> None:
+    """A second connection would be a second, empty database."""
+    assert (plan_pool(Settings(url=make_url(url))).pool_class is StaticPool) is static
+
+
+def test_settings_win_over_the_secret() -> None:
+    """So that a tunnel or a proxy may stand before what the secret names."""
+    merged = params(host="proxy.example.com", port=6432, name="other")
+    assert (merged["host"], merged["port"], merged["dbname"]) == ("proxy.example.com", 6432, "other")
+    assert (merged["user"], merged["password"]) == ("app", "pw")
+
+
+def test_an_rds_managed_secret_is_completed_by_the_settings() -> None:
+    """It holds a user and a password, and nothing else."""
+    bare = Credentials(username="master", password="pw", fetched_at=0.0)
+    merged = params(bare, host="db.example.com", name="orders")
+    assert (merged["host"], merged["port"], merged["dbname"]) == ("db.example.com", 5432, "orders")
+    with pytest.raises(ConfigurationError, match="no host"):
+        params(bare)
+
+
+def test_the_reader_has_its_own_host() -> None:
+    """Everything else is the writer's."""
+    settings = Settings(secret_id="s", sslrootcert="/ca.pem", host="w.example.com", reader_host="r.example.com")
+    hosts = [connect_params(settings, SECRET, {}, role=role, timeout_s=5)["host"] for role in ("writer", "reader")]
+    assert hosts == ["w.example.com", "r.example.com"]
+
+
+def test_certificates_are_verified_unless_the_host_is_this_machine() -> None:
+    """libpq's default verifies nothing."""
+    assert params()["sslmode"] == "verify-full"
+    assert params(host="127.0.0.1", sslrootcert=None)["sslmode"] == "prefer"
+    with pytest.raises(ConfigurationError, match="DB_SSLROOTCERT"):
+        params(sslrootcert=None)
+
+
+def test_a_url_may_say_how_to_verify() -> None:
+    """What SQLAlchemy makes of the URL wins over the defaults."""
+    merged = params(None, {"host": "h", "user": "u", "password": "p", "sslmode": "require"}, sslrootcert=None)
+    assert (merged["sslmode"], merged["user"]) == ("require", "u")
+
+
+def test_the_connect_timeout_is_what_is_left_in_whole_seconds() -> None:
+    """libpq takes no fraction, and nothing below two."""
+    assert params()["connect_timeout"] == 4
+    assert (
+        connect_params(Settings(secret_id="s", host="localhost"), SECRET, {}, role="writer", timeout_s=0.4)[
+            "connect_timeout"
+        ]
+        == 2
+    )
+
+
+def test_startup_options_are_for_the_server_alone() -> None:
+    """RDS Proxy refuses them, and PgBouncer would have to be told to ignore them."""
+    assert params(schema="shop")["options"] == "-c search_path=shop"
+    assert "options" not in params(schema="shop", proxy="pgbouncer")
+
+
+def test_nothing_is_prepared_by_name() -> None:
+    """It would cost a trip, and pin a proxy on the next rollback."""
+    assert params()["prepare_threshold"] is None
+
+
+def test_driver_options_pass_through() -> None:
+    """DB_CONNECT_ARGS has the last word."""
+    assert params(connect_args={"channel_binding": "require", "keepalives_idle": 60})["keepalives_idle"] == 60
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("localhost", True),
+        ("127.0.0.2", True),
+        ("::1", True),
+        ("/run/postgresql", True),
+        ("db", False),
+        ("10.0.0.1", False),
+    ],
+)
+def test_loopback_is_told_by_address(host: str, local: bool) -> None:
+    """A name is not resolved to find out."""
+    assert is_loopback(host) is local

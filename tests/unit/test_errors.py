@@ -1,0 +1,91 @@
+"""Verdicts: what a failure asks of the caller."""
+
+import psycopg
+import pytest
+from psycopg import errors as pg
+from sqlalchemy import exc
+
+from db import errors
+from db.errors import CredentialsError, OutcomeUnknownError, Verdict, sqlstate, verdict
+
+
+def wrapped(error: Exception, *, lost: bool = False) -> exc.DBAPIError:
+    return exc.OperationalError("SELECT 1", None, error, connection_invalidated=lost)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (pg.SerializationFailure(), Verdict.RETRY_TRANSACTION),
+        (pg.DeadlockDetected(), Verdict.RETRY_TRANSACTION),
+        (pg.LockNotAvailable(), Verdict.RETRY_TRANSACTION),
+        (pg.AdminShutdown(), Verdict.RECONNECT),
+        (pg.IdleSessionTimeout(), Verdict.RECONNECT),
+        (pg.CannotConnectNow(), Verdict.RECONNECT),
+        (pg.InvalidPassword(), Verdict.REFETCH_CREDENTIALS),
+        (pg.TooManyConnections(), Verdict.WAIT_FOR_CAPACITY),
+        (pg.ReadOnlySqlTransaction(), Verdict.DISCARD_POOL),
+        (pg.QueryCanceled(), Verdict.GIVE_UP),
+        (pg.UniqueViolation(), Verdict.GIVE_UP),
+        (pg.UndefinedTable(), Verdict.GIVE_UP),
+    ],
+)
+def test_a_sqlstate_decides_through_sqlalchemys_wrapping(error: Exception, expected: Verdict) -> None:
+    """The driver's error and SQLAlchemy's around it ask the same."""
+    assert verdict(error) is expected
+    assert verdict(wrapped(error)) is expected
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ('FATAL:  password authentication failed for user "app"', Verdict.REFETCH_CREDENTIALS),
+        ('FATAL:  PAM authentication failed for user "app"', Verdict.REFETCH_CREDENTIALS),
+        ("FATAL:  sorry, too many clients already", Verdict.WAIT_FOR_CAPACITY),
+        ("FATAL:  remaining connection slots are reserved for roles with the SUPERUSER", Verdict.WAIT_FOR_CAPACITY),
+        ('FATAL:  database "orders" does not exist', Verdict.GIVE_UP),
+        ("FATAL:  the database system is starting up", Verdict.RECONNECT),
+        ("connection refused", Verdict.RECONNECT),
+        ("timeout expired", Verdict.RECONNECT),
+        ("SSL error: certificate verify failed", Verdict.GIVE_UP),
+    ],
+)
+def test_a_failed_connect_is_told_by_its_message(message: str, expected: Verdict) -> None:
+    """libpq gives a refused connect no SQLSTATE."""
+    assert verdict(wrapped(psycopg.OperationalError(message))) is expected
+
+
+def test_a_lost_connection_asks_for_another() -> None:
+    """Also where the server had no time to say why."""
+    assert verdict(wrapped(psycopg.OperationalError("server closed the connection"), lost=True)) is Verdict.RECONNECT
+
+
+def test_an_unknown_outcome_is_never_transient() -> None:
+    """Trying again is not safe, so nothing may read it as such."""
+    assert verdict(OutcomeUnknownError()) is Verdict.OUTCOME_UNKNOWN
+    assert not Verdict.OUTCOME_UNKNOWN.transient
+
+
+def test_a_full_pool_asks_to_wait() -> None:
+    """SQLAlchemy's own time-out is no driver's error."""
+    assert verdict(exc.TimeoutError()) is Verdict.WAIT_FOR_CAPACITY
+
+
+def test_credentials_may_come_back_only_where_aws_was_out_of_reach() -> None:
+    """A missing key stays missing; a network may recover."""
+    assert verdict(CredentialsError("x", transient=True)) is Verdict.RECONNECT
+    assert verdict(CredentialsError("x")) is Verdict.GIVE_UP
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), exc.ArgumentError("x")])
+def test_anything_else_gives_up(error: BaseException) -> None:
+    """The verdict is total."""
+    assert verdict(error) is Verdict.GIVE_UP
+    assert sqlstate(error) is None
+
+
+def test_every_error_has_the_one_root() -> None:
+    """``except db.DbError`` catches all that the package raises itself."""
+    named = [getattr(errors, name) for name in dir(errors) if name.endswith("Error")]
+    assert len(named) == 6
+    assert all(issubclass(error, errors.DbError) for error in named)
