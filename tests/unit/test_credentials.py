@@ -1,6 +1,7 @@
 """Secrets read, and tokens signed, without a network."""
 
 import json
+import logging
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -172,6 +173,20 @@ def test_a_token_is_what_boto3_would_sign(clock: Clock) -> None:
             break
     assert ours.partition("?")[0] == theirs.partition("?")[0]
     assert parse_qs(ours) == parse_qs(theirs)
+
+
+def test_no_debug_line_holds_the_secret_or_the_token(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """botocore logs bodies and signatures at DEBUG, which a function's log level may well be."""
+    caplog.set_level(logging.DEBUG)
+    put(FULL)
+    caplog.clear()
+    source(clock).current()
+    token = RdsIamSource(IAM, "db.example.com", clock=clock).current().password
+    (signature,) = parse_qs(token)["X-Amz-Signature"]
+    logging.getLogger("botocore").debug("afterwards")
+    assert CANARY not in caplog.text
+    assert signature not in caplog.text
+    assert "afterwards" in caplog.text
 
 
 def test_a_token_is_used_for_fourteen_minutes(clock: Clock) -> None:

@@ -6,11 +6,13 @@ what it gave. Whoever connects asks the source each time, so nothing is ever fro
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from db.settings import Settings
 
@@ -46,6 +48,17 @@ class Source(Protocol):
         The answer may equal ``rejected`` (same ``version``): then there is nothing newer yet.
         """
         ...
+
+
+@contextlib.contextmanager
+def no_debug_lines() -> Iterator[None]:
+    """Nothing logs at DEBUG in this block: botocore would write the secret's body, or the token's signature."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.DEBUG))
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def source_for(settings: Settings, host: str | None, *, clock: Callable[[], float]) -> Source | None:

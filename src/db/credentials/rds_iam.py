@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from db.errors import CredentialsError
 
-from . import Credentials
+from . import Credentials, no_debug_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,8 @@ class RdsIamSource:
             url=f"https://{self._host}:{port}/",
             params={"Action": "connect", "DBUser": settings.user},
         )
-        SigV4QueryAuth(identity.get_frozen_credentials(), "rds-db", region, expires=_TOKEN_LIFE_S).add_auth(request)
+        with no_debug_lines():
+            SigV4QueryAuth(identity.get_frozen_credentials(), "rds-db", region, expires=_TOKEN_LIFE_S).add_auth(request)
         self._cached = Credentials(
             username=str(settings.user),
             password=str(request.url).removeprefix("https://"),

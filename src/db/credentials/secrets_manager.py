@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from db.errors import CredentialsError
 
-from . import Credentials
+from . import Credentials, no_debug_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,7 +68,8 @@ class SecretsManagerSource:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            answer = self._open_client().get_secret_value(SecretId=self.secret_id)
+            with no_debug_lines():
+                answer = self._open_client().get_secret_value(SecretId=self.secret_id)
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "unknown")
             remedy = _REMEDIES.get(code, "Secrets Manager refused")

@@ -127,7 +127,7 @@ def parse_status_change(value: Any) -> StatusChange:
     reasons = _field_reasons(value, {"status", "version"})
     if reasons:
         raise Invalid(*reasons)
-    if value["status"] not in ARRIVES_FROM:
+    if value["status"] not in tuple(ARRIVES_FROM):  # a tuple compares, where a dict would hash what came
         reasons.append(f"status is none of {', '.join(ARRIVES_FROM)}")
     version = _collect(reasons, lambda v, name: _whole(v, name, 1, MAX_VERSION), value["version"], "version")
     if reasons:

@@ -1,0 +1,34 @@
+"""The settings are said once; whatever names them agrees."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from db.settings import PREFIX, as_markdown, fields
+from devkit import template
+
+ROOT = Path(__file__).parents[2]
+NAMES = {PREFIX + f.name.upper() for f in fields()}
+# Names that look like settings of ours and are not.
+OTHERS = {"DB_PASSWORD"}
+
+
+def test_the_documented_table_is_the_table() -> None:
+    """docs/settings.md holds what ``python -m db.settings`` prints."""
+    assert as_markdown() in (ROOT / "docs" / "settings.md").read_text()
+
+
+def test_the_template_sets_only_what_exists() -> None:
+    """For every function."""
+    for function in template.functions({}).values():
+        named = {name for name in function.environment if name.startswith(PREFIX)}
+        assert named <= NAMES, function.name
+
+
+def test_every_document_names_only_what_exists() -> None:
+    """README, docs and docstrings; a renamed setting leaves no trace of its old name."""
+    files = [ROOT / "README.md", ROOT / "template.yaml", *(ROOT / "docs").glob("*.md"), *(ROOT / "src").rglob("*.py")]
+    for path in files:
+        named = set(re.findall(r"\bDB_[A-Z][A-Z_]*[A-Z]\b", path.read_text()))
+        assert named <= NAMES | OTHERS | {"DB_X_Y"}, path.name

@@ -1,0 +1,69 @@
+"""The catalogue of events, in this process."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+import db
+from db import runtime
+from devkit.catalogue import EVENTS, Case, cases, mismatch
+from devkit.stack import Stack
+from devkit.template import functions
+
+if TYPE_CHECKING:
+    from devkit.plugin import MakeLambdaContext
+
+
+def test_every_event_is_answered_as_its_case_expects(
+    lambda_context: MakeLambdaContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In their order, each with the settings that the template gives its function."""
+    with Stack() as stack:
+        configured = functions(stack.parameters())
+        for name, value in stack.environment().items():
+            monkeypatch.setenv(name, value)
+        wrong = []
+        for case in cases():
+            function = configured[case.function]
+            for name, value in function.environment.items():
+                monkeypatch.setenv(name, value)
+            db.configure()
+            module, _, attribute = function.handler.rpartition(".")
+            handler = getattr(importlib.import_module(module), attribute)
+            answer = handler(stack.payload(case), lambda_context(remaining_s=function.timeout_s))
+            wrong.append(stack.problem(case, answer))
+        db.dispose()
+        runtime._runtime = None
+        assert wrong == [None] * len(wrong)
+
+
+def test_every_payload_is_in_the_catalogue() -> None:
+    """A file that nothing runs would rot."""
+    named = {f"{case.name}.json" for case in cases()}
+    found = {str(path.relative_to(EVENTS)) for path in EVENTS.rglob("*/*.json")}
+    assert named == found
+
+
+def test_every_function_has_a_case() -> None:
+    """So that the demo leaves none out."""
+    assert {case.function for case in cases()} == set(functions({}))
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ({"statusCode": 200, "body": '{"orders": [1]}'}, None),
+        ({"statusCode": 201, "body": '{"orders": [1]}'}, "the answer.statusCode is 201, not 200"),
+        ({"statusCode": 200, "body": '{"orders": []}'}, "the answer.body.orders is [], not a list of 1"),
+        ({"statusCode": 200}, "the answer has no 'body': {'statusCode': 200}"),
+        (None, "the answer is None, not an object"),
+    ],
+)
+def test_an_answer_that_differs_is_told(answer: object, problem: str | None) -> None:
+    """The check of the demo can fail."""
+    case = Case("x", "F", {}, {"statusCode": 200, "body": {"orders": [1]}})
+    assert case.problem(answer) == problem
+    assert mismatch(case.expect, answer) == problem

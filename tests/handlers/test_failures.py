@@ -1,0 +1,147 @@
+"""What callers are told when the database, the secret or the settings are not there."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import db
+from db import runtime
+from devkit.stack import Callbacks
+from handlers import health, migrate
+from handlers.orders import report
+
+from .conftest import ORDER, Shop, record
+
+if TYPE_CHECKING:
+    from devkit.aws import LocalAws
+    from devkit.postgres import Postgres
+
+CLOSED_PORT = 1
+CREATE = {"RequestType": "Create", "StackId": "stack", "RequestId": "r-1", "LogicalResourceId": "Migration"}
+
+
+@pytest.fixture
+def down(shop: Shop) -> Shop:
+    """The application, with a database that refuses connections, and no patience."""
+    shop.enter_as("app", port=CLOSED_PORT)
+    return shop
+
+
+def test_the_api_says_when_to_come_back(down: Shop) -> None:
+    """503 with Retry-After and no trace, to a read as to a write."""
+    for answer in (down.api("GET", "/orders"), down.api("POST", "/orders", ORDER)):
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
+        assert answer.body["reasons"] == ["the database cannot be reached now; nothing was done"]
+
+
+def test_records_go_back_to_the_queue(down: Shop) -> None:
+    """One by one, so that none is lost and none is taken for poisoned by an exception."""
+    body = ORDER | {"id": "01936f2e-8c00-7a10-8b2d-3f5a9c1e0001"}
+    assert down.intake(record("1", body), record("2", "not json")) == ["1", "2"]
+
+
+def test_health_is_unavailable(down: Shop) -> None:
+    """With nothing said of the reason to who asks without a token."""
+    answer = health.handler({}, down.context(remaining_s=5))
+    assert (answer["statusCode"], answer["headers"]["Retry-After"]) == (503, "2")
+    assert json.loads(answer["body"]) == {"status": "unavailable"}
+
+
+def test_the_report_fails_so_that_lambda_tries_it_again(down: Shop) -> None:
+    """An asynchronous invocation has no caller to tell."""
+    with pytest.raises(Exception, match=r"[Cc]onnection refused|failed"):
+        report.handler({"time": "2026-11-22T02:00:00Z"}, down.context(remaining_s=5))
+
+
+def test_a_failed_migration_is_answered_with_its_reason(empty_shop: Shop) -> None:
+    """The stack rolls back at once instead of waiting for an hour."""
+    empty_shop.enter_as("owner", port=CLOSED_PORT)
+    with Callbacks() as callbacks:
+        answer = empty_shop.migrate(**CREATE, ResponseURL=callbacks.url)
+        (told,) = callbacks.take()
+    assert (answer["status"], told["Status"]) == ("FAILED", "FAILED")
+    assert told["Reason"].startswith("OperationalError: ")
+    assert (told["StackId"], told["RequestId"], told["PhysicalResourceId"]) == ("stack", "r-1", "database-schema")
+
+
+def test_a_failed_migration_by_hand_raises(empty_shop: Shop) -> None:
+    """There is no stack to tell."""
+    empty_shop.enter_as("owner", port=CLOSED_PORT)
+    with pytest.raises(Exception, match="OperationalError"):
+        empty_shop.migrate()
+
+
+def test_a_migration_that_fails_midway_leaves_nothing(empty_shop: Shop, postgres: Postgres) -> None:
+    """All of it is one transaction."""
+    empty_shop.enter_as("owner")
+    postgres.execute("CREATE TABLE order_lines ()", database=empty_shop.database.name)
+    with Callbacks() as callbacks:
+        assert empty_shop.migrate(**CREATE, ResponseURL=callbacks.url)["status"] == "FAILED"
+        assert "already exists" in callbacks.take()[0]["Reason"]
+    tables = postgres.execute(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public'", database=empty_shop.database.name
+    )
+    assert tables == [("order_lines",)]
+
+
+def test_delete_drops_nothing(shop: Shop, postgres: Postgres) -> None:
+    """Neither needs it a database to be answered."""
+    shop.enter_as("owner", port=CLOSED_PORT)
+    with Callbacks() as callbacks:
+        answer = shop.migrate(**(CREATE | {"RequestType": "Delete"}), ResponseURL=callbacks.url)
+        assert (answer["status"], callbacks.take()[0]["Status"]) == ("SUCCESS", "SUCCESS")
+    assert postgres.execute("SELECT count(*) FROM orders", database=shop.database.name) == [(0,)]
+
+
+def test_settings_that_are_wrong_are_all_logged_and_none_told(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The caller learns that it is not his fault; the log, everything that has to be mended."""
+    db.dispose()
+    monkeypatch.setattr(runtime, "_runtime", None)
+    monkeypatch.setenv("DB_POOL", "big")
+    monkeypatch.setenv("DB_PORT", "five")
+    answer = shop.api("GET", "/orders")
+    assert (answer.status, answer.body["reasons"]) == (500, ["something is wrong on this side; it has been logged"])
+    logged = [str(r.exc_info[1]) for r in caplog.records if r.exc_info and r.levelno == logging.ERROR]
+    assert all(name in logged[0] for name in ("DB_POOL", "DB_PORT", "DB_SECRET_ID"))
+
+
+def test_a_migration_answers_for_wrong_settings_too(empty_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all failures the likeliest at a first deploy."""
+    monkeypatch.setattr(runtime, "_runtime", None)
+    with Callbacks() as callbacks:
+        empty_shop.migrate(**CREATE, ResponseURL=callbacks.url)
+        assert callbacks.take()[0]["Reason"].startswith("ConfigurationError: no database: set DB_SECRET_ID")
+
+
+def test_a_missing_secret_is_named_in_the_log_alone(
+    shop: Shop, local_aws: LocalAws, caplog: pytest.LogCaptureFixture
+) -> None:
+    """500, since no waiting helps."""
+    db.configure(db.Settings(secret_id="orders/nowhere"))
+    answer = shop.api("GET", "/orders")
+    assert answer.status == 500
+    assert "nowhere" not in json.dumps(answer.body)
+    assert any(r.exc_info and "orders/nowhere" in str(r.exc_info[1]) for r in caplog.records)
+
+
+def test_a_caller_without_time_left_is_told_to_come_back(shop: Shop) -> None:
+    """Nothing is sent that could not be answered for."""
+    from handlers.orders import api
+
+    from .conftest import http_event
+
+    event = http_event("GET", "/orders", None, {"tenant_id": "acme"}, None)
+    answer: Any = api.handler(event, shop.context(remaining_s=0.05))
+    assert answer["statusCode"] == 503
+    assert db.status()["totals"]["connects"] == 0
+
+
+def test_the_versions_are_found_from_the_handler() -> None:
+    """Wherever the package is laid."""
+    assert (migrate.VERSIONS / "0001_orders.py").is_file()
