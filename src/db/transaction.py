@@ -20,7 +20,7 @@ from .scope import Scope, tenant_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, RootTransaction
     from sqlalchemy.orm import Session
 
     from .engine import Role
@@ -44,8 +44,7 @@ def begin(*, tenant: str | None = None) -> Iterator[Connection]:
     Raises TenantError, DeadlineError, CredentialsError or ConfigurationError before anything is sent; SQLAlchemy's own
     errors from the block; OutcomeUnknownError where the connection was lost while it committed.
     """
-    with _connected("writer", tenant, {}) as conn, _commit_known_or_said(), conn.begin():
-        _send_prologue(conn, tenant)
+    with _commit_known_or_said(), _transaction("writer", tenant) as (conn, _):
         yield conn
 
 
@@ -57,11 +56,8 @@ def read(*, tenant: str | None = None, snapshot: bool = False) -> Iterator[Conne
     what was committed before it. Tenant, time limits and errors are those of ``begin``; a write raises SQLAlchemy's
     InternalError (SQLSTATE 25006).
     """
-    options: dict[str, Any] = {"postgresql_readonly": True}
-    if snapshot:
-        options["isolation_level"] = "REPEATABLE READ"
-    with _connected("reader", tenant, options) as conn, conn.begin() as transaction:
-        _send_prologue(conn, tenant)
+    isolation = {"isolation_level": "REPEATABLE READ"} if snapshot else {}
+    with _transaction("reader", tenant, postgresql_readonly=True, **isolation) as (conn, transaction):
         yield conn
         transaction.rollback()  # nothing to commit, and a rollback has no outcome that could stay unknown
 
@@ -123,24 +119,24 @@ def _retry_budget_s(now: Runtime) -> float:
 
 
 @contextmanager
-def _connected(role: Role, tenant: str | None, options: dict[str, Any]) -> Iterator[Connection]:
-    """A connection of ``role``. A tenant that will not do is refused here, before anything is sent."""
+def _transaction(role: Role, tenant: str | None, **options: Any) -> Iterator[tuple[Connection, RootTransaction]]:
+    """A transaction on ``role``, the server told what holds in it. SQLite can be told neither that nor ``options``."""
     now = runtime.current()
-    tenant_for(tenant, required=now.settings.tenant_required)
+    chosen = tenant_for(tenant, required=now.settings.tenant_required)
     with now.engine(role).connect() as conn:
-        if options and conn.dialect.name == "postgresql":
+        on_postgres = conn.dialect.name == "postgresql"
+        if on_postgres:
             conn.execution_options(**options)
-        yield conn
+        with conn.begin() as transaction:
+            if on_postgres:
+                _send_prologue(conn, now, chosen)
+            yield conn, transaction
 
 
-def _send_prologue(conn: Connection, tenant: str | None) -> None:
-    """Tell the server what holds for this transaction. SQLite has neither tenants nor time limits to be told of."""
-    if conn.dialect.name != "postgresql":
-        return
-    now = runtime.current()
+def _send_prologue(conn: Connection, now: Runtime, tenant: str | None) -> None:
     settings = now.settings
     scope = Scope(
-        tenant=tenant_for(tenant, required=settings.tenant_required),
+        tenant=tenant,
         statement_timeout_s=usable_s(
             current_invocation.get().deadline,
             now=now.clock(),
