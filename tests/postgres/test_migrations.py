@@ -85,7 +85,7 @@ def test_a_runner_waits_no_longer_than_its_invocation(use: Use, slow: Path, lamb
 def test_the_lock_and_its_settings_end_with_the_upgrade(slow: Path, database: Database, postgres: Postgres) -> None:
     """Neither the pool nor the server keeps anything of it."""
     migrations.upgrade(slow)
-    assert postgres.connections(database.name, user=database.owner) == []
+    assert postgres.all_left(database.name, user=database.owner)
     assert postgres.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
 
 

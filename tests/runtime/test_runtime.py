@@ -70,7 +70,7 @@ def test_a_null_pool_leaves_no_connection_between_invocations(stack: Stack) -> N
         for _ in range(2):
             invocation = health.invoke(case("health/get").payload)
             assert connection_events(invocation.logs) == ["connect", "close"]
-            assert stack.postgres.connections(DATABASE, user="app") == []
+            assert stack.postgres.all_left(DATABASE, user="app")
 
 
 def test_an_environment_thaws_with_a_live_connection(stack: Stack) -> None:

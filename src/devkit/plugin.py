@@ -1,0 +1,206 @@
+"""The pytest plugin: real parts as fixtures. Installing the project registers it; no conftest needs to name it.
+
+=================  =========  ==================================================================
+fixture            lives for  is
+=================  =========  ==================================================================
+``postgres``       session    a PostgreSQL server (``devkit.postgres.Postgres``)
+``local_aws``      session    Secrets Manager on localhost (``devkit.aws.LocalAws``)
+``database``       test       an empty database with roles of its own (``Database``)
+``wire``           test       a factory of counting proxies in front of ``postgres``
+``secret``         test       a function that stores a secret where this process's boto3 looks
+``lambda_context`` test       a factory of Lambda context objects (``LambdaContext``)
+=================  =========  ==================================================================
+
+A test that prints, logs or raises a password which these fixtures made fails, whatever else it does.
+
+pytest imports this module in every run, so what is heavy is imported by the fixture that needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import secrets
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+from urllib.parse import quote
+
+import pytest
+
+from .passwords import PREFIX, new_password
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping
+
+    from .aws import LocalAws
+    from .postgres import Postgres
+    from .wire import Wire
+
+_LEAKED = pytest.StashKey[bool]()
+
+# What a developer's shell may hold and boto3 would prefer to the local endpoint and its credentials.
+AWS_OVERRIDES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
+
+
+@dataclass(frozen=True)
+class Database:
+    """An empty database of one test and its two logins.
+
+    ``owner`` owns it and migrates it. ``app`` may connect and no more: what it may do is for the migrations to say.
+    """
+
+    host: str
+    port: int
+    name: str
+    owner: str
+    owner_password: str = field(repr=False)
+    app: str
+    app_password: str = field(repr=False)
+
+    def url(self, role: Literal["owner", "app"] = "app") -> str:
+        """The SQLAlchemy URL for one of the two roles."""
+        user, password = (self.owner, self.owner_password) if role == "owner" else (self.app, self.app_password)
+        login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+        return f"postgresql+psycopg://{login}@{self.host}:{self.port}/{self.name}"
+
+    def through(self, wire: Wire) -> Database:
+        """The same database, reached through ``wire``."""
+        return dataclasses.replace(self, host=wire.host, port=wire.port)
+
+
+@dataclass
+class LambdaContext:
+    """What Lambda hands to a handler beside the event. ``deadline_s`` may be set at any time."""
+
+    deadline_s: float
+    """The wall-clock second (epoch) at which Lambda would end the invocation."""
+    aws_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    function_name: str = "function"
+    function_version: str = "$LATEST"
+    invoked_function_arn: str = "arn:aws:lambda:us-east-1:123456789012:function:function"
+    memory_limit_in_mb: str = "512"
+    """A string, as Lambda's Python runtime has it."""
+    log_group_name: str = "/aws/lambda/function"
+    log_stream_name: str = "$LATEST"
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until the deadline by the wall clock, 0 after it."""
+        return max(int((self.deadline_s - time.time()) * 1000), 0)
+
+
+class MakeWire(Protocol):
+    """``wire(delay_s=0.0)``: an open proxy in front of the server of ``postgres``. The test's end closes it."""
+
+    def __call__(self, *, delay_s: float = 0.0) -> Wire: ...
+
+
+class PutSecret(Protocol):
+    """``secret(name, value)``: a new current version of the secret; returns its id. The test's end deletes it."""
+
+    def __call__(self, name: str, value: Mapping[str, object] | str) -> str: ...
+
+
+class MakeLambdaContext(Protocol):
+    """``lambda_context(remaining_s=3)``: the context of an invocation that has so many seconds left."""
+
+    def __call__(self, *, remaining_s: float = 3.0, request_id: str | None = None) -> LambdaContext: ...
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test whose output, log or traceback shows a password that these fixtures made: in production it would be
+    a real one."""
+    report = yield
+    shown = [report.longreprtext, *(text for _, text in report.sections)]
+    # A later phase repeats the sections of an earlier one: said once.
+    if not item.stash.get(_LEAKED, False) and any(PREFIX in text for text in shown):
+        item.stash[_LEAKED] = True
+        report.outcome = "failed"
+        report.sections.append(("A password leaked", f"{item.nodeid} printed, logged or raised one ({call.when})"))
+    return report
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL 18 server for the whole run. Started by the first test that asks for it."""
+    from .postgres import Postgres
+
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def local_aws() -> Iterator[LocalAws]:
+    """Secrets Manager on localhost for the whole run. ``secret`` is the way to it within a test."""
+    from .aws import LocalAws
+
+    with LocalAws() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[Database]:
+    """A fresh, empty database with an owner and an app role of its own; all three are dropped after the test."""
+    # Roles belong to the server: shared ones would let a test that rotates a password break the next.
+    suffix = secrets.token_hex(4)
+    created = Database(
+        host=postgres.host,
+        port=postgres.port,
+        name=f"test_{suffix}",
+        owner=f"owner_{suffix}",
+        owner_password=new_password(),
+        app=f"app_{suffix}",
+        app_password=new_password(),
+    )
+    postgres.create_role(created.owner, created.owner_password)
+    postgres.create_role(created.app, created.app_password)
+    postgres.create_database(created.name, owner=created.owner)
+    yield created
+    postgres.drop_database(created.name)
+    postgres.execute(f"DROP ROLE {created.owner}, {created.app}")
+
+
+@pytest.fixture
+def wire(postgres: Postgres) -> Iterator[MakeWire]:
+    """A factory of counting proxies in front of the server: ``database.through(wire())``."""
+    from .wire import Wire
+
+    with contextlib.ExitStack() as opened:
+
+        def make(*, delay_s: float = 0.0) -> Wire:
+            return opened.enter_context(Wire(postgres.host, postgres.port, delay_s=delay_s))
+
+        yield make
+
+
+@pytest.fixture
+def secret(local_aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[PutSecret]:
+    """Stores secrets for the test in ``local_aws``, and points the boto3 of this process there."""
+    for name, value in local_aws.environment().items():
+        monkeypatch.setenv(name, value)
+    for name in AWS_OVERRIDES:
+        monkeypatch.delenv(name, raising=False)
+    stored: set[str] = set()
+
+    def put(name: str, value: Mapping[str, object] | str) -> str:
+        stored.add(name)
+        return local_aws.put_secret(name, value)
+
+    yield put
+    for name in stored:
+        local_aws.delete_secret(name)
+
+
+@pytest.fixture
+def lambda_context() -> MakeLambdaContext:
+    """A factory of Lambda context objects with a deadline: ``lambda_context(remaining_s=0.5)``."""
+
+    def make(*, remaining_s: float = 3.0, request_id: str | None = None) -> LambdaContext:
+        context = LambdaContext(deadline_s=time.time() + remaining_s)
+        return context if request_id is None else dataclasses.replace(context, aws_request_id=request_id)
+
+    return make
