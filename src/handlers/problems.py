@@ -18,6 +18,7 @@ logger = Logger()
 CONTENT_TYPE = "application/problem+json"
 # Long enough for most failovers to have moved on, short enough for a person to wait.
 RETRY_AFTER_S = 2
+QUERY_CANCELED = "57014"  # by the time limit of its transaction
 
 _TITLES = {
     400: "Bad Request",
@@ -51,16 +52,19 @@ def problem_for(error: Exception) -> Problem:
         return error
     if isinstance(error, db.TenantError):
         return Problem(403, str(error))
-    if isinstance(error, db.DeadlineError):
-        return _logged(error, Problem(503, "there was no time left to do it; nothing was done"))
-    verdict = db.verdict(error)
-    if verdict is db.Verdict.OUTCOME_UNKNOWN:
-        return _logged(error, Problem(504, "it may or may not have been done: look before trying again"))
-    if verdict.transient:
-        return _logged(error, Problem(503, "the database cannot be reached now; nothing was done"))
-    return _logged(error, Problem(500, "something is wrong on this side; it has been logged"))
-
-
-def _logged(error: Exception, problem: Problem) -> Problem:
+    problem = _problem_on_this_side(error)
     logger.error("request failed", status=problem.status, exc_info=error)
     return problem
+
+
+def _problem_on_this_side(error: Exception) -> Problem:
+    if isinstance(error, db.DeadlineError):
+        return Problem(503, "there was no time left to do it; nothing was done")
+    if db.sqlstate(error) == QUERY_CANCELED:
+        return Problem(503, "it took too long and was stopped; nothing was done")
+    verdict = db.verdict(error)
+    if verdict is db.Verdict.OUTCOME_UNKNOWN:
+        return Problem(504, "it may or may not have been done: look before trying again")
+    if verdict.transient:
+        return Problem(503, "the database cannot be reached now; nothing was done")
+    return Problem(500, "something is wrong on this side; it has been logged")

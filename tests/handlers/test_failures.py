@@ -6,15 +6,16 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 import db
 from db import runtime
 from devkit.stack import Callbacks
 from handlers import health, migrate
-from handlers.orders import report
+from handlers.orders import api, report
 
-from .conftest import ORDER, Shop, record
+from .conftest import ORDER, Shop, http_event, record
 
 if TYPE_CHECKING:
     from devkit.aws import LocalAws
@@ -132,14 +133,21 @@ def test_a_missing_secret_is_named_in_the_log_alone(
 
 def test_a_caller_without_time_left_is_told_to_come_back(shop: Shop) -> None:
     """Nothing is sent that could not be answered for."""
-    from handlers.orders import api
-
-    from .conftest import http_event
-
     event = http_event("GET", "/orders", None, {"tenant_id": "acme"}, None)
     answer: Any = api.handler(event, shop.context(remaining_s=0.05))
     assert answer["statusCode"] == 503
     assert db.status()["totals"]["connects"] == 0
+
+
+def test_a_statement_that_outlasts_the_invocation_is_answered_for(shop: Shop, postgres: Postgres) -> None:
+    """Here it waits for a lock; the server stops it while there is still time to say so."""
+    login = {"host": postgres.host, "port": postgres.port, "user": postgres.superuser, "password": postgres.password}
+    event = http_event("GET", "/orders", None, {"tenant_id": "acme"}, None)
+    with psycopg.connect(**login, dbname=shop.database.name) as other:  # type: ignore[arg-type]  # strings all the same
+        other.execute("LOCK TABLE orders")
+        answer: Any = api.handler(event, shop.context(remaining_s=0.5))
+    assert answer["statusCode"] == 503
+    assert json.loads(answer["body"])["reasons"] == ["it took too long and was stopped; nothing was done"]
 
 
 def test_the_versions_are_found_from_the_handler() -> None:
