@@ -1,0 +1,99 @@
+"""What each unit of work costs on the wire, in round trips: a change for better or worse shows here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import make_url, text
+
+import db
+from db.settings import Settings
+
+from .conftest import Use
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from devkit.plugin import Database, MakeWire
+    from devkit.wire import Counts, Wire
+
+ONE = text("SELECT 1")
+
+
+def write() -> None:
+    with db.begin(tenant="acme") as tx:
+        tx.execute(ONE)
+
+
+def read() -> None:
+    with db.read(tenant="acme") as conn:
+        conn.execute(ONE)
+
+
+def snapshot() -> None:
+    with db.read(tenant="acme", snapshot=True) as conn:
+        conn.execute(ONE)
+        conn.execute(ONE)
+
+
+def nothing() -> None:
+    with db.begin(tenant="acme"):
+        pass
+
+
+@pytest.fixture
+def counted(database: Database, wire: MakeWire, use: Use) -> Callable[..., Wire]:
+    """The layer behind a counting wire, without TLS, as in a network that has none."""
+
+    def configure(**settings: Any) -> Wire:
+        proxy = wire()
+        url = make_url(database.through(proxy).url())
+        db.configure(Settings(**({"url": url, "sslmode": "disable"} | settings)))
+        return proxy
+
+    return configure
+
+
+def cost(proxy: Wire, work: Callable[[], None]) -> Counts:
+    before = proxy.counts()
+    work()
+    return proxy.counts() - before
+
+
+@pytest.mark.parametrize(
+    ("work", "trips"),
+    [
+        (write, 5),  # ping, BEGIN, prologue, statement, COMMIT
+        (read, 5),  # ping, BEGIN READ ONLY, prologue, statement, ROLLBACK
+        (snapshot, 6),
+        (nothing, 4),
+    ],
+)
+def test_a_warm_unit_of_work(work: Callable[[], None], trips: int, counted: Callable[..., Wire]) -> None:
+    """On a kept connection, with a tenant and time limits."""
+    proxy = counted()
+    work()
+    spent = cost(proxy, work)
+    assert (spent.trips, spent.connections) == (trips, 0)
+
+
+def test_the_first_transaction_of_a_process(counted: Callable[..., Wire]) -> None:
+    """Three to connect, six for what the stock dialect asks the server at first, four for the transaction."""
+    spent = cost(counted(), write)
+    assert (spent.trips, spent.connections) == (13, 1)
+
+
+def test_each_transaction_of_a_null_pool(counted: Callable[..., Wire]) -> None:
+    """Three to connect and four for the transaction; nothing waits for the close."""
+    proxy = counted(pool="null")
+    write()
+    spent = cost(proxy, write)
+    assert (spent.trips, spent.connections) == (7, 1)
+
+
+def test_without_a_ping_it_is_one_less(counted: Callable[..., Wire]) -> None:
+    """What DB_POOL_PRE_PING costs."""
+    proxy = counted(pool_pre_ping=False)
+    write()
+    assert cost(proxy, write).trips == 4
