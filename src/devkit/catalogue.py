@@ -41,6 +41,18 @@ def cases(events: Path = EVENTS) -> list[Case]:
     ]
 
 
+def in_a_word(answer: object) -> str:
+    """An answer for a table: HTTP's status, the records that failed, an error's type, what CloudFormation is told."""
+    match answer:
+        case {"statusCode": int(code)}:
+            return str(code)
+        case {"batchItemFailures": list(failures)}:
+            return f"{len(failures)} failed"
+        case {"errorType": str(word)} | {"status": str(word)}:
+            return word
+    return "answered"
+
+
 def mismatch(expected: Any, actual: Any, at: str = "the answer") -> str | None:
     """Where ``actual`` does not hold ``expected``: objects by their named keys, lists item by item, bodies as JSON."""
     if isinstance(expected, dict):

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .catalogue import cases
+from .catalogue import cases, in_a_word
 from .lambda_env import LambdaEnvironment
 from .stack import Stack
 from .template import functions
@@ -67,7 +67,7 @@ def _run(case: Case, stack: Stack, running: Mapping[str, LambdaEnvironment]) -> 
     problem = f"the function failed: {invocation.error}" if invocation.error else None
     row = Row(
         case=case,
-        answer=_answer(invocation.payload),
+        answer=in_a_word(invocation.payload),
         cold=invocation.cold,
         duration_ms=invocation.duration_ms,
         counts=stack.wire.counts() - before,
@@ -79,17 +79,6 @@ def _run(case: Case, stack: Stack, running: Mapping[str, LambdaEnvironment]) -> 
     if invocation.error:
         print("\n".join(invocation.logs), file=sys.stderr)
     return row
-
-
-def _answer(payload: object) -> str:
-    """An answer in a word: an HTTP status, the records that failed, or what CloudFormation is told."""
-    if not isinstance(payload, dict):
-        return "-"
-    if "statusCode" in payload:
-        return str(payload["statusCode"])
-    if "batchItemFailures" in payload:
-        return f"{len(payload['batchItemFailures'])} failed"
-    return str(payload.get("status", "ok"))
 
 
 def _line(cells: tuple[str, ...]) -> str:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from devkit import docker, lambda_image
-from devkit.catalogue import ROOT, cases
+from devkit.catalogue import ROOT, cases, in_a_word
 from devkit.stack import Stack
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def parsed(printed: str) -> Any:
 def show(outcome: Outcome) -> Outcome:
     """One line of the table, and the log under one that failed."""
     case, counts = outcome.case, outcome.counts
-    cells = (status(outcome.answer), f"{outcome.ms:.0f}", counts.trips, counts.connections)
+    cells = (in_a_word(outcome.answer), f"{outcome.ms:.0f}", counts.trips, counts.connections)
     print(line(case.name, case.function, *cells), flush=True)
     if outcome.problem:
         print(
@@ -207,18 +207,6 @@ def show(outcome: Outcome) -> Outcome:
 def line(event: str, function: str, *cells: object) -> str:
     """A line of the table."""
     return f"{event:<32} {function:<22}" + "".join(f"{cell!s:>10}" for cell in cells)
-
-
-def status(answer: Any) -> str:
-    """An answer in a word or two: HTTP's, the records that failed, the error, what CloudFormation is told."""
-    match answer:
-        case {"statusCode": int(code)}:
-            return str(code)
-        case {"batchItemFailures": list(failures)}:
-            return f"{len(failures)} failed"
-        case {"errorType": str(word)} | {"status": str(word)}:
-            return word
-    return "answered"
 
 
 class Doors:

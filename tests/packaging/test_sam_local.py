@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.sam_local import HOST, LOOPBACK, Doors, parsed, status
+from devkit.catalogue import in_a_word
+from devkit.sam_local import HOST, LOOPBACK, Doors, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,4 +70,4 @@ def test_a_loopback_url_becomes_the_host_s_and_opens_its_door(echo_port: int) ->
 )
 def test_an_answer_is_shown_in_a_word(printed: str, word: str) -> None:
     """SAM prints the answer last, after whatever else it had to say."""
-    assert status(parsed(printed)) == word
+    assert in_a_word(parsed(printed)) == word
