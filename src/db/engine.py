@@ -69,8 +69,8 @@ class IdleAwareQueuePool(QueuePool):
 
     def recreate(self) -> IdleAwareQueuePool:
         pool = super().recreate()
-        assert isinstance(pool, IdleAwareQueuePool)  # noqa: S101  (QueuePool recreates its own class)
-        pool._idle_s = self._idle_s  # noqa: SLF001  (the same class)
+        assert isinstance(pool, IdleAwareQueuePool)  # noqa: S101 - QueuePool recreates its own class
+        pool._idle_s = self._idle_s  # noqa: SLF001 - the same class
         return pool
 
 

@@ -101,7 +101,7 @@ _lock = threading.Lock()
 
 def current() -> Runtime:
     """The runtime, built from the environment on first use. Raises ConfigurationError."""
-    global _runtime  # noqa: PLW0603  (the one mutable object of the process)
+    global _runtime  # noqa: PLW0603 - the one mutable object of the process
     if _runtime is None:
         with _lock:
             if _runtime is None:

@@ -43,7 +43,7 @@ def _seconds(raw: str) -> float:
         value = float(raw)
     except ValueError:
         raise ValueError("is not a number of seconds") from None
-    if value in (float("inf"), float("-inf")) or value != value:  # noqa: PLR0124  (NaN is the one unequal to itself)
+    if value in (float("inf"), float("-inf")) or value != value:  # noqa: PLR0124 - NaN is the one unequal to itself
         raise ValueError("is not a finite number of seconds")
     return value
 
@@ -80,7 +80,7 @@ def _json_object(raw: str) -> dict[str, Any]:
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise ValueError("is not a JSON object")  # noqa: TRY004  (every converter raises ValueError)
+        raise ValueError("is not a JSON object")  # noqa: TRY004 - every converter raises ValueError
     return value
 
 
@@ -280,4 +280,4 @@ def as_markdown() -> str:
 
 
 if __name__ == "__main__":
-    print(as_markdown())  # noqa: T201  (the printed table is the point)
+    print(as_markdown())  # noqa: T201 - the printed table is the point

@@ -19,7 +19,6 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from types import TracebackType
     from typing import Self
     from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -45,9 +44,7 @@ class LocalAws:
         self.start()
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def start(self) -> None:

@@ -27,7 +27,6 @@ from .emulator import Emulator, Output, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from types import TracebackType
     from typing import Self
 
 SOURCE = Path(__file__).resolve().parents[1]
@@ -110,9 +109,7 @@ class LambdaEnvironment:
         self.start()
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.shutdown()
 
     def start(self) -> None:

@@ -21,7 +21,7 @@ INSTALLATION = f"{PACKAGE}/pginstall18"
 LIBRARIES = (f"{PACKAGE}.libs", f"{PACKAGE}/.dylibs")
 
 # Linux's folder in memory, and what has to be free there: far more than the log of a server under load (max_wal_size).
-MEMORY = Path("/dev/shm")  # noqa: S108
+MEMORY = Path("/dev/shm")  # noqa: S108 - only new folders with random names go there
 MEMORY_BYTES = 4 << 30
 
 # For building programs against PostgreSQL, half of the installation's size.

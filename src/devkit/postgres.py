@@ -28,7 +28,6 @@ from .passwords import new_password
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
     from typing import Self
 
 HOST = "127.0.0.1"
@@ -100,9 +99,7 @@ class Postgres:
         self.start()
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def start(self) -> None:
@@ -266,7 +263,7 @@ class Postgres:
         # which tells a file that a crash left; line 8 is the state.
         with contextlib.suppress(FileNotFoundError):
             lines = (self._data / "postmaster.pid").read_text().split("\n")
-            return lines[0] == str(pid) and len(lines) > 7 and lines[7].strip() == "ready"  # noqa: PLR2004
+            return lines[0] == str(pid) and len(lines) > 7 and lines[7].strip() == "ready"  # noqa: PLR2004 - the line of the state
         return False
 
     def _end(self, mode: str) -> None:

@@ -19,7 +19,6 @@ from .postgres import Postgres
 from .wire import Wire
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
     from .catalogue import Case
@@ -45,9 +44,7 @@ class Stack:
             self._exit = building.pop_all()
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._exit.close()
 
     def _provision(self) -> None:
@@ -121,9 +118,7 @@ class Callbacks:
         self.url = f"http://127.0.0.1:{self._server.server_port}/callback"
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

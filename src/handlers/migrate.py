@@ -61,8 +61,8 @@ def _answer(event: dict[str, Any], status: str, reason: str, data: dict[str, Any
         "Data": data,
     }
     # S3 signed the URL for an empty content type.
-    request = urllib.request.Request(  # noqa: S310  (CloudFormation's own URL)
+    request = urllib.request.Request(  # noqa: S310 - CloudFormation's own URL
         event["ResponseURL"], data=json.dumps(body).encode(), method="PUT", headers={"Content-Type": ""}
     )
-    with urllib.request.urlopen(request, timeout=_ANSWER_TIMEOUT_S):  # noqa: S310  (as above)
+    with urllib.request.urlopen(request, timeout=_ANSWER_TIMEOUT_S):  # noqa: S310 - as above
         pass

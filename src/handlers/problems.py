@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from http import HTTPStatus
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import Response
 
 import db
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 logger = Logger()
 
@@ -20,19 +17,8 @@ CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
 QUERY_CANCELED = "57014"  # by the time limit of its transaction
 
-_TITLES = {
-    400: "Bad Request",
-    403: "Forbidden",
-    404: "Not Found",
-    409: "Conflict",
-    413: "Content Too Large",
-    500: "Internal Server Error",
-    503: "Service Unavailable",
-    504: "Gateway Timeout",
-}
 
-
-class Problem(Exception):  # noqa: N818  (it is an answer as much as an error)
+class Problem(Exception):  # noqa: N818 - it is an answer as much as an error
     """An answer other than success: an HTTP status and the reasons for it."""
 
     def __init__(self, status: int, *reasons: str) -> None:
@@ -41,9 +27,11 @@ class Problem(Exception):  # noqa: N818  (it is an answer as much as an error)
         super().__init__(status, *reasons)
 
     def response(self) -> Response[str]:
-        body = {"title": _TITLES[self.status], "status": self.status, "reasons": self.reasons}
-        headers: Mapping[str, str] = {"Retry-After": str(RETRY_AFTER_S)} if self.status == 503 else {}  # noqa: PLR2004
-        return Response(self.status, content_type=CONTENT_TYPE, headers=dict(headers), body=json.dumps(body))
+        body = {"title": HTTPStatus(self.status).phrase, "status": self.status, "reasons": self.reasons}
+        headers: dict[str, str | list[str]] = {}
+        if self.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers["Retry-After"] = str(RETRY_AFTER_S)
+        return Response(self.status, content_type=CONTENT_TYPE, headers=headers, body=json.dumps(body))
 
 
 def problem_for(error: Exception) -> Problem:

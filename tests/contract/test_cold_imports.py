@@ -26,7 +26,7 @@ def loaded_by(module: str) -> set[str]:
     program = (
         f"import sys, json; sys.path.insert(0, {str(SRC)!r}); import {module}; print(json.dumps(list(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -38,7 +38,7 @@ def test_the_readmes_handler_works(database: Database, postgres: Postgres, lambd
     db.configure(Settings(url=make_url(database.url())))
     (block,) = python_in(ROOT / "README.md")
     shown: dict[str, Any] = {}
-    exec(block, shown)  # noqa: S102  (the document's own code)
+    exec(block, shown)  # noqa: S102 - the document's own code
     counts = [
         shown["handler"]({"tenant": tenant, "body": "hello"}, lambda_context())["notes"]
         for tenant in ("acme", "acme", "globex")

@@ -22,7 +22,7 @@ class RunPython(Protocol):
 def run_python(tmp_path: Path) -> RunPython:
     def run(*arguments: str | Path) -> str:
         command = [sys.executable, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -28,7 +28,7 @@ def test_a_test_that_shows_a_password_fails(shows: str, outcome: str, tmp_path: 
     source = f"import logging\nfrom devkit.passwords import new_password\ndef test_it():\n    {shows}\n"
     (tmp_path / "test_it.py").write_text(source)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - this interpreter
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.stdout.splitlines()[-1].strip("= ").startswith(f"{outcome} in")
 
 

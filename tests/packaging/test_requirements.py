@@ -14,7 +14,7 @@ REQUIREMENTS = ROOT / "layer/requirements.txt"
 
 def test_the_layer_and_the_lock_agree() -> None:
     """`make lock` writes both; whoever edits one by hand hears of it here."""
-    exported = subprocess.run(  # noqa: S603 - uv of this environment
+    exported = subprocess.run(
         [find_uv_bin(), "export", "--quiet", "--offline", "--frozen", "--no-dev", "--no-emit-project", "--no-header"],
         check=True,
         capture_output=True,

@@ -41,7 +41,7 @@ class RdsIamSource:
             return cached
         return self._sign()
 
-    def refresh(self, rejected: Credentials) -> Credentials:  # noqa: ARG002  (the protocol's; a token is signed afresh)
+    def refresh(self, rejected: Credentials) -> Credentials:  # noqa: ARG002 - the protocol's; a token is signed afresh
         """A token signed now, with the role's credentials as they are now."""
         return self._sign()
 

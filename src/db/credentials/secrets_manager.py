@@ -60,7 +60,7 @@ class SecretsManagerSource:
                 raise
             return cached
 
-    def refresh(self, rejected: Credentials) -> Credentials:  # noqa: ARG002  (the protocol's; a secret is fetched whole)
+    def refresh(self, rejected: Credentials) -> Credentials:  # noqa: ARG002 - the protocol's; a secret is fetched whole
         """The secret as Secrets Manager has it now."""
         return self._fetch()
 

@@ -37,7 +37,7 @@ ARRIVES_FROM = {
 STATUSES = ("pending", *ARRIVES_FROM)
 
 
-class Invalid(ValueError):  # noqa: N818  (reads as what it is where it is raised)
+class Invalid(ValueError):  # noqa: N818 - reads as what it is where it is raised
     """Input that will not do; ``reasons`` has a sentence for each thing wrong with it."""
 
     def __init__(self, *reasons: str) -> None:
