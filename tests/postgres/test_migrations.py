@@ -33,6 +33,24 @@ def upgrade():
 """
 
 
+SLOWER = """
+revision = "a2"
+down_revision = "a1"
+from alembic import op
+def upgrade():
+    op.execute("SELECT pg_sleep(0.4)")
+"""
+
+CONCURRENTLY = """
+revision = "a2"
+down_revision = "a1"
+from alembic import op
+def upgrade():
+    with op.get_context().autocommit_block():
+        op.execute("CREATE INDEX CONCURRENTLY made_n ON made (n)")
+"""
+
+
 @pytest.fixture
 def slow(tmp_path: Path) -> Path:
     """A folder of one migration that takes its time."""
@@ -75,11 +93,34 @@ def test_two_runners_take_turns(use: Use, slow: Path) -> None:
 
 def test_a_runner_waits_no_longer_than_its_invocation(use: Use, slow: Path, lambda_context: MakeLambdaContext) -> None:
     """So that a custom resource can still be answered."""
-    use(role="owner", pool_size=2, deadline_reserve_s=0.1)
+    use(role="owner", deadline_reserve_s=0.1)
     handler = db.invocation(lambda _event, _context: migrations.upgrade(slow))
-    with migrations.locked_connection(), pytest.raises(exc.OperationalError) as caught:
+    with migrations.locked_connection(), pytest.raises(db.DeadlineError):
         handler({}, lambda_context(remaining_s=0.5))
-    assert db.sqlstate(caught.value) == "57014"
+
+
+def test_migrations_end_with_their_invocation(use: Use, slow: Path, lambda_context: MakeLambdaContext) -> None:
+    """All of them together, and nothing of them stays."""
+    (slow / "a2_slower.py").write_text(SLOWER)
+    use(role="owner", deadline_reserve_s=0.1)
+    context = lambda_context(remaining_s=0.6)
+    with pytest.raises(exc.DBAPIError) as caught:
+        db.invocation(lambda _event, _context: migrations.upgrade(slow))({}, context)
+    assert db.sqlstate(caught.value) in {"57014", "25P04"}
+    assert migrations.upgrade(slow).before is None
+
+
+def test_an_index_is_made_concurrently_while_another_runner_waits(slow: Path) -> None:
+    """In a block of its own outside the transaction; whoever waits for the lock holds no snapshot that it waits for."""
+    (slow / "a2_slower.py").write_text(CONCURRENTLY)
+    done: list[migrations.Upgraded] = []
+    threads = [threading.Thread(target=lambda: done.append(migrations.upgrade(slow))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert {upgraded.after for upgraded in done} == {"a2"}
+    assert len(done) == 2
 
 
 def test_the_lock_and_its_settings_end_with_the_upgrade(slow: Path, database: Database, postgres: Postgres) -> None:

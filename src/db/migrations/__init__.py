@@ -6,6 +6,7 @@ Runs as the tables' owner, straight at the writer: a session's lock does not sur
 from __future__ import annotations
 
 import math
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +20,20 @@ from sqlalchemy import text
 from db import runtime
 from db.deadline import usable_s
 from db.invocation import current_invocation
+from db.scope import has_transaction_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection
 
+    from db.runtime import Runtime
+
 # One lock for all migrations of a database: an arbitrary key in the 64-bit space, the same in every release.
 LOCK_KEY = 0x6D69_6772_6174_6500  # "migrate" in ASCII
 # DDL that waits for a busy table makes all who come after it wait too, so it gives way and fails instead.
 LOCK_TIMEOUT_S = 5.0
+LOCK_POLL_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,12 @@ class Upgraded:
 
 
 def upgrade(versions: Path, *, revision: str = "head") -> Upgraded:
-    """Run the migrations in ``versions`` up to ``revision``, all in one transaction, one runner at a time.
+    """Run the migrations in ``versions`` up to ``revision``, one runner at a time.
 
-    A second runner waits for the first, until the invocation's deadline, and then finds nothing to do. Statements may
-    take until the deadline too; waiting for a table's lock ends after five seconds. Raises Alembic's and SQLAlchemy's
-    own errors, with nothing changed.
+    They are one transaction: what fails leaves nothing, but for what a migration committed in an ``autocommit_block()``
+    of its own. A second runner waits for the first, and then finds nothing to do. Waiting and statements end with the
+    invocation, less DB_DEADLINE_RESERVE_S; waiting for a table's lock ends after five seconds. Raises DeadlineError,
+    and Alembic's and SQLAlchemy's own errors.
     """
     with locked_connection() as conn:
         before = _revision(conn)
@@ -66,23 +72,38 @@ def config(versions: Path, conn: Connection) -> Config:
 
 @contextmanager
 def locked_connection() -> Iterator[Connection]:
-    """A connection of its own that holds the migration lock; closing it gives the lock back, whatever happened."""
+    """A connection that holds the migration lock and closes with the block: lock and settings end with it."""
     now = runtime.current()
-    deadline = current_invocation.get().deadline
-    with now.engine("writer").connect() as conn:
-        conn.detach()  # from the pool: the settings and the lock are to end with the connection
-        if deadline is not None:
-            reserve_s = now.settings.deadline_reserve_s
-            left_s = usable_s(deadline, now=now.clock(), reserve_s=reserve_s, at_most_s=math.inf)
-            _set(conn, "statement_timeout", left_s)
-        conn.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK_KEY})
-        _set(conn, "lock_timeout", LOCK_TIMEOUT_S)
+    with now.engine("unpooled").connect() as conn:
+        if now.settings.schema:
+            _set(conn, "search_path", now.settings.schema)
+        while not _has_lock(conn):
+            time.sleep(min(LOCK_POLL_S, _left_s(now, LOCK_POLL_S)))
+        left_s = _left_s(now, math.inf)
+        if left_s < math.inf:
+            _set(conn, "statement_timeout", f"{int(left_s * 1000)}ms")
+            if has_transaction_timeout(conn.dialect):
+                _set(conn, "transaction_timeout", f"{int(left_s * 1000)}ms")
+        _set(conn, "lock_timeout", f"{int(LOCK_TIMEOUT_S * 1000)}ms")
         conn.commit()
         yield conn
 
 
-def _set(conn: Connection, name: str, seconds: float) -> None:
-    conn.execute(text("SELECT set_config(:name, :value, false)"), {"name": name, "value": f"{int(seconds * 1000)}ms"})
+def _has_lock(conn: Connection) -> bool:
+    # Asked for again and again, not waited for: a statement that waits holds a snapshot, and CREATE INDEX CONCURRENTLY,
+    # which the holder may be running, waits for all snapshots in its turn.
+    taken: bool = conn.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK_KEY}).scalar_one()
+    conn.commit()
+    return taken
+
+
+def _left_s(now: Runtime, at_most_s: float) -> float:
+    deadline, reserve_s = current_invocation().deadline, now.settings.deadline_reserve_s
+    return usable_s(deadline, now=now.clock(), reserve_s=reserve_s, at_most_s=at_most_s)
+
+
+def _set(conn: Connection, name: str, value: str) -> None:
+    conn.execute(text("SELECT set_config(:name, :value, false)"), {"name": name, "value": value})
 
 
 def _revision(conn: Connection) -> str | None:
