@@ -20,7 +20,8 @@ logger = Logger()
 VERSIONS = Path(__file__).parent / "migrations" / "versions"
 PHYSICAL_ID = "database-schema"
 _ANSWER_TIMEOUT_S = 10
-_REASON_CHARS = 1000  # CloudFormation refuses an answer of more than 4,096 bytes
+# CloudFormation refuses an answer of more than 4,096 bytes; ids and braces take less than half, a character up to four.
+_REASON_CHARS = 600
 
 
 @logger.inject_lambda_context
@@ -55,14 +56,17 @@ def _answer(event: dict[str, Any], status: str, reason: str, data: dict[str, Any
         "Status": status,
         "Reason": reason or "done",
         "PhysicalResourceId": event.get("PhysicalResourceId", PHYSICAL_ID),
-        "StackId": event["StackId"],
-        "RequestId": event["RequestId"],
-        "LogicalResourceId": event["LogicalResourceId"],
+        "StackId": event.get("StackId"),
+        "RequestId": event.get("RequestId"),
+        "LogicalResourceId": event.get("LogicalResourceId"),
         "Data": data,
     }
     # S3 signed the URL for an empty content type.
     request = urllib.request.Request(  # noqa: S310 - CloudFormation's own URL
-        event["ResponseURL"], data=json.dumps(body).encode(), method="PUT", headers={"Content-Type": ""}
+        event["ResponseURL"],
+        data=json.dumps(body, ensure_ascii=False).encode(errors="replace"),
+        method="PUT",
+        headers={"Content-Type": ""},
     )
     with urllib.request.urlopen(request, timeout=_ANSWER_TIMEOUT_S):  # noqa: S310 - as above
         pass

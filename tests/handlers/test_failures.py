@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -87,6 +88,28 @@ def test_a_migration_that_fails_midway_leaves_nothing(empty_shop: Shop, postgres
         "SELECT tablename FROM pg_tables WHERE schemaname = 'public'", database=empty_shop.database.name
     )
     assert tables == [("order_lines",)]
+
+
+def test_an_answer_to_cloudformation_is_never_too_long(empty_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It refuses more than 4,096 bytes, and then waits for an hour; ids that are missing do not keep it back either."""
+    sent: list[bytes] = []
+
+    def fail() -> None:
+        raise LookupError("\U0001f4a5" * 5000)
+
+    monkeypatch.setattr(migrate, "_migrate", fail)
+    with Callbacks() as callbacks:
+        real = urllib.request.urlopen
+
+        def listen(request: urllib.request.Request, **arguments: Any) -> Any:
+            assert isinstance(request.data, bytes)
+            sent.append(request.data)
+            return real(request, **arguments)
+
+        monkeypatch.setattr(urllib.request, "urlopen", listen)
+        empty_shop.migrate(RequestType="Create", ResponseURL=callbacks.url)
+        assert callbacks.take()[0]["Status"] == "FAILED"
+    assert len(sent[0]) < 4096
 
 
 def test_delete_drops_nothing(shop: Shop, postgres: Postgres) -> None:

@@ -108,7 +108,11 @@ def test_a_caller_without_a_usable_tenant_is_forbidden(claims: Any, shop: Shop) 
 def test_a_body_in_base64_is_read(shop: Shop) -> None:
     """As API Gateway sends what it takes for binary; what is not base64 is told so."""
     event = http_event("POST", "/orders", "eyJjdXN0b21lciI6", {"tenant_id": "acme"}, None)
-    for body, reason in (("eyJjdXN0b21lciI6", "the body is not JSON"), ("=not base64=", "the body is not base64")):
+    for body, reason in (
+        ("eyJjdXN0b21lciI6", "the body is not JSON"),
+        ("=not base64=", "the body is not base64"),
+        ("\u00e9", "the body is not base64"),
+    ):
         answer = api.handler(event | {"body": body, "isBase64Encoded": True}, shop.context(remaining_s=5))
         assert json.loads(answer["body"])["reasons"] == [reason]
 

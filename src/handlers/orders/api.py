@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +96,7 @@ def _body() -> Any:
     if body and app.current_event.is_base64_encoded:
         try:
             body = base64.b64decode(body, validate=True)
-        except binascii.Error:
+        except ValueError:  # binascii.Error is one; what is not ASCII is another
             raise Invalid("the body is not base64") from None
     return parse_json(body)
 

@@ -24,6 +24,7 @@ MAX_VERSION = 2**31 - 1
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
 
+_SHORT_NUMBER = re.compile(r"[1-9]\d{0,3}", re.ASCII)
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
@@ -139,7 +140,7 @@ def parse_page(query: Mapping[str, str]) -> Page:
     """The page that a query string asks for."""
     reasons = [f"{name} is not a parameter" for name in sorted(query.keys() - {"limit", "after", "status"})]
     limit, after, status = query.get("limit"), query.get("after"), query.get("status")
-    if limit is not None and not (limit.isascii() and limit.isdecimal() and 1 <= int(limit[:4]) <= MAX_PAGE):
+    if limit is not None and not (_SHORT_NUMBER.fullmatch(limit) and int(limit) <= MAX_PAGE):
         reasons.append(f"limit is not a whole number from 1 to {MAX_PAGE}")
     if status is not None and status not in STATUSES:
         reasons.append(f"status is none of {', '.join(STATUSES)}")
