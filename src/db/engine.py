@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .lifecycle import Lifecycle
     from .settings import Settings
 
-Role = Literal["writer", "reader"]
+Role = Literal["writer", "reader", "unpooled"]
 
 DRIVER = "postgresql+psycopg"
 # libpq counts in whole seconds and psycopg raises anything lower to this.
@@ -102,6 +102,16 @@ def plan_pool(settings: Settings) -> PoolPlan:
     )
 
 
+def capacity(engine: Engine) -> float:
+    """How many connections the engine's pool can have checked out at once."""
+    match engine.pool:
+        case QueuePool() as pool:
+            return pool.size() + pool._max_overflow if pool._max_overflow >= 0 else math.inf  # noqa: SLF001 - no public name
+        case StaticPool():
+            return 1
+    return math.inf
+
+
 def endpoint(settings: Settings, role: Role) -> str | None:
     """The host that the settings name for ``role``; None leaves it to the secret or the URL."""
     return settings.reader_host if role == "reader" and settings.reader_host else settings.host
@@ -123,7 +133,8 @@ def connect_params(
     """psycopg's connect arguments.
 
     ``given`` is what SQLAlchemy made of the URL. The settings win over it, it wins over the secret, the secret over the
-    defaults. Raises ConfigurationError where no host is named, or where the certificate cannot be verified as asked.
+    defaults; DB_CONNECT_ARGS has the last word, and startup options add up. Raises ConfigurationError where no host is
+    named, or where the certificate cannot be verified as asked.
     """
     host = endpoint(settings, role) or given.get("host") or (credentials.host if credentials else None)
     if not host:
@@ -132,7 +143,7 @@ def connect_params(
         "host": host,
         "port": (credentials.port if credentials else None) or DEFAULT_PORT,
         "dbname": (credentials.database if credentials else None) or "postgres",
-        "application_name": settings.application_name or settings.function_name or "db",
+        "application_name": settings.function_name or "db",
         "connect_timeout": max(CONNECT_FLOOR_S, math.floor(timeout_s)),
         "tcp_user_timeout": _SILENT_PEER_S * 1000,
         **_KEEPALIVES,
@@ -140,14 +151,26 @@ def connect_params(
         # RDS Proxy and confuses a PgBouncer below 1.22: https://github.com/psycopg/psycopg/issues/1105
         "prepare_threshold": None,
     }
-    if settings.schema and settings.proxy == "none":
-        params["options"] = f"-c search_path={settings.schema}"
     params |= {key: value for key, value in given.items() if value is not None}
-    named = {"host": host, "port": settings.port, "dbname": settings.name}
+    named = {
+        "host": host,
+        "port": settings.port,
+        "dbname": settings.name,
+        "application_name": settings.application_name,
+        "connect_timeout": min(int(params["connect_timeout"]), max(CONNECT_FLOOR_S, math.floor(timeout_s))),
+        "options": _startup_options(settings, given),
+    }
     params |= {key: value for key, value in named.items() if value is not None}
     if credentials is not None:
         params |= {"user": credentials.username, "password": credentials.password}
-    return _with_tls(settings, params | settings.connect_args)
+    further = {key: value for key, value in settings.connect_args.items() if key != "options"}
+    return _with_tls(settings, params | further)
+
+
+def _startup_options(settings: Settings, given: Mapping[str, Any]) -> str | None:
+    # Neither PgBouncer below 1.20 nor RDS Proxy takes them; there each transaction's prologue sets the search path.
+    search_path = f"-c search_path={settings.schema}" if settings.schema and settings.proxy == "none" else None
+    return " ".join(filter(None, (given.get("options"), search_path, settings.connect_args.get("options")))) or None
 
 
 def _with_tls(settings: Settings, params: dict[str, Any]) -> dict[str, Any]:
@@ -190,7 +213,7 @@ class Connector:
         self, dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any], credentials: Credentials | None
     ) -> DBAPIConnection:
         timeout_s = usable_s(
-            current_invocation.get().deadline,
+            current_invocation().deadline,
             now=self._clock(),
             reserve_s=self._settings.deadline_reserve_s,
             at_most_s=self._settings.connect_timeout_s,

@@ -13,6 +13,7 @@ SQL errors stay SQLAlchemy's own. ``verdict()`` reads both kinds, and says what 
 from __future__ import annotations
 
 import enum
+import re
 from typing import TYPE_CHECKING
 
 from sqlalchemy import exc as sa_exc
@@ -98,7 +99,7 @@ _BY_SQLSTATE = {
 }
 
 # libpq gives no SQLSTATE for a connection that it could not open, so there the server's message is all there is.
-# tests/postgres/test_errors.py holds the texts against a real server. The first that matches decides.
+# tests/postgres/test_errors.py holds the texts against a real server. The first that matches decides; none: reconnect.
 _BY_CONNECT_MESSAGE = (
     ("password authentication failed", Verdict.REFETCH_CREDENTIALS),
     ("PAM authentication failed", Verdict.REFETCH_CREDENTIALS),  # RDS IAM: the token was refused
@@ -106,13 +107,15 @@ _BY_CONNECT_MESSAGE = (
     ("too many clients", Verdict.WAIT_FOR_CAPACITY),
     ("remaining connection slots", Verdict.WAIT_FOR_CAPACITY),
     ("no more connections allowed", Verdict.WAIT_FOR_CAPACITY),  # PgBouncer's max_client_conn
-    ("does not exist", Verdict.GIVE_UP),
+    ("does not exist", Verdict.GIVE_UP),  # database, role, or the file of root certificates
     ("no pg_hba.conf entry", Verdict.GIVE_UP),
-    ("certificate", Verdict.GIVE_UP),
-    ("SSL", Verdict.GIVE_UP),
+    ("certificate verify failed", Verdict.GIVE_UP),
+    ("server certificate for", Verdict.GIVE_UP),  # it names another host
+    ("does not support SSL", Verdict.GIVE_UP),
     ("is not permitted to log in", Verdict.GIVE_UP),
     ("permission denied", Verdict.GIVE_UP),
 )
+_QUOTED = re.compile(r"""\"[^"]*"|'[^']*'""")
 
 
 def sqlstate(error: BaseException) -> str | None:
@@ -131,25 +134,25 @@ def verdict(error: BaseException) -> Verdict:
         case sa_exc.TimeoutError():
             return Verdict.WAIT_FOR_CAPACITY
         case sa_exc.DBAPIError(orig=BaseException() as orig):
-            return _driver_verdict(orig, lost=error.connection_invalidated)
-    return _driver_verdict(error, lost=False)
+            return _driver_verdict(orig, lost=error.connection_invalidated, connecting=error.statement is None)
+    return _driver_verdict(error, lost=False, connecting=True)
 
 
-def _driver_verdict(error: BaseException, *, lost: bool) -> Verdict:
+def _driver_verdict(error: BaseException, *, lost: bool, connecting: bool) -> Verdict:
     code = sqlstate(error)
     if code is not None:
         return _BY_SQLSTATE.get(code, Verdict.RECONNECT if lost else Verdict.GIVE_UP)
     if lost:
         return Verdict.RECONNECT
-    return connect_verdict(error) if _failed_to_connect(error) else Verdict.GIVE_UP
+    return connect_verdict(error) if connecting and _is_operational(error) else Verdict.GIVE_UP
 
 
 def connect_verdict(error: BaseException) -> Verdict:
     """What a failed attempt to connect asks of the caller, by the server's message."""
-    text = str(error)
+    text = _QUOTED.sub("", str(error))  # a host or a database may be called anything
     return next((verdict for part, verdict in _BY_CONNECT_MESSAGE if part in text), Verdict.RECONNECT)
 
 
-def _failed_to_connect(error: BaseException) -> bool:
-    # psycopg's OperationalError without SQLSTATE, told by name: reading an error must not import the driver.
+def _is_operational(error: BaseException) -> bool:
+    # psycopg's, told by name: reading an error must not import the driver.
     return any(f"{base.__module__}.{base.__name__}" == "psycopg.OperationalError" for base in type(error).__mro__)

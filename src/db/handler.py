@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import runtime
-from .invocation import Invocation, current_invocation
-from .lifecycle import Tally, emit, warn_of_leak
+from .invocation import Invocation, running
+from .lifecycle import warn_of_leak
+from .metrics import Tally, emit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
 
@@ -29,19 +31,22 @@ def invocation(handler: Callable[[Any, Any], T]) -> Callable[[Any, Any], T]:
 
     @functools.wraps(handler)
     def call(event: Any, context: Any = None) -> T:
-        cold = next(_calls) == 0
-        token = current_invocation.set(Invocation.from_context(context, cold=cold, now=time.time()))
-        runtime_before = runtime.peek()
-        before = runtime_before.tally.copy() if runtime_before is not None else Tally()
-        try:
+        with running(Invocation.from_context(context, cold=next(_calls) == 0, now=time.time())), _reported():
             return handler(event, context)
-        finally:
-            now = runtime.peek()
-            if now is not None:
-                # A runtime that this call built, or replaced, began from nothing.
-                emit(now.tally.since(before if now is runtime_before else Tally()))
-                if left := now.checked_out():
-                    warn_of_leak(left)
-            current_invocation.reset(token)
 
     return call
+
+
+@contextlib.contextmanager
+def _reported() -> Iterator[None]:
+    runtime_before = runtime.peek()
+    before = runtime_before.tally.copy() if runtime_before is not None else Tally()
+    try:
+        yield
+    finally:
+        now = runtime.peek()
+        if now is not None:
+            # A runtime that this call built, or replaced, began from nothing.
+            emit(now.tally.since(before if now is runtime_before else Tally()))
+            if left := now.checked_out():
+                warn_of_leak(left)

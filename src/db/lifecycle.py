@@ -1,4 +1,4 @@
-"""The trace of a connection's life: SQLAlchemy's events in, Powertools log lines and metrics out.
+"""The trace of a connection's life: SQLAlchemy's events in, Powertools log lines and counts out.
 
 The only caller of ``sqlalchemy.event``. One JSON line per connect, checkout, checkin, invalidate, close, dispose:
 checkouts and checkins at DEBUG, connects and closes at INFO, losses at WARNING. Nothing that it writes holds a
@@ -7,19 +7,16 @@ password, a token or a bound value: errors appear by type and SQLSTATE, statemen
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from sqlalchemy import event
 
-from .errors import CredentialsError, sqlstate, verdict
+from .errors import DbError, sqlstate, verdict
 from .invocation import current_invocation
+from .unit import unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +26,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
     from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
+    from .metrics import Tally
+
     Connect = Callable[[Dialect, Sequence[Any], dict[str, Any]], DBAPIConnection]
 
 # No service of its own: Powertools then shares the handler's logger, and with it level, keys and correlation id.
@@ -37,53 +36,16 @@ logger = Logger()
 # Powertools' Logger has no log(level, ...).
 _WRITE = {logging.DEBUG: logger.debug, logging.INFO: logger.info, logging.WARNING: logger.warning}
 
-DEFAULT_NAMESPACE = "ServerlessDataAccess"  # where POWERTOOLS_METRICS_NAMESPACE names none
 LOGGED_SQL_CHARS = 1000  # of a slow statement; CloudWatch bills by the byte
 
 # Keys in ConnectionPoolEntry.info, which lives as long as the connection does; the values are wall-clock seconds.
 OPENED_AT = "db_opened_at"
 RETURNED_AT = "db_returned_at"
+TAKEN_AT = "db_taken_at"
+BACKEND_PID = "db_backend_pid"  # a lost connection can no longer be asked for it
 
 # Execution option of statements that the layer sends for itself: timed, but not counted as the handler's.
 OWN_STATEMENT = "db_own_statement"
-
-
-@dataclass(slots=True)
-class Tally:
-    """What connections did. The names are those of ``db.status()``; the metrics are the same in CamelCase."""
-
-    connects: int = 0
-    connect_ms: float = 0.0
-    checkouts: int = 0
-    reuses: int = 0
-    invalidations: int = 0
-    closes: int = 0
-    statements: int = 0
-    database_ms: float = 0.0
-
-    def since(self, earlier: Tally) -> Tally:
-        """What was added after ``earlier`` was copied."""
-        return Tally(*(now - then for now, then in zip(self._values(), earlier._values(), strict=True)))
-
-    def copy(self) -> Tally:
-        return dataclasses.replace(self)
-
-    def as_dict(self) -> dict[str, int | float]:
-        return dict(zip((f.name for f in dataclasses.fields(self)), self._values(), strict=True))
-
-    def _values(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, f.name) for f in dataclasses.fields(self))
-
-
-def emit(tally: Tally) -> None:
-    """Print ``tally`` in CloudWatch's embedded metric format; nothing where no connection was touched."""
-    if tally == Tally():
-        return
-    metrics = EphemeralMetrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE") or DEFAULT_NAMESPACE)
-    for name, value in tally.as_dict().items():
-        unit = MetricUnit.Milliseconds if name.endswith("_ms") else MetricUnit.Count
-        metrics.add_metric(name="".join(part.title() for part in name.split("_")), unit=unit, value=value)
-    metrics.flush_metrics()
 
 
 class Lifecycle:
@@ -96,6 +58,12 @@ class Lifecycle:
         self._slow_query_s = slow_query_s
         self._clock = clock
         self._open: dict[int, DBAPIConnection] = {}
+        self._in_use: set[int] = set()
+
+    @property
+    def in_use(self) -> int:
+        """Connections checked out now."""
+        return len(self._in_use)
 
     @property
     def open_connections(self) -> list[DBAPIConnection]:
@@ -121,6 +89,7 @@ class Lifecycle:
         event.listen(engine, "engine_disposed", self._disposed)
         event.listen(engine, "before_cursor_execute", self._before_execute)
         event.listen(engine, "after_cursor_execute", self._after_execute)
+        event.listen(engine, "commit", self._committing)
         event.listen(engine, "handle_error", self._failed)
 
     def _timed_connect(
@@ -130,45 +99,51 @@ class Lifecycle:
         try:
             connection = connect(dialect, cargs, cparams)
         except Exception as error:
-            self._log(
-                logging.WARNING, "connect failed", duration_ms=_ms_since(started), error=_named(error),
-                verdict=verdict(error).value,
-            )  # fmt: skip
+            facts: dict[str, Any] = {
+                "error": _named(error),
+                "reason": _connect_reason(error),
+                "verdict": verdict(error).value,
+            }
+            self._log(logging.WARNING, "connect failed", duration_ms=_ms_since(started), **facts)
             raise
         duration_ms = _ms_since(started)
         self._tally.connects += 1
         self._tally.connect_ms += duration_ms
-        self._log(logging.INFO, "connect", connection, duration_ms=duration_ms)
+        self._log(logging.INFO, "connect", backend_pid=_backend_pid(connection), duration_ms=duration_ms)
         return connection
 
     def _connected(self, connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
         record.info[OPENED_AT] = self._clock()
+        record.info[BACKEND_PID] = _backend_pid(connection)
         self._open[id(connection)] = connection
 
     def _checked_out(
-        self, connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection
+        self, _connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection
     ) -> None:
         reused = RETURNED_AT in record.info
+        record.info[TAKEN_AT] = self._clock()
+        self._in_use.add(id(record))
         self._tally.checkouts += 1
         self._tally.reuses += reused
         if logger.log_level <= logging.DEBUG:
-            self._log(logging.DEBUG, "checkout", connection, record, reused=reused)
+            self._log(logging.DEBUG, "checkout", record, reused=reused, idle_s=self._since(record, RETURNED_AT))
 
-    def _checked_in(self, connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+    def _checked_in(self, _connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
         record.info[RETURNED_AT] = self._clock()
+        self._in_use.discard(id(record))
         if logger.log_level <= logging.DEBUG:
-            self._log(logging.DEBUG, "checkin", connection, record)
+            self._log(logging.DEBUG, "checkin", record, held_s=self._since(record, TAKEN_AT))
 
     def _invalidated(
-        self, connection: DBAPIConnection, record: ConnectionPoolEntry, error: BaseException | None
+        self, _connection: DBAPIConnection, record: ConnectionPoolEntry, error: BaseException | None
     ) -> None:
         self._tally.invalidations += 1
-        self._log(logging.WARNING, "invalidate", connection, record, error=_named(error))
+        self._log(logging.WARNING, "invalidate", record, error=_named(error), idle_s=self._since(record, RETURNED_AT))
 
     def _closed(self, connection: DBAPIConnection, record: ConnectionPoolEntry | None = None) -> None:
         self._tally.closes += 1
         self._open.pop(id(connection), None)
-        self._log(logging.INFO, "close", connection, record)
+        self._log(logging.INFO, "close", record)
 
     def _disposed(self, _engine: Engine) -> None:
         self._log(logging.INFO, "dispose", left_open=len(self._open))
@@ -183,7 +158,13 @@ class Lifecycle:
     ) -> None:
         self._count(context, statement)
 
+    def _committing(self, conn: Connection) -> None:
+        unit_of(conn).commit_sent = True
+
     def _failed(self, context: ExceptionContext) -> None:
+        if context.connection is not None and (unit := unit_of(context.connection)).commit_sent:
+            # After its COMMIT a unit's connection is sent nothing more, so this is what failed.
+            unit.commit_failed = True
         if context.execution_context is not None:
             self._count(context.execution_context, context.statement or "")
 
@@ -202,30 +183,21 @@ class Lifecycle:
                 rows=context.cursor.rowcount if context.cursor is not None else None,
             )  # fmt: skip
 
-    def _log(
-        self,
-        level: int,
-        what: str,
-        connection: DBAPIConnection | None = None,
-        record: ConnectionPoolEntry | None = None,
-        **facts: object,
-    ) -> None:
-        now = current_invocation.get()
+    def _log(self, level: int, what: str, record: ConnectionPoolEntry | None = None, **facts: object) -> None:
+        now = current_invocation()
         line = {
             "connection_event": what,
             "role": self._role,
             "pool": self._pool,
-            "backend_pid": _backend_pid(connection),
-            "age_s": self._seconds_since(record, OPENED_AT),
-            "idle_s": self._seconds_since(record, RETURNED_AT) if what != "checkin" else None,
+            "backend_pid": record.info.get(BACKEND_PID) if record is not None else None,
+            "age_s": self._since(record, OPENED_AT),
             "cold": now.cold,
             "request_id": now.request_id,
             **facts,
         }
-        message = f"database {what}"
-        _WRITE[level](message, extra={key: value for key, value in line.items() if value is not None})
+        _WRITE[level](f"database {what}", extra={key: value for key, value in line.items() if value is not None})
 
-    def _seconds_since(self, record: ConnectionPoolEntry | None, key: str) -> float | None:
+    def _since(self, record: ConnectionPoolEntry | None, key: str) -> float | None:
         since = record.info.get(key) if record is not None else None
         return round(max(self._clock() - since, 0.0), 3) if since is not None else None
 
@@ -237,7 +209,7 @@ def warn_of_echo(*, echo: str, echo_pool: str) -> None:
 
 def warn_of_leak(checked_out: int) -> None:
     """Say that the handler returned with connections still checked out: they idle in transaction over the freeze."""
-    now = current_invocation.get()
+    now = current_invocation()
     logger.warning(
         "the handler returned with connections checked out",
         extra={"connection_event": "leak", "checked_out": checked_out, "request_id": now.request_id},
@@ -246,7 +218,7 @@ def warn_of_leak(checked_out: int) -> None:
 
 def log_retry(error: BaseException, *, attempt: int, delay_s: float) -> None:
     """Say that a transaction is tried again, and why."""
-    now = current_invocation.get()
+    now = current_invocation()
     logger.warning(
         "transaction retried",
         extra={
@@ -264,16 +236,24 @@ def _ms_since(started: float) -> float:
     return round((time.perf_counter() - started) * 1000, 3)
 
 
-def _backend_pid(connection: DBAPIConnection | None) -> int | None:
+def _backend_pid(connection: DBAPIConnection) -> int | None:
     info = getattr(connection, "info", None)  # psycopg's; other drivers have none
-    return getattr(info, "backend_pid", None) if info is not None and not getattr(connection, "closed", False) else None
+    return getattr(info, "backend_pid", None)
+
+
+def _connect_reason(error: BaseException) -> str | None:
+    """What the server, or the network, said to a connect: it names host, user and database, and no value of a row."""
+    text = str(error).partition("\n")[0]
+    return (
+        text
+        if isinstance(error, DbError) or type(error).__name__ in {"OperationalError", "ConnectionTimeout"}
+        else None
+    )
 
 
 def _named(error: BaseException | None) -> str | None:
     """An error by type and SQLSTATE: its message may repeat values of the row that failed."""
     if error is None:
         return None
-    if isinstance(error, CredentialsError):
-        return str(error)  # holds the secret's name and no value, by contract
     code = sqlstate(error)
     return f"{type(error).__name__} {code}" if code else type(error).__name__

@@ -6,15 +6,19 @@ configure is raised where the handler can answer for it.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy.pool import QueuePool
 
 from .credentials import source_for
 from .engine import build_engine, endpoint
 from .invocation import current_invocation
-from .lifecycle import Lifecycle, Tally, warn_of_echo
+from .lifecycle import Lifecycle, warn_of_echo
+from .metrics import Tally
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -40,7 +44,10 @@ class Runtime:
             warn_of_echo(echo=settings.echo, echo_pool=settings.echo_pool)
 
     def engine(self, role: Role = "writer") -> Engine:
-        """The engine for ``role``. Without a reader endpoint, the reader is the writer."""
+        """The engine for ``role``. Without a reader endpoint, the reader is the writer.
+
+        ``unpooled`` is the writer with connections that close when they are done: for what changes a whole session.
+        """
         if role == "reader" and not self.settings.reader_host:
             role = "writer"
         with self._lock:
@@ -50,6 +57,8 @@ class Runtime:
 
     def _build(self, role: Role) -> tuple[Engine, Lifecycle]:
         settings = self.settings
+        if role == "unpooled":
+            settings = dataclasses.replace(settings, pool="null", pool_size=1, max_overflow=0)
         lifecycle = Lifecycle(
             role=role, pool=settings.pool, tally=self.tally, slow_query_s=settings.slow_query_s, clock=self.clock
         )
@@ -65,7 +74,7 @@ class Runtime:
 
     def checked_out(self) -> int:
         """Connections in a handler's hands now."""
-        return sum(_pool_numbers(engine)["checked_out"] for engine, _ in self._engines.values())
+        return sum(lifecycle.in_use for _, lifecycle in self._engines.values())
 
     def dispose(self) -> None:
         """Close every connection, those in use among them. The engines stay usable and connect again when asked."""
@@ -74,29 +83,41 @@ class Runtime:
             for connection in lifecycle.open_connections:
                 connection.close()
 
+    def abandon(self) -> None:
+        """Forget every connection without closing it: in a forked child they are the parent's."""
+        for engine, _ in self._engines.values():
+            engine.dispose(close=False)
+
     def status(self) -> dict[str, Any]:
         """What ``db.status()`` promises."""
-        now = current_invocation.get()
+        now = current_invocation()
         return {
             "source": self.settings.source,
             "pool": self.settings.pool,
             "cold": now.cold,
             "request_id": now.request_id,
-            "engines": {role: _pool_numbers(engine) for role, (engine, _) in self._engines.items()},
+            "engines": {role: _pool_numbers(*built) for role, built in self._engines.items()},
             "totals": self.tally.as_dict(),
         }
 
 
-def _pool_numbers(engine: Engine) -> dict[str, Any]:
+def _pool_numbers(engine: Engine, lifecycle: Lifecycle) -> dict[str, Any]:
     pool: Any = engine.pool
-    kind = type(pool).__name__.removeprefix("IdleAware")
-    if not hasattr(pool, "checkedout"):  # NullPool and StaticPool keep no count
-        return {"kind": kind, "size": 0, "idle": 0, "checked_out": 0}
-    return {"kind": kind, "size": pool.size(), "idle": pool.checkedin(), "checked_out": pool.checkedout()}
+    numbers = {"size": pool.size(), "idle": pool.checkedin()} if isinstance(pool, QueuePool) else {"size": 0, "idle": 0}
+    return {"kind": type(pool).__name__.removeprefix("IdleAware"), **numbers, "checked_out": lifecycle.in_use}
 
 
 _runtime: Runtime | None = None
 _lock = threading.Lock()
+
+
+def _abandon_connections() -> None:
+    if _runtime is not None:
+        _runtime.abandon()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork either
+    os.register_at_fork(after_in_child=_abandon_connections)
 
 
 def current() -> Runtime:
@@ -127,7 +148,7 @@ def configure(settings: Settings | None = None) -> None:
         old.dispose()
 
 
-def engine(role: Role = "writer") -> Engine:
+def engine(role: Literal["writer", "reader"] = "writer") -> Engine:
     """The plain SQLAlchemy Engine, for a library that wants one: ``"writer"`` (default) or ``"reader"``.
 
     It has the credentials, pool and log lines of the layer; tenant and time limits belong to ``begin`` and ``read``.

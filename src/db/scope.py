@@ -17,8 +17,11 @@ from .errors import TenantError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sqlalchemy import Dialect
+
 TENANT_SETTING = "app.tenant_id"
 TENANT_MAX_CHARS = 255
+_TRANSACTION_TIMEOUT_SINCE = (17,)
 
 _bound: contextvars.ContextVar[str | None] = contextvars.ContextVar("db_tenant", default=None)
 
@@ -50,7 +53,14 @@ def checked_tenant(tenant: str) -> str:
         raise TenantError(f"a tenant is a string, not {type(tenant).__name__}")
     if not tenant.strip() or "\x00" in tenant or len(tenant) > TENANT_MAX_CHARS:
         raise TenantError(f"a tenant is 1 to {TENANT_MAX_CHARS} characters, not all of them blank, none of them NUL")
+    if not tenant.isprintable() and any("\ud800" <= char <= "\udfff" for char in tenant):
+        raise TenantError("a tenant holds no lone surrogates: they cannot be sent as UTF-8")
     return tenant
+
+
+def has_transaction_timeout(dialect: Dialect) -> bool:
+    """Whether the server can bound a whole transaction: from PostgreSQL 17 on."""
+    return (dialect.server_version_info or ()) >= _TRANSACTION_TIMEOUT_SINCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,19 +69,27 @@ class Scope:
 
     tenant: str | None
     statement_timeout_s: float
+    transaction_timeout_s: float | None = None  # where the server has it
     search_path: str | None = None
 
     def prologue(self) -> tuple[str, tuple[str, ...]]:
         """One PostgreSQL statement that sets them, and its parameters."""
-        limit = f"{max(int(self.statement_timeout_s * 1000), 1)}ms"
+        limit = _milliseconds(self.statement_timeout_s)
         pairs = [
             ("statement_timeout", limit),
             # A handler that stalls or is killed between statements must not hold its locks for longer than it lives.
             ("idle_in_transaction_session_timeout", limit),
         ]
+        if self.transaction_timeout_s is not None:
+            pairs.append(("transaction_timeout", _milliseconds(self.transaction_timeout_s)))
         if self.tenant is not None:
             pairs.append((TENANT_SETTING, self.tenant))
         if self.search_path is not None:
             pairs.append(("search_path", self.search_path))
         calls = ", ".join(f"set_config('{name}', %s, true)" for name, _ in pairs)
         return f"SELECT {calls}", tuple(value for _, value in pairs)
+
+
+def _milliseconds(seconds: float) -> str:
+    # Zero would mean no limit at all.
+    return f"{max(int(seconds * 1000), 1)}ms"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PREFIX = "DB_"
 
+_MOST_SECONDS = 2_147_483  # PostgreSQL counts milliseconds in 31 bits
+
 Auth = Literal["secret", "iam", "url"]
 PoolKind = Literal["queue", "null", "static"]
 Proxy = Literal["none", "pgbouncer", "rds-proxy"]
@@ -67,11 +69,16 @@ def _choice(*names: str) -> Callable[[str], str]:
 
 
 def _url(raw: str) -> URL:
+    # Not `from error`: its message repeats the URL, and with it the password.
     try:
-        return make_url(raw)
+        url = make_url(raw)
     except (exc.ArgumentError, ValueError):
-        # Not `from error`: its message repeats the URL, and with it the password.
         raise ValueError("is not a SQLAlchemy URL") from None
+    try:
+        url.get_dialect().import_dbapi()
+    except (exc.NoSuchModuleError, ImportError):
+        raise ValueError(f"names a driver that is not installed, {url.drivername!r}") from None
+    return url
 
 
 def _json_object(raw: str) -> dict[str, Any]:
@@ -151,7 +158,9 @@ class Settings:
     application_name: str | None = _setting(None, _text, "Name in pg_stat_activity; the function's name when unset.")
 
     # Time.
-    connect_timeout_s: float = _setting(5.0, _seconds, "Longest connect; libpq's floor is 2.", floor=2)
+    connect_timeout_s: float = _setting(
+        5.0, _seconds, "Longest connect, in whole seconds; libpq's floor is 2.", floor=2
+    )
     statement_timeout_s: float = _setting(
         30.0, _seconds, "Longest statement; the deadline may shorten it.", floor=0.001
     )
@@ -162,9 +171,15 @@ class Settings:
     # Rules and what is seen.
     tenant_required: bool = _setting(False, _flag, "Refuse a transaction or read for which no tenant is bound.")
     slow_query_s: float = _setting(1.0, _seconds, "A statement that takes longer is logged, without values.", floor=0)
-    echo: Echo = _setting("off", _choice("off", "on", "debug"), "SQLAlchemy's echo: SQL, or SQL and rows, in the log.")
+    echo: Echo = _setting(
+        "off",
+        _choice("off", "on", "debug"),
+        "SQLAlchemy's echo in the log: of SQL, or with debug of SQL and the rows that came back.",
+    )
     echo_pool: Echo = _setting("off", _choice("off", "on", "debug"), "SQLAlchemy's echo of the pool.")
-    hide_parameters: bool = _setting(True, _flag, "Keep bound values out of logs and of exceptions' texts.")
+    hide_parameters: bool = _setting(
+        True, _flag, "Keep bound values out of SQLAlchemy's log and exception texts; the server may still quote one."
+    )
 
     # Not a setting of ours: Lambda says it.
     function_name: str | None = field(default=None, metadata={})
@@ -243,6 +258,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield "DB_POOL=static shares one connection and is for SQLite only"
     if settings.pool == "null" and (settings.pool_size, settings.max_overflow) != (1, 0):
         yield "DB_POOL=null keeps no connection, so DB_POOL_SIZE and DB_MAX_OVERFLOW say nothing"
+    if settings.statement_timeout_s > _MOST_SECONDS:
+        yield f"DB_STATEMENT_TIMEOUT_S is {settings.statement_timeout_s:g}, above PostgreSQL's {_MOST_SECONDS}"
     if settings.sslmode in {"verify-ca", "verify-full"} and not settings.sslrootcert:
         yield f"DB_SSLMODE={settings.sslmode} needs DB_SSLROOTCERT"
     reserved = sorted({"password", "user", "host", "port", "dbname"} & settings.connect_args.keys())

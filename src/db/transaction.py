@@ -2,49 +2,62 @@
 
 from __future__ import annotations
 
+import contextvars
 import math
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from sqlalchemy import exc
 
 from . import runtime
 from .deadline import usable_s
-from .errors import OutcomeUnknownError, Verdict, verdict
+from .engine import capacity
+from .errors import ConfigurationError, OutcomeUnknownError, Verdict, sqlstate, verdict
 from .invocation import current_invocation
 from .lifecycle import OWN_STATEMENT, log_retry
 from .retry import Backoff
-from .scope import Scope, tenant_for
+from .scope import Scope, has_transaction_timeout, tenant_for
+from .unit import UNIT, Unit, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sqlalchemy import Connection, RootTransaction
+    from sqlalchemy import Connection, Engine, RootTransaction
     from sqlalchemy.orm import Session
 
     from .engine import Role
     from .runtime import Runtime
 
 T = TypeVar("T")
+Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 
 _BACKOFF = Backoff()
 # What bounds run() outside an invocation, where no deadline does: as long as most failovers take.
 _NO_DEADLINE_S = 30.0
+# The server ended the session for a time limit of ours, so a COMMIT that met this did not take place.
+_ENDED_BY_LIMIT = {"25P03", "25P04"}  # idle_in_transaction_session_timeout, transaction_timeout
+
+# The engines whose connections the units of this context hold now.
+_held: contextvars.ContextVar[tuple[Engine, ...]] = contextvars.ContextVar("db_held", default=())
 
 
 @contextmanager
-def begin(*, tenant: str | None = None) -> Iterator[Connection]:
+def begin(*, tenant: str | None = None, isolation: Isolation | None = None) -> Iterator[Connection]:
     """A transaction on the writer: commits when the block ends, rolls back when it raises.
 
     Gives an ordinary ``sqlalchemy.Connection``. ``tenant`` (or the one bound by ``db.scope``) is
-    ``current_setting('app.tenant_id')`` for this transaction only. Each statement, and each pause between two, is ended
-    by the server at the invocation's deadline less DB_DEADLINE_RESERVE_S, and after DB_STATEMENT_TIMEOUT_S at most.
+    ``current_setting('app.tenant_id')`` for this transaction only. ``isolation`` is the server's default unless named.
+
+    A statement, and a pause between two, may take DB_STATEMENT_TIMEOUT_S, and within an invocation no more than what
+    is left of it when the transaction begins, less DB_DEADLINE_RESERVE_S; from PostgreSQL 17 on, the whole transaction
+    ends with half of that reserve left.
 
     Raises TenantError, DeadlineError, CredentialsError or ConfigurationError before anything is sent; SQLAlchemy's own
     errors from the block; OutcomeUnknownError where the connection was lost while it committed.
     """
-    with _commit_known_or_said(), _transaction("writer", tenant) as (conn, _):
+    options = {"isolation_level": isolation} if isolation else {}
+    with _transaction("writer", tenant, **options) as (conn, _):
         yield conn
 
 
@@ -56,14 +69,14 @@ def read(*, tenant: str | None = None, snapshot: bool = False) -> Iterator[Conne
     what was committed before it. Tenant, time limits and errors are those of ``begin``; a write raises SQLAlchemy's
     InternalError (SQLSTATE 25006).
     """
-    isolation = {"isolation_level": "REPEATABLE READ"} if snapshot else {}
-    with _transaction("reader", tenant, postgresql_readonly=True, **isolation) as (conn, transaction):
+    options: dict[str, Any] = {"isolation_level": "REPEATABLE READ"} if snapshot else {}
+    with _transaction("reader", tenant, postgresql_readonly=True, **options) as (conn, transaction):
         yield conn
-        transaction.rollback()  # nothing to commit, and a rollback has no outcome that could stay unknown
+        _roll_back(transaction)  # there is nothing to commit
 
 
 @contextmanager
-def session(*, tenant: str | None = None) -> Iterator[Session]:
+def session(*, tenant: str | None = None, isolation: Isolation | None = None) -> Iterator[Session]:
     """A ``sqlalchemy.orm.Session`` inside ``begin``: flushed and committed when the block ends.
 
     ``session.commit()`` in the block only flushes, as the transaction is the block's; ``session.rollback()`` undoes
@@ -72,7 +85,7 @@ def session(*, tenant: str | None = None) -> Iterator[Session]:
     # The ORM costs some 0.1 s to import: only who uses it.
     from sqlalchemy.orm import Session
 
-    with begin(tenant=tenant) as conn:
+    with begin(tenant=tenant, isolation=isolation) as conn:
         orm = Session(bind=conn, expire_on_commit=False, join_transaction_mode="rollback_only")
         try:
             yield orm
@@ -81,7 +94,9 @@ def session(*, tenant: str | None = None) -> Iterator[Session]:
             orm.close()
 
 
-def run(fn: Callable[..., T], *args: Any, tenant: str | None = None, **kwargs: Any) -> T:
+def run(
+    fn: Callable[..., T], *args: Any, tenant: str | None = None, isolation: Isolation | None = None, **kwargs: Any
+) -> T:
     """``fn(tx, *args, **kwargs)`` in a transaction, run again from the start where that is safe; returns its result.
 
     Safe is what has certainly not committed: serialization failure, deadlock, a connection lost before COMMIT was sent,
@@ -93,13 +108,16 @@ def run(fn: Callable[..., T], *args: Any, tenant: str | None = None, **kwargs: A
     ends_at = now.clock() + _retry_budget_s(now)
     attempt = 1
     while True:
+        unit = Unit()
         try:
-            with begin(tenant=tenant) as tx:
+            with begin(tenant=tenant, isolation=isolation) as tx:
+                unit = unit_of(tx)
                 return fn(tx, *args, **kwargs)
         except Exception as error:
             advice = verdict(error)
             delay_s = _BACKOFF.delay_s(advice, attempt, left_s=ends_at - now.clock())
-            if delay_s is None:
+            # What failed after fn's own commit() must not run what is committed a second time.
+            if delay_s is None or unit.committed:
                 raise
             log_retry(error, attempt=attempt, delay_s=delay_s)
         if advice is Verdict.DISCARD_POOL:
@@ -109,7 +127,7 @@ def run(fn: Callable[..., T], *args: Any, tenant: str | None = None, **kwargs: A
 
 
 def _retry_budget_s(now: Runtime) -> float:
-    deadline = current_invocation.get().deadline
+    deadline = current_invocation().deadline
     return usable_s(
         deadline,
         now=now.clock(),
@@ -123,26 +141,59 @@ def _transaction(role: Role, tenant: str | None, **options: Any) -> Iterator[tup
     """A transaction on ``role``, the server told what holds in it. SQLite can be told neither that nor ``options``."""
     now = runtime.current()
     chosen = tenant_for(tenant, required=now.settings.tenant_required)
-    with now.engine(role).connect() as conn:
+    engine, unit = now.engine(role), Unit()
+    with _holding(engine), engine.connect() as conn, _commit_known_or_said(unit):
         on_postgres = conn.dialect.name == "postgresql"
-        if on_postgres:
-            conn.execution_options(**options)
+        conn.execution_options(**{UNIT: unit}, **(options if on_postgres else {}))
+        # Inside a `with`, SQLAlchemy refuses what would follow an early commit() without prologue.
         with conn.begin() as transaction:
-            if on_postgres:
-                _send_prologue(conn, now, chosen)
-            yield conn, transaction
+            try:
+                if on_postgres:
+                    _send_prologue(conn, now, chosen)
+                yield conn, transaction
+            except BaseException:
+                _roll_back(transaction)
+                raise
+
+
+def _roll_back(transaction: RootTransaction) -> None:
+    """Undo the transaction. A connection that is lost meanwhile has undone it too, and is no reason to fail."""
+    try:
+        if transaction.is_active:
+            transaction.rollback()
+    except exc.DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+
+
+@contextmanager
+def _holding(engine: Engine) -> Iterator[None]:
+    """Refuse what could only wait for itself: one more unit in this context than the engine's pool has connections."""
+    held = _held.get()
+    if held.count(engine) >= capacity(engine):
+        problem = (
+            f"a unit of work inside {held.count(engine)} others of its context needs a connection of its own and the "
+            "pool has none left: use the outer one's, or raise DB_POOL_SIZE"
+        )
+        raise ConfigurationError([problem])
+    token = _held.set((*held, engine))
+    try:
+        yield
+    finally:
+        _held.reset(token)
 
 
 def _send_prologue(conn: Connection, now: Runtime, tenant: str | None) -> None:
-    settings = now.settings
+    settings, deadline, reserve_s = now.settings, current_invocation().deadline, now.settings.deadline_reserve_s
+    limit_s = usable_s(deadline, now=now.clock(), reserve_s=reserve_s, at_most_s=settings.statement_timeout_s)
+    bounded = deadline is not None and has_transaction_timeout(conn.dialect)
     scope = Scope(
         tenant=tenant,
-        statement_timeout_s=usable_s(
-            current_invocation.get().deadline,
-            now=now.clock(),
-            reserve_s=settings.deadline_reserve_s,
-            at_most_s=settings.statement_timeout_s,
-        ),
+        statement_timeout_s=limit_s,
+        # Later than a statement's own limit: cancelling that one is gentler than ending the session.
+        transaction_timeout_s=usable_s(deadline, now=now.clock(), reserve_s=reserve_s / 2, at_most_s=math.inf)
+        if bounded
+        else None,
         # Where startup options are not to be had, each transaction says it.
         search_path=settings.schema if settings.proxy != "none" else None,
     )
@@ -151,14 +202,11 @@ def _send_prologue(conn: Connection, now: Runtime, tenant: str | None) -> None:
 
 
 @contextmanager
-def _commit_known_or_said() -> Iterator[None]:
-    """Turn a connection lost during COMMIT into OutcomeUnknownError, also where the block itself called ``commit()``.
-
-    An error of a statement carries the statement; of what is sent without one, only COMMIT changes anything.
-    """
+def _commit_known_or_said(unit: Unit) -> Iterator[None]:
+    """Turn a connection lost during the unit's COMMIT into OutcomeUnknownError, whoever called for the commit."""
     try:
         yield
     except exc.DBAPIError as error:
-        if error.connection_invalidated and error.statement is None:
+        if unit.commit_failed and error.connection_invalidated and sqlstate(error) not in _ENDED_BY_LIMIT:
             raise OutcomeUnknownError("the connection was lost while the transaction committed") from error
         raise

@@ -12,7 +12,7 @@ SRC = Path(__file__).parents[2] / "src"
 # From the ground up. A module imports only from rows above its own here.
 ROWS = [
     {"errors"},
-    {"settings", "deadline"},
+    {"settings", "deadline", "metrics", "unit"},
     {"invocation", "retry", "scope"},
     {"credentials"},
     {"lifecycle"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,6 +58,34 @@ def test_a_statement_that_would_outlive_the_invocation_is_cancelled(use: Use, la
         within(context, sleep)
     assert db.sqlstate(caught.value) == "57014"
     assert context.get_remaining_time_in_millis() > 0
+
+
+def test_a_transaction_of_many_statements_ends_with_the_invocation(use: Use, lambda_context: Contexts) -> None:
+    """Each is within its own limit; together they would commit after the caller has gone."""
+    use(deadline_reserve_s=0.2)
+    context = lambda_context(remaining_s=0.8)
+
+    def sleep() -> None:
+        with db.begin() as tx:
+            for _ in range(4):
+                tx.execute(text("SELECT pg_sleep(0.3)"))
+
+    with pytest.raises(exc.DBAPIError) as caught:
+        within(context, sleep)
+    assert db.sqlstate(caught.value) == "25P04"
+    assert context.get_remaining_time_in_millis() > 0
+
+
+def test_a_thread_of_the_handlers_has_the_same_deadline(use: Use, lambda_context: Contexts) -> None:
+    """It has no context of its own."""
+    use(statement_timeout_s=60, deadline_reserve_s=1)
+
+    def elsewhere() -> dict[str, int]:
+        with ThreadPoolExecutor(1) as threads:
+            return threads.submit(limits).result()
+
+    found = within(lambda_context(remaining_s=5), elsewhere)
+    assert all(3000 <= limit <= 4000 for limit in found.values())
 
 
 def test_no_connection_is_opened_without_time(use: Use, lambda_context: Contexts) -> None:

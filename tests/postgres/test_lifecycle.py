@@ -61,7 +61,17 @@ def test_a_line_says_who_where_and_how_long(use: Use, lines: Lines, lambda_conte
     assert connect["backend_pid"] == checkin["backend_pid"]
     assert (connect["role"], connect["pool"], connect["request_id"]) == ("writer", "queue", context.aws_request_id)
     assert isinstance(connect["cold"], bool)
-    assert checkin["age_s"] >= 0
+    assert checkin["age_s"] >= checkin["held_s"] >= 0
+
+
+def test_a_loss_names_the_backend_that_is_gone(use: Use, lines: Lines, database: Database, postgres: Postgres) -> None:
+    """As the server's own log does."""
+    use()
+    work()
+    postgres.terminate(database.name)
+    work()
+    first, _ = lines.of("connect")
+    assert [lines.of(event)[0]["backend_pid"] for event in ("invalidate", "close")] == [first["backend_pid"]] * 2
 
 
 def test_a_reused_connection_says_so(use: Use, lines: Lines) -> None:
@@ -74,12 +84,13 @@ def test_a_reused_connection_says_so(use: Use, lines: Lines) -> None:
 
 
 def test_a_failed_connect_is_logged_with_its_verdict(use: Use, lines: Lines, database: Database) -> None:
-    """By error type, not by its text."""
+    """And with what the server said: that names host, user and database, and no value."""
     use(name="nowhere")
     with pytest.raises(exc.OperationalError):
         work()
     (line,) = lines.of("connect failed")
     assert (line["error"], line["verdict"]) == ("OperationalError", "give up: another try would fail alike")
+    assert 'database "nowhere" does not exist' in line["reason"]
 
 
 def test_a_slow_statement_is_logged_without_its_values(use: Use, lines: Lines) -> None:
@@ -119,9 +130,12 @@ def test_an_invocation_that_touches_no_database_prints_no_metrics(
     assert '"_aws"' not in capsys.readouterr().out
 
 
-def test_a_connection_left_checked_out_is_warned_of(use: Use, lines: Lines, lambda_context: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("pool", ["queue", "null"])
+def test_a_connection_left_checked_out_is_warned_of(
+    pool: str, use: Use, lines: Lines, lambda_context: Callable[..., Any]
+) -> None:
     """It would idle in its transaction for as long as the environment is frozen."""
-    use()
+    use(pool=pool)
     kept = []
 
     @db.invocation
@@ -130,7 +144,7 @@ def test_a_connection_left_checked_out_is_warned_of(use: Use, lines: Lines, lamb
 
     leaky({}, lambda_context(remaining_s=10))
     (line,) = lines.of("leak")
-    assert line["checked_out"] == 1
+    assert line["checked_out"] == db.status()["engines"]["writer"]["checked_out"] == 1
     kept.pop().close()
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from psycopg import errors as pg
 from sqlalchemy import exc, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -205,8 +209,110 @@ def test_a_connection_lost_during_commit_leaves_the_outcome_unknown(
     assert len(calls) == 1
 
 
-def test_nesting_beyond_the_pool_fails_with_the_pools_numbers(use: Use) -> None:
-    """One connection serves one transaction at a time; a second inside the first waits in vain, and says so."""
-    use(pool_timeout_s=0.05)
-    with db.begin(), pytest.raises(exc.TimeoutError, match="size 1 overflow 0 reached"), db.begin():
-        pass
+def test_a_lost_rollback_does_not_hide_the_blocks_own_error(database: Database, postgres: Postgres) -> None:
+    """Nothing was committed, and the reason is what the block raised."""
+    with pytest.raises(LookupError), db.begin() as tx:
+        tx.execute(INSERT, {"n": 1})
+        postgres.terminate(database.name)
+        raise LookupError
+    assert stored() == []
+
+
+def test_a_read_that_is_complete_does_not_fail_for_its_rollback(database: Database, postgres: Postgres) -> None:
+    """The rows are there, and there is nothing to commit."""
+    with db.read() as conn:
+        rows = conn.execute(text("SELECT 1")).scalars().all()
+        postgres.terminate(database.name)
+    assert rows == [1]
+
+
+def test_run_reconnects_when_the_connection_is_lost_between_rows(database: Database, postgres: Postgres) -> None:
+    """A fetch fails without a statement, as a commit does, and is none."""
+    calls = []
+
+    def walk(tx: Connection) -> int:
+        calls.append(1)
+        tx.execution_options(stream_results=True, max_row_buffer=1)
+        with tx.execute(text("SELECT * FROM generate_series(1, 1000)")) as result:
+            result.fetchone()
+            if len(calls) == 1:
+                postgres.terminate(database.name)
+            return len(result.fetchall())
+
+    assert db.run(walk) == 999
+    assert len(calls) == 2
+
+
+def test_run_does_not_repeat_what_its_function_has_committed(use: Use, database: Database, postgres: Postgres) -> None:
+    """Whatever fails after that."""
+    use(pool_size=2)
+    calls = []
+
+    def add(tx: Connection) -> None:
+        calls.append(1)
+        tx.execute(INSERT, {"n": len(calls)})
+        tx.commit()
+        with db.read() as conn:
+            postgres.terminate(database.name)
+            conn.execute(text("SELECT 1"))
+
+    with pytest.raises(exc.OperationalError):
+        db.run(add)
+    assert stored() == [1]
+
+
+def test_run_tries_a_serialization_failure_again() -> None:
+    """Under an isolation of the caller's choice; the other transaction's row is then seen."""
+    seen = []
+
+    def add(tx: Connection) -> None:
+        seen.append(tx.execute(text("SELECT count(*) FROM ledger")).scalar_one())
+        if len(seen) == 1:
+            raise exc.OperationalError("SELECT", None, pg.SerializationFailure())
+        assert tx.execute(text("SHOW transaction_isolation")).scalar_one() == "serializable"
+
+    db.run(add, isolation="SERIALIZABLE")
+    assert len(seen) == 2
+
+
+def test_nesting_beyond_the_pool_is_refused_at_once(use: Use) -> None:
+    """The inner unit could only wait for the outer one, which waits for it; run() does not try that six times."""
+    use(pool_timeout_s=60)
+    with db.begin(), pytest.raises(db.ConfigurationError, match="raise DB_POOL_SIZE"):
+        db.run(lambda _tx: None)
+
+
+@pytest.mark.parametrize("settings", [{"pool": "null"}, {"pool_size": 2}, {"max_overflow": 1}])
+def test_nesting_within_the_pool_is_two_transactions(settings: dict[str, Any], use: Use) -> None:
+    """The inner one commits whatever becomes of the outer one."""
+    use(**settings)
+    with pytest.raises(LookupError), db.begin() as outer:
+        outer.execute(INSERT, {"n": 1})
+        with db.begin() as inner:
+            inner.execute(INSERT, {"n": 2})
+        raise LookupError
+    assert stored() == [2]
+
+
+FORK = """
+import os, sys, db
+from sqlalchemy import text
+def pid():
+    with db.read() as conn:
+        return conn.execute(text("SELECT pg_backend_pid()")).scalar_one()
+parent, (out, into) = pid(), os.pipe()
+if os.fork() == 0:
+    os.write(into, str(pid()).encode())
+    os._exit(0)
+os.wait()
+print(parent, os.read(out, 100).decode(), pid())
+"""
+
+
+def test_a_forked_child_has_connections_of_its_own(database: Database) -> None:
+    """Two processes on one wire would read each other's answers."""
+    environment = os.environ | {"DB_URL": database.url(), "POWERTOOLS_LOG_LEVEL": "ERROR"}
+    command = [sys.executable, "-W", "ignore", "-c", FORK]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    parent, child, parent_again = done.stdout.split()
+    assert parent == parent_again != child

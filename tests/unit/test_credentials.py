@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -10,7 +11,7 @@ import pytest
 from botocore.exceptions import ConnectTimeoutError
 from moto import mock_aws
 
-from db.credentials import Credentials
+from db.credentials import Credentials, no_debug_lines
 from db.credentials.rds_iam import RdsIamSource
 from db.credentials.secrets_manager import SecretsManagerSource, parse_secret
 from db.errors import CredentialsError
@@ -141,6 +142,8 @@ def test_a_missing_secret_is_named(clock: Clock) -> None:
         (json.dumps({"username": "u", "password": [CANARY]}), "key 'password'"),
         (json.dumps(FULL | {"port": CANARY}), "key 'port'"),
         (json.dumps(FULL | {"engine": "mysql"}), "key 'engine'"),
+        (json.dumps(FULL | {"host": 123}), "key 'host'"),
+        (json.dumps(FULL | {"dbname": ["orders"]}), "key 'dbname'"),
     ],
 )
 def test_a_malformed_secret_is_told_by_name_and_key(text: str, complaint: str) -> None:
@@ -187,6 +190,23 @@ def test_no_debug_line_holds_the_secret_or_the_token(clock: Clock, caplog: pytes
     assert CANARY not in caplog.text
     assert signature not in caplog.text
     assert "afterwards" in caplog.text
+
+
+def test_debug_lines_come_back_when_two_threads_have_overlapped() -> None:
+    """The switch is the process's: what one block restores must not be the other's."""
+    before, inside = logging.root.manager.disable, threading.Barrier(2)
+
+    def fetch() -> None:
+        inside.wait(5)
+        with no_debug_lines():
+            assert logging.root.manager.disable == logging.DEBUG
+
+    threads = [threading.Thread(target=fetch) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert logging.root.manager.disable == before
 
 
 def test_a_token_is_used_for_fourteen_minutes(clock: Clock) -> None:

@@ -113,6 +113,20 @@ def test_startup_options_are_for_the_server_alone() -> None:
     assert "options" not in params(schema="shop", proxy="pgbouncer")
 
 
+def test_startup_options_add_up() -> None:
+    """The search path does not vanish because somebody else sets an option too."""
+    merged = params(schema="shop", given={"options": "-c a=1"}, connect_args={"options": "-c b=2"})
+    assert merged["options"] == "-c a=1 -c search_path=shop -c b=2"
+
+
+def test_settings_win_over_the_url() -> None:
+    """What is named by itself counts more than a query string; a time-out may only be shortened."""
+    given = {"host": "h", "application_name": "url", "connect_timeout": "77"}
+    merged = params(None, given, application_name="setting")
+    assert (merged["application_name"], merged["connect_timeout"]) == ("setting", 4)
+    assert params(None, given | {"connect_timeout": "3"})["connect_timeout"] == 3
+
+
 def test_nothing_is_prepared_by_name() -> None:
     """It would cost a trip, and pin a proxy on the next rollback."""
     assert params()["prepare_threshold"] is None

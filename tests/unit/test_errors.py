@@ -48,11 +48,21 @@ def test_a_sqlstate_decides_through_sqlalchemys_wrapping(error: Exception, expec
         ("connection refused", Verdict.RECONNECT),
         ("timeout expired", Verdict.RECONNECT),
         ("SSL error: certificate verify failed", Verdict.GIVE_UP),
+        ("SSL error: unexpected eof while reading", Verdict.RECONNECT),
+        ('connection to server at "certificate verify failed.example", port 5432 failed: refused', Verdict.RECONNECT),
     ],
 )
 def test_a_failed_connect_is_told_by_its_message(message: str, expected: Verdict) -> None:
-    """libpq gives a refused connect no SQLSTATE."""
-    assert verdict(wrapped(psycopg.OperationalError(message))) is expected
+    """libpq gives a refused connect no SQLSTATE; SQLAlchemy gives it no statement."""
+    error = psycopg.OperationalError(message)
+    assert verdict(exc.OperationalError(None, None, error)) is expected
+    assert verdict(error) is expected
+
+
+def test_a_statement_that_the_driver_refuses_gives_up() -> None:
+    """It has no SQLSTATE either, and has nothing to do with connecting."""
+    error = psycopg.OperationalError("number of parameters must be between 0 and 65535")
+    assert verdict(wrapped(error)) is Verdict.GIVE_UP
 
 
 def test_a_lost_connection_asks_for_another() -> None:

@@ -8,7 +8,7 @@ from db.errors import TenantError
 from db.scope import Scope, scope, tenant_for
 
 
-@pytest.mark.parametrize("tenant", ["", "   ", "a\x00b", "x" * 256, 7, None, b"acme"])
+@pytest.mark.parametrize("tenant", ["", "   ", "a\x00b", "x" * 256, "\ud800", 7, None, b"acme"])
 def test_a_name_that_postgresql_cannot_hold_is_refused(tenant: Any) -> None:
     """Before anything is sent."""
     with pytest.raises(TenantError), scope(tenant=tenant):
@@ -35,14 +35,17 @@ def test_a_missing_tenant_is_an_error_where_one_is_required() -> None:
 def test_the_prologue_is_one_statement_and_all_values_are_parameters() -> None:
     """A tenant full of SQL is a value like any other."""
     nasty = "x', true); DROP TABLE orders; --"
-    statement, parameters = Scope(tenant=nasty, statement_timeout_s=1.5, search_path="shop").prologue()
+    statement, parameters = Scope(
+        tenant=nasty, statement_timeout_s=1.5, transaction_timeout_s=2.0, search_path="shop"
+    ).prologue()
     assert statement == (
         "SELECT set_config('statement_timeout', %s, true), "
         "set_config('idle_in_transaction_session_timeout', %s, true), "
+        "set_config('transaction_timeout', %s, true), "
         "set_config('app.tenant_id', %s, true), "
         "set_config('search_path', %s, true)"
     )
-    assert parameters == ("1500ms", "1500ms", nasty, "shop")
+    assert parameters == ("1500ms", "1500ms", "2000ms", nasty, "shop")
 
 
 def test_a_limit_is_never_zero() -> None:

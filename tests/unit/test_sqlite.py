@@ -40,6 +40,15 @@ def test_units_of_work_commit_and_roll_back() -> None:
         assert list(conn.execute(text("SELECT n FROM ledger ORDER BY n")).scalars()) == [1, 2]
 
 
+def test_a_unit_inside_another_is_refused_where_both_would_share_a_connection() -> None:
+    """The inner one's rollback would undo the outer one's work, and nobody would know."""
+    db.configure(Settings(url=make_url("sqlite://")))
+    with db.begin(), pytest.raises(db.ConfigurationError, match="inside 1 others"), db.read():
+        pass
+    db.dispose()
+    runtime._runtime = None
+
+
 def test_an_in_memory_database_ends_with_dispose() -> None:
     """The connection is the data."""
     db.configure(Settings(url=make_url("sqlite://")))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from db.settings import Settings
 
 MASK = "***"
+
+_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +56,13 @@ class Source(Protocol):
 @contextlib.contextmanager
 def no_debug_lines() -> Iterator[None]:
     """Nothing logs at DEBUG in this block: botocore would write the secret's body, or the token's signature."""
-    before = logging.root.manager.disable
-    logging.disable(max(before, logging.DEBUG))
-    try:
-        yield
-    finally:
-        logging.disable(before)
+    with _one_at_a_time:  # the switch is the process's: two blocks that overlap would restore each other's
+        before = logging.root.manager.disable
+        logging.disable(max(before, logging.DEBUG))
+        try:
+            yield
+        finally:
+            logging.disable(before)
 
 
 def source_for(settings: Settings, host: str | None, *, clock: Callable[[], float]) -> Source | None:

@@ -123,9 +123,9 @@ def parse_secret(secret_id: str, text: str | None, *, version: str | None, fetch
     return Credentials(
         username=_required(content, "username", secret_id),
         password=_required(content, "password", secret_id),
-        host=content.get("host") or None,
+        host=_optional(content, "host", secret_id),
         port=int(port) if port is not None else None,
-        database=content.get("dbname") or None,
+        database=_optional(content, "dbname", secret_id),
         version=version,
         fetched_at=fetched_at,
     )
@@ -136,6 +136,10 @@ def _required(content: Mapping[str, Any], key: str, secret_id: str) -> str:
     if not isinstance(value, str) or not value:
         raise CredentialsError(f"secret {secret_id!r}: key {key!r} is missing, empty, or not a string")
     return value
+
+
+def _optional(content: Mapping[str, Any], key: str, secret_id: str) -> str | None:
+    return _required(content, key, secret_id) if content.get(key) else None
 
 
 def _json_object(text: str | None) -> dict[str, Any] | None:

@@ -1,0 +1,50 @@
+"""What connections did, in numbers: for ``db.status()``, and per invocation as CloudWatch metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+
+DEFAULT_NAMESPACE = "ServerlessDataAccess"  # where POWERTOOLS_METRICS_NAMESPACE names none
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts, and milliseconds. The names are those of ``db.status()``; the metrics are the same in CamelCase."""
+
+    connects: int = 0
+    connect_ms: float = 0.0
+    checkouts: int = 0
+    reuses: int = 0
+    invalidations: int = 0
+    closes: int = 0
+    statements: int = 0
+    database_ms: float = 0.0
+
+    def since(self, earlier: Tally) -> Tally:
+        """What was added after ``earlier`` was copied."""
+        return Tally(*(now - then for now, then in zip(self._values(), earlier._values(), strict=True)))
+
+    def copy(self) -> Tally:
+        return dataclasses.replace(self)
+
+    def as_dict(self) -> dict[str, int | float]:
+        return dict(zip((f.name for f in dataclasses.fields(self)), self._values(), strict=True))
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, f.name) for f in dataclasses.fields(self))
+
+
+def emit(tally: Tally) -> None:
+    """Print ``tally`` in CloudWatch's embedded metric format; nothing where no connection was touched."""
+    if tally == Tally():
+        return
+    metrics = EphemeralMetrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE") or DEFAULT_NAMESPACE)
+    for name, value in tally.as_dict().items():
+        unit = MetricUnit.Milliseconds if name.endswith("_ms") else MetricUnit.Count
+        metrics.add_metric(name="".join(part.title() for part in name.split("_")), unit=unit, value=value)
+    metrics.flush_metrics()
