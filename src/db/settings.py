@@ -1,7 +1,7 @@
 """The settings: one table of name, type, default, floor, unit and sentence. Read once, then sealed.
 
-Everything that names a setting is checked against this table: docs/settings.md is printed from it
-(``python -m db.settings``), ``template.yaml`` is compared with it. It does not open secrets; see ``credentials``.
+Everything that names a setting is checked against this table: docs/settings.md is printed from it (``python -m devkit
+settings``), ``template.yaml`` is compared with it. It does not open secrets; see ``credentials``.
 """
 
 from __future__ import annotations
@@ -281,20 +281,3 @@ def _entry_problems(settings: Settings) -> Iterator[str]:
                     yield f"DB_AUTH=iam needs {PREFIX}{name.upper()}"
             if settings.sslmode in {"disable", "allow", "prefer"}:
                 yield f"DB_AUTH=iam sends its token only over TLS, which DB_SSLMODE={settings.sslmode} does not ensure"
-
-
-def as_markdown() -> str:
-    """The table for docs/settings.md."""
-    rows = ["| setting | default | meaning |", "|---|---|---|"]
-    for f in fields():
-        default = {} if f.default is dataclasses.MISSING else f.default
-        shown = "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
-        floor = f.metadata["floor"]
-        limit = f" At least {floor:g}." if floor else ""
-        cells = (f"`{PREFIX}{f.name.upper()}`", f"`{shown}`" if shown else "", f.metadata["sentence"] + limit)
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
-
-
-if __name__ == "__main__":
-    print(as_markdown())  # noqa: T201 - the printed table is the point

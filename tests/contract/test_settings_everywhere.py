@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from db.settings import PREFIX, as_markdown, fields
+from db.settings import PREFIX, fields
 from devkit import template
+from devkit.settings_table import as_markdown
 
 ROOT = Path(__file__).parents[2]
 NAMES = {PREFIX + f.name.upper() for f in fields()}
@@ -15,7 +16,7 @@ OTHERS = {"DB_PASSWORD"}
 
 
 def test_the_documented_table_is_the_table() -> None:
-    """docs/settings.md holds what ``python -m db.settings`` prints."""
+    """docs/settings.md holds what ``python -m devkit settings`` prints."""
     assert as_markdown() in (ROOT / "docs" / "settings.md").read_text()
 
 

@@ -1,0 +1,20 @@
+"""The table of settings as docs/settings.md shows it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from db.settings import PREFIX, fields
+
+
+def as_markdown() -> str:
+    """The table for docs/settings.md."""
+    rows = ["| setting | default | meaning |", "|---|---|---|"]
+    for f in fields():
+        default = {} if f.default is dataclasses.MISSING else f.default
+        shown = "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+        floor = f.metadata["floor"]
+        limit = f" At least {floor:g}." if floor else ""
+        cells = (f"`{PREFIX}{f.name.upper()}`", f"`{shown}`" if shown else "", f.metadata["sentence"] + limit)
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
