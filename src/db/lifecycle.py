@@ -65,10 +65,16 @@ class Lifecycle:
         """Connections checked out now."""
         return len(self._in_use)
 
-    @property
-    def open_connections(self) -> list[DBAPIConnection]:
-        """Connections opened and not yet closed, whether pooled or checked out."""
-        return list(self._open.values())
+    def close_open(self) -> None:
+        """Close every connection that is still open, in whosever hands it is."""
+        for connection in list(self._open.values()):
+            connection.close()
+            self._closed(connection)
+
+    def forget(self) -> None:
+        """Know of no connection any more, and leave them as they are."""
+        self._open.clear()
+        self._in_use.clear()
 
     def watch(self, engine: Engine, connect: Connect) -> None:
         """Listen to ``engine``; ``connect`` opens its connections, given the dialect and its connect arguments."""
@@ -141,8 +147,9 @@ class Lifecycle:
         self._log(logging.WARNING, "invalidate", record, error=_named(error), idle_s=self._since(record, RETURNED_AT))
 
     def _closed(self, connection: DBAPIConnection, record: ConnectionPoolEntry | None = None) -> None:
+        if self._open.pop(id(connection), None) is None:
+            return  # closed by close_open() already; the pool has found out now
         self._tally.closes += 1
-        self._open.pop(id(connection), None)
         self._log(logging.INFO, "close", record)
 
     def _disposed(self, _engine: Engine) -> None:

@@ -80,12 +80,12 @@ class Runtime:
         """Close every connection, those in use among them. The engines stay usable and connect again when asked."""
         for engine, lifecycle in self._engines.values():
             engine.dispose()
-            for connection in lifecycle.open_connections:
-                connection.close()
+            lifecycle.close_open()
 
     def abandon(self) -> None:
         """Forget every connection without closing it: in a forked child they are the parent's."""
-        for engine, _ in self._engines.values():
+        for engine, lifecycle in self._engines.values():
+            lifecycle.forget()
             engine.dispose(close=False)
 
     def status(self) -> dict[str, Any]:

@@ -64,6 +64,8 @@ def test_dispose_closes_a_connection_that_is_in_use(use: Use, database: Database
         db.dispose()
         assert postgres.all_left(database.name, user=database.app)
         conn.invalidate()
+    assert db.status()["totals"]["closes"] == 1
+    work()
 
 
 def test_configure_disposes_what_it_replaces(use: Use, database: Database, postgres: Postgres) -> None:

@@ -303,6 +303,7 @@ def pid():
 parent, (out, into) = pid(), os.pipe()
 if os.fork() == 0:
     os.write(into, str(pid()).encode())
+    db.dispose()
     os._exit(0)
 os.wait()
 print(parent, os.read(out, 100).decode(), pid())
