@@ -19,7 +19,9 @@ help:  ## this list
 # The lock says what; .python-version says on which Python. Where 3.13 can be neither found nor fetched, the Python at
 # hand serves for everything but `sam build`, whose bytecode must be 3.13's.
 .venv/ready: uv.lock pyproject.toml .python-version | $(UV)
-	$(UV) sync --locked --quiet || $(UV) sync --locked --quiet --python "$$(command -v python3)"
+	$(UV) sync --locked --quiet || { \
+	  echo "no Python 3.13 to be had: going on with $$(python3 --version), for everything but sam build"; \
+	  $(UV) sync --locked --quiet --python "$$(command -v python3)"; }
 	@touch $@
 
 $(if $(filter .uv/bin/uv,$(UV)),,$(UV):)
