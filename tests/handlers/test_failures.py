@@ -168,7 +168,7 @@ def test_a_statement_that_outlasts_the_invocation_is_answered_for(shop: Shop, po
     event = http_event("GET", "/orders", None, {"tenant_id": "acme"}, None)
     with psycopg.connect(**login, dbname=shop.database.name) as other:  # type: ignore[arg-type]  # strings all the same
         other.execute("LOCK TABLE orders")
-        answer: Any = api.handler(event, shop.context(remaining_s=0.5))
+        answer: Any = api.handler(event, shop.context(remaining_s=1.5))
     assert answer["statusCode"] == 503
     assert json.loads(answer["body"])["reasons"] == ["it took too long and was stopped; nothing was done"]
 

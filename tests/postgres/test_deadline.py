@@ -47,8 +47,8 @@ def test_statements_are_limited_by_the_invocation_within_one(use: Use, lambda_co
 
 def test_a_statement_that_would_outlive_the_invocation_is_cancelled(use: Use, lambda_context: Contexts) -> None:
     """By the server, so that the handler still has its reserve to answer in."""
-    use(deadline_reserve_s=0.5)
-    context = lambda_context(remaining_s=0.8)
+    use(deadline_reserve_s=1)
+    context = lambda_context(remaining_s=2)
 
     def sleep() -> None:
         with db.begin() as tx:
@@ -62,13 +62,13 @@ def test_a_statement_that_would_outlive_the_invocation_is_cancelled(use: Use, la
 
 def test_a_transaction_of_many_statements_ends_with_the_invocation(use: Use, lambda_context: Contexts) -> None:
     """Each is within its own limit; together they would commit after the caller has gone."""
-    use(deadline_reserve_s=0.2)
-    context = lambda_context(remaining_s=0.8)
+    use(deadline_reserve_s=1)
+    context = lambda_context(remaining_s=2)
 
     def sleep() -> None:
         with db.begin() as tx:
             for _ in range(4):
-                tx.execute(text("SELECT pg_sleep(0.3)"))
+                tx.execute(text("SELECT pg_sleep(0.6)"))
 
     with pytest.raises(exc.DBAPIError) as caught:
         within(context, sleep)

@@ -38,7 +38,7 @@ revision = "a2"
 down_revision = "a1"
 from alembic import op
 def upgrade():
-    op.execute("SELECT pg_sleep(0.4)")
+    op.execute("SELECT pg_sleep(60)")
 """
 
 CONCURRENTLY = """
@@ -102,11 +102,13 @@ def test_a_runner_waits_no_longer_than_its_invocation(use: Use, slow: Path, lamb
 def test_migrations_end_with_their_invocation(use: Use, slow: Path, lambda_context: MakeLambdaContext) -> None:
     """All of them together, and nothing of them stays."""
     (slow / "a2_slower.py").write_text(SLOWER)
-    use(role="owner", deadline_reserve_s=0.1)
-    context = lambda_context(remaining_s=0.6)
+    use(role="owner", deadline_reserve_s=1)
+    context = lambda_context(remaining_s=3)
     with pytest.raises(exc.DBAPIError) as caught:
         db.invocation(lambda _event, _context: migrations.upgrade(slow))({}, context)
     assert db.sqlstate(caught.value) in {"57014", "25P04"}
+    assert context.get_remaining_time_in_millis() > 0
+    (slow / "a2_slower.py").unlink()
     assert migrations.upgrade(slow).before is None
 
 
