@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -188,7 +190,42 @@ def test_work_by_hand_goes_through_alembics_own_command(
     monkeypatch.chdir(ROOT)
     config: Any = Config(str(ROOT / "alembic.ini"))
     command.upgrade(config, "head")
+    command.check(config)
     tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
     assert postgres.execute(tables, database=database.name) == [(3,)]
     command.downgrade(config, "base")
     assert postgres.execute(tables, database=database.name) == [(1,)]
+
+
+def test_the_statements_are_printed_without_a_database(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``alembic upgrade head --sql``, for whom another team migrates."""
+    from alembic import command
+    from alembic.config import Config
+
+    from devkit.catalogue import ROOT
+
+    monkeypatch.chdir(ROOT)
+    before = db.status()["totals"]["connects"]
+    command.upgrade(Config(str(ROOT / "alembic.ini"), stdout=sys.stdout), "head", sql=True)
+    assert "CREATE TABLE orders" in capsys.readouterr().out
+    assert db.status()["totals"]["connects"] == before
+
+
+def test_a_new_migration_passes_the_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Alembic writes it."""
+    from alembic import command
+    from alembic.config import Config
+
+    from devkit.catalogue import ROOT
+
+    monkeypatch.chdir(ROOT)
+    config = Config(str(ROOT / "alembic.ini"))
+    config.set_main_option("version_locations", str(tmp_path))
+    command.revision(config, "what it does", rev_id="0001")
+    (made,) = tmp_path.glob("*.py")
+    ruff = [sys.executable, "-m", "ruff"]
+    ignored = ["--config", "lint.per-file-ignores = {}", "--ignore", "F401,INP001"]
+    for command_line in ([*ruff, "check", *ignored, str(made)], [*ruff, "format", "--check", str(made)]):
+        subprocess.run(command_line, check=True, cwd=ROOT, capture_output=True)

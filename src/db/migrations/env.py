@@ -1,8 +1,12 @@
-"""What Alembic loads: runs the migrations on the connection given or, by hand, on a locked one of its own."""
+"""What Alembic loads. Migrations run on the connection given or, by hand, on a locked one of their own.
+
+alembic.ini may name the tables to compare with, as ``metadata = package.module:name``; ``--sql`` needs no database.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from alembic import context
 
@@ -12,14 +16,25 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-def run(conn: Connection) -> None:
-    context.configure(connection=conn)
+def metadata() -> Any:
+    named = context.config.get_main_option("metadata")
+    if named is None:
+        return None
+    module, _, name = named.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def run(conn: Connection | None) -> None:
+    if conn is None:
+        context.configure(dialect_name="postgresql", literal_binds=True, target_metadata=metadata())
+    else:
+        context.configure(connection=conn, target_metadata=metadata())
     with context.begin_transaction():
         context.run_migrations()
 
 
 given = context.config.attributes.get("connection")
-if given is not None:
+if given is not None or context.is_offline_mode():
     run(given)
 else:
     with locked_connection() as conn:

@@ -1,7 +1,6 @@
 """${message}.
 
 Revision ID: ${up_revision}
-Revises: ${down_revision | comma,n}
 """
 
 from __future__ import annotations
@@ -9,8 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 ${imports if imports else ""}
-revision = ${repr(up_revision)}
-down_revision = ${repr(down_revision)}
+revision = "${up_revision}"
+down_revision = ${'"%s"' % down_revision if down_revision else "None"}
 
 
 def upgrade() -> None:

@@ -75,4 +75,4 @@ def downgrade() -> None:
 
 
 def _quoted(role: str) -> str:
-    return op.get_bind().dialect.identifier_preparer.quote(role)
+    return op.get_context().dialect.identifier_preparer.quote(role)
