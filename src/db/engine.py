@@ -106,7 +106,7 @@ def capacity(engine: Engine) -> float:
     """How many connections the engine's pool can have checked out at once."""
     match engine.pool:
         case QueuePool() as pool:
-            return pool.size() + pool._max_overflow if pool._max_overflow >= 0 else math.inf  # noqa: SLF001 - no public name
+            return pool.size() + pool._max_overflow  # noqa: SLF001 - it has no public name
         case StaticPool():
             return 1
     return math.inf
@@ -132,8 +132,8 @@ def connect_params(
 ) -> dict[str, Any]:
     """psycopg's connect arguments.
 
-    ``given`` is what SQLAlchemy made of the URL. The settings win over it, it wins over the secret, the secret over the
-    defaults; DB_CONNECT_ARGS has the last word, and startup options add up. Raises ConfigurationError where no host is
+    ``given`` is what SQLAlchemy made of the URL, where that is the source. The settings win over it and over the
+    secret; DB_CONNECT_ARGS has the last word, and startup options add up. Raises ConfigurationError where no host is
     named, or where the certificate cannot be verified as asked.
     """
     host = endpoint(settings, role) or given.get("host") or (credentials.host if credentials else None)
@@ -156,13 +156,14 @@ def connect_params(
         "host": host,
         "port": settings.port,
         "dbname": settings.name,
+        "user": settings.user,
         "application_name": settings.application_name,
         "connect_timeout": min(int(params["connect_timeout"]), max(CONNECT_FLOOR_S, math.floor(timeout_s))),
         "options": _startup_options(settings, given),
     }
-    params |= {key: value for key, value in named.items() if value is not None}
     if credentials is not None:
         params |= {"user": credentials.username, "password": credentials.password}
+    params |= {key: value for key, value in named.items() if value is not None}
     further = {key: value for key, value in settings.connect_args.items() if key != "options"}
     return _with_tls(settings, params | further)
 

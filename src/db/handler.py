@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import itertools
 import time
@@ -31,10 +32,16 @@ def invocation(handler: Callable[[Any, Any], T]) -> Callable[[Any, Any], T]:
 
     @functools.wraps(handler)
     def call(event: Any, context: Any = None) -> T:
-        with running(Invocation.from_context(context, cold=next(_calls) == 0, now=time.time())), _reported():
-            return handler(event, context)
+        invocation = Invocation.from_context(context, cold=next(_calls) == 0, now=time.time())
+        # A context of its own: what the handler leaves bound, a tenant above all, must not meet the next invocation.
+        return contextvars.copy_context().run(_call, handler, event, context, invocation)
 
     return call
+
+
+def _call(handler: Callable[[Any, Any], T], event: Any, context: Any, invocation: Invocation) -> T:
+    with running(invocation), _reported():
+        return handler(event, context)
 
 
 @contextlib.contextmanager

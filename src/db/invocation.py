@@ -37,22 +37,22 @@ class Invocation:
 NONE = Invocation(request_id=None, deadline=None, cold=False)
 
 _bound: contextvars.ContextVar[Invocation | None] = contextvars.ContextVar("db_invocation", default=None)
-# The one begun last. A thread that the handler starts has none bound, and an environment serves one event at a time.
-_last = NONE
+# Those that run in this process: one, but for tests and local servers. A thread that the handler starts has none bound.
+_running: list[Invocation] = []
 
 
 def current_invocation() -> Invocation:
-    """The invocation of this context, or of the process where this is a thread of its handler's; NONE outside one."""
-    return _bound.get() or _last
+    """The invocation of this context; in a thread of its handler's, the process's newest; NONE outside of any."""
+    return _bound.get() or (_running[-1] if _running else NONE)
 
 
 @contextlib.contextmanager
 def running(invocation: Invocation) -> Iterator[None]:
     """Make ``invocation`` the current one for the length of the block."""
-    global _last  # noqa: PLW0603 - what threads without a context of their own fall back on
-    token, before, _last = _bound.set(invocation), _last, invocation
+    token = _bound.set(invocation)
+    _running.append(invocation)
     try:
         yield
     finally:
-        _last = before
+        _running.remove(invocation)
         _bound.reset(token)

@@ -90,6 +90,7 @@ class Lifecycle:
         event.listen(engine, "checkin", self._checked_in)
         event.listen(engine, "invalidate", self._invalidated)
         event.listen(engine, "soft_invalidate", self._invalidated)
+        event.listen(engine, "detach", self._detached)
         event.listen(engine, "close", self._closed)
         event.listen(engine, "close_detached", self._closed)
         event.listen(engine, "engine_disposed", self._disposed)
@@ -146,6 +147,9 @@ class Lifecycle:
         self._tally.invalidations += 1
         self._log(logging.WARNING, "invalidate", record, error=_named(error), idle_s=self._since(record, RETURNED_AT))
 
+    def _detached(self, _connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+        self._in_use.discard(id(record))  # no longer the pool's: whoever detached it looks after it
+
     def _closed(self, connection: DBAPIConnection, record: ConnectionPoolEntry | None = None) -> None:
         if self._open.pop(id(connection), None) is None:
             return  # closed by close_open() already; the pool has found out now
@@ -166,14 +170,15 @@ class Lifecycle:
         self._count(context, statement)
 
     def _committing(self, conn: Connection) -> None:
-        unit_of(conn).commit_sent = True
+        # On a connection that this side has closed, the driver sends nothing.
+        unit_of(conn).commit_sent = not getattr(conn.connection.driver_connection, "closed", False)
 
     def _failed(self, context: ExceptionContext) -> None:
-        if context.connection is not None and (unit := unit_of(context.connection)).commit_sent:
-            # After its COMMIT a unit's connection is sent nothing more, so this is what failed.
-            unit.commit_failed = True
         if context.execution_context is not None:
             self._count(context.execution_context, context.statement or "")
+        elif context.connection is not None and (unit := unit_of(context.connection)).commit_sent:
+            # No statement's, and after COMMIT a unit sends nothing else that is none: so it is what failed.
+            unit.commit_failed = True
 
     def _count(self, context: ExecutionContext | Any, statement: str) -> None:
         started = context.__dict__.pop("db_started", None)

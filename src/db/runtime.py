@@ -82,6 +82,12 @@ class Runtime:
             engine.dispose()
             lifecycle.close_open()
 
+    def discard_idle(self) -> None:
+        """Close what the pools keep, where nobody else is at work on one of theirs."""
+        for engine, lifecycle in self._engines.values():
+            if not lifecycle.in_use:
+                engine.dispose()
+
     def abandon(self) -> None:
         """Forget every connection without closing it: in a forked child they are the parent's."""
         for engine, lifecycle in self._engines.values():

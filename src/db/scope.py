@@ -23,25 +23,45 @@ TENANT_SETTING = "app.tenant_id"
 TENANT_MAX_CHARS = 255
 _TRANSACTION_TIMEOUT_SINCE = (17,)
 
-_bound: contextvars.ContextVar[str | None] = contextvars.ContextVar("db_tenant", default=None)
+
+@dataclass(eq=False)
+class _Binding:
+    """A tenant bound by a block. What has ended is passed over, so blocks may end in any order, as generators do."""
+
+    tenant: str
+    outer: _Binding | None
+    active: bool = True
+
+
+_innermost: contextvars.ContextVar[_Binding | None] = contextvars.ContextVar("db_tenant", default=None)
 
 
 @contextlib.contextmanager
 def scope(*, tenant: str) -> Iterator[None]:
     """Bind ``tenant`` for every ``begin``, ``read``, ``session`` and ``run`` in the block that names none itself.
 
-    Raises TenantError where the name is not usable.
+    It holds for this context: a thread that the block starts has to bind its own. Raises TenantError where the name is
+    not usable.
     """
-    token = _bound.set(checked_tenant(tenant))
+    binding = _Binding(checked_tenant(tenant), outer=_active())
+    _innermost.set(binding)
     try:
         yield
     finally:
-        _bound.reset(token)
+        binding.active = False
+
+
+def _active() -> _Binding | None:
+    binding = _innermost.get()
+    while binding is not None and not binding.active:
+        binding = binding.outer
+    return binding
 
 
 def tenant_for(tenant: str | None, *, required: bool) -> str | None:
     """The tenant of a unit of work: the one it names, else the bound one. Raises TenantError."""
-    chosen = checked_tenant(tenant) if tenant is not None else _bound.get()
+    bound = _active()
+    chosen = checked_tenant(tenant) if tenant is not None else bound.tenant if bound else None
     if chosen is None and required:
         raise TenantError("DB_TENANT_REQUIRED is set and no tenant is: pass tenant=, or bind one with db.scope()")
     return chosen
@@ -81,7 +101,8 @@ class Scope:
             ("idle_in_transaction_session_timeout", limit),
         ]
         if self.transaction_timeout_s is not None:
-            pairs.append(("transaction_timeout", _milliseconds(self.transaction_timeout_s)))
+            # Off and on again: a timer that a default of role or database started at BEGIN is not set anew by a value.
+            pairs += [("transaction_timeout", "0"), ("transaction_timeout", _milliseconds(self.transaction_timeout_s))]
         if self.tenant is not None:
             pairs.append((TENANT_SETTING, self.tenant))
         if self.search_path is not None:

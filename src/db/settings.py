@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sqlalchemy import URL, exc, make_url
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PREFIX = "DB_"
 
+# What DB_CONNECT_ARGS may not hold: a way around the setting would be a way around its checks too.
+_HAVE_SETTINGS = {"password", "user", "host", "port", "dbname", "application_name", "sslmode", "sslrootcert"}
 _MOST_SECONDS = 2_147_483  # PostgreSQL counts milliseconds in 31 bits
 
 Auth = Literal["secret", "iam", "url"]
@@ -27,10 +29,6 @@ PoolKind = Literal["queue", "null", "static"]
 Proxy = Literal["none", "pgbouncer", "rds-proxy"]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 Echo = Literal["off", "on", "debug"]
-
-
-def _text(raw: str) -> str:
-    return raw
 
 
 def _whole(raw: str) -> int:
@@ -59,13 +57,13 @@ def _flag(raw: str) -> bool:
     raise ValueError("is neither true nor false")
 
 
-def _choice(*names: str) -> Callable[[str], str]:
+def _choice(*names: str) -> _Kind:
     def convert(raw: str) -> str:
         if raw not in names:
             raise ValueError(f"is none of {', '.join(names)}")
         return raw
 
-    return convert
+    return _Kind(convert, (str,), names)
 
 
 def _url(raw: str) -> URL:
@@ -91,13 +89,32 @@ def _json_object(raw: str) -> dict[str, Any]:
     return value
 
 
-def _setting(
-    default: Any, convert: Callable[[str], Any], sentence: str, *, floor: float | None = None, secret: bool = False
-) -> Any:
-    metadata = {"convert": convert, "sentence": sentence, "floor": floor, "secret": secret}
+class _Kind(NamedTuple):
+    """How a setting is read from text, and what it may be when it is given as a value."""
+
+    convert: Callable[[str], Any]
+    types: tuple[type, ...]
+    names: tuple[str, ...] = ()
+
+    def problem(self, value: object) -> str | None:
+        if not isinstance(value, self.types) or (isinstance(value, bool) and bool not in self.types):
+            return f"is a {type(value).__name__}, not a {self.types[0].__name__}"
+        return f"is none of {', '.join(self.names)}: {value!r}" if self.names and value not in self.names else None
+
+
+def _setting(default: Any, kind: _Kind, sentence: str, *, floor: float | None = None, secret: bool = False) -> Any:
+    metadata = {"kind": kind, "sentence": sentence, "floor": floor, "secret": secret}
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=metadata, repr=not secret)
     return field(default=default, metadata=metadata, repr=not secret)
+
+
+_TEXT = _Kind(str, (str,))
+_WHOLE = _Kind(_whole, (int,))
+_SECONDS = _Kind(_seconds, (float, int))
+_FLAG = _Kind(_flag, (bool,))
+_URL = _Kind(_url, (URL,))
+_JSON_OBJECT = _Kind(_json_object, (dict,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,22 +125,22 @@ class Settings:
     """
 
     # Where the database is, and as whom to enter.
-    secret_id: str | None = _setting(None, _text, "Name or ARN of the Secrets Manager secret.")
+    secret_id: str | None = _setting(None, _TEXT, "Name or ARN of the Secrets Manager secret.")
     url: URL | None = _setting(
-        None, _url, "SQLAlchemy URL instead of a secret, for local work and unit tests.", secret=True
+        None, _URL, "SQLAlchemy URL instead of a secret, for local work and unit tests.", secret=True
     )
     auth: Auth | None = _setting(
         None,
         _choice("secret", "iam", "url"),
         "Source of the credentials; follows from DB_SECRET_ID or DB_URL when unset.",
     )
-    host: str | None = _setting(None, _text, "Server; overrides the secret's.")
-    port: int | None = _setting(None, _whole, "Port; overrides the secret's; 5432 when neither names one.", floor=1)
-    name: str | None = _setting(None, _text, "Database; overrides the secret's.")
-    user: str | None = _setting(None, _text, "User for DB_AUTH=iam; otherwise the secret names it.")
-    reader_host: str | None = _setting(None, _text, "Server for db.read(); the writer when unset.")
+    host: str | None = _setting(None, _TEXT, "Server; overrides the secret's.")
+    port: int | None = _setting(None, _WHOLE, "Port; overrides the secret's; 5432 when neither names one.", floor=1)
+    name: str | None = _setting(None, _TEXT, "Database; overrides the secret's.")
+    user: str | None = _setting(None, _TEXT, "User; overrides the secret's; needed for DB_AUTH=iam.")
+    reader_host: str | None = _setting(None, _TEXT, "Server for db.read(); the writer when unset.")
     secret_ttl_s: float = _setting(
-        3600.0, _seconds, "Age at which a cached secret is fetched again; a refused password does so at once.", floor=1
+        3600.0, _SECONDS, "Age at which a cached secret is fetched again; a refused password does so at once.", floor=1
     )
 
     # The pool.
@@ -133,15 +150,15 @@ class Settings:
         "queue: module-level engine that keeps its connection; null: a connection per checkout; static: SQLite only.",
     )
     pool_size: int = _setting(
-        1, _whole, "Connections kept; a standard environment serves one event at a time.", floor=1
+        1, _WHOLE, "Connections kept; a standard environment serves one event at a time.", floor=1
     )
-    max_overflow: int = _setting(0, _whole, "Connections allowed beyond DB_POOL_SIZE, closed on return.", floor=0)
-    pool_timeout_s: float = _setting(5.0, _seconds, "Longest wait for a pooled connection.", floor=0)
-    pool_recycle_s: float = _setting(600.0, _seconds, "Age at which a connection is replaced, by wall clock.", floor=1)
+    max_overflow: int = _setting(0, _WHOLE, "Connections allowed beyond DB_POOL_SIZE, closed on return.", floor=0)
+    pool_timeout_s: float = _setting(5.0, _SECONDS, "Longest wait for a pooled connection.", floor=0)
+    pool_recycle_s: float = _setting(600.0, _SECONDS, "Age at which a connection is replaced, by wall clock.", floor=1)
     pool_idle_s: float = _setting(
-        300.0, _seconds, "Idle time after which it is replaced; NAT gateways forget a flow after 350 s.", floor=1
+        300.0, _SECONDS, "Idle time after which it is replaced; NAT gateways forget a flow after 350 s.", floor=1
     )
-    pool_pre_ping: bool = _setting(True, _flag, "Check that a kept connection lives before using it.")
+    pool_pre_ping: bool = _setting(True, _FLAG, "Check that a kept connection lives before using it.")
 
     # The wire.
     proxy: Proxy = _setting("none", _choice("none", "pgbouncer", "rds-proxy"), "What stands before the server.")
@@ -150,27 +167,27 @@ class Settings:
         _choice("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
         "libpq's sslmode; verify-full when unset, unless the host is loopback.",
     )
-    sslrootcert: str | None = _setting(None, _text, "File with the certificates to trust (see docs/packaging.md).")
+    sslrootcert: str | None = _setting(None, _TEXT, "File with the certificates to trust (see docs/packaging.md).")
     connect_args: dict[str, Any] = _setting(
-        {}, _json_object, "JSON object of further arguments to the driver's connect.", secret=True
+        {}, _JSON_OBJECT, "JSON object of further arguments to the driver's connect.", secret=True
     )
-    schema: str | None = _setting(None, _text, "search_path of every connection.")
-    application_name: str | None = _setting(None, _text, "Name in pg_stat_activity; the function's name when unset.")
+    schema: str | None = _setting(None, _TEXT, "search_path of every connection.")
+    application_name: str | None = _setting(None, _TEXT, "Name in pg_stat_activity; the function's name when unset.")
 
     # Time.
     connect_timeout_s: float = _setting(
-        5.0, _seconds, "Longest connect, in whole seconds; libpq's floor is 2.", floor=2
+        5.0, _SECONDS, "Longest connect, in whole seconds; libpq's floor is 2.", floor=2
     )
     statement_timeout_s: float = _setting(
-        30.0, _seconds, "Longest statement; the deadline may shorten it.", floor=0.001
+        30.0, _SECONDS, "Longest statement; the deadline may shorten it.", floor=0.001
     )
     deadline_reserve_s: float = _setting(
-        0.5, _seconds, "Kept of the invocation's time to answer after a cancelled statement.", floor=0
+        0.5, _SECONDS, "Kept of the invocation's time to answer after a cancelled statement.", floor=0
     )
 
     # Rules and what is seen.
-    tenant_required: bool = _setting(False, _flag, "Refuse a transaction or read for which no tenant is bound.")
-    slow_query_s: float = _setting(1.0, _seconds, "A statement that takes longer is logged, without values.", floor=0)
+    tenant_required: bool = _setting(False, _FLAG, "Refuse a transaction or read for which no tenant is bound.")
+    slow_query_s: float = _setting(1.0, _SECONDS, "A statement that takes longer is logged, without values.", floor=0)
     echo: Echo = _setting(
         "off",
         _choice("off", "on", "debug"),
@@ -178,14 +195,14 @@ class Settings:
     )
     echo_pool: Echo = _setting("off", _choice("off", "on", "debug"), "SQLAlchemy's echo of the pool.")
     hide_parameters: bool = _setting(
-        True, _flag, "Keep bound values out of SQLAlchemy's log and exception texts; the server may still quote one."
+        True, _FLAG, "Keep bound values out of SQLAlchemy's log and exception texts; the server may still quote one."
     )
 
     # Not a setting of ours: Lambda says it.
     function_name: str | None = field(default=None, metadata={})
 
     def __post_init__(self) -> None:
-        problems = [*_below_floor(self), *_contradictions(self)]
+        problems = list(_wrong_values(self)) or [*_below_floor(self), *_contradictions(self)]
         if problems:
             raise ConfigurationError(problems)
 
@@ -204,7 +221,7 @@ class Settings:
             if not raw:
                 continue
             try:
-                values[setting.name] = setting.metadata["convert"](raw)
+                values[setting.name] = setting.metadata["kind"].convert(raw)
             except ValueError as error:
                 shown = "" if setting.metadata["secret"] else f": {raw[:80]!r}"
                 problems.append(f"{name} {error}{shown}")
@@ -245,6 +262,13 @@ def _misspelt(environ: Mapping[str, str], table: Mapping[str, object]) -> Iterat
                 yield f"{name} is not a setting: is {meant} meant?"
 
 
+def _wrong_values(settings: Settings) -> Iterator[str]:
+    for f in fields():
+        value = getattr(settings, f.name)
+        if value is not None and (problem := f.metadata["kind"].problem(value)):
+            yield f"{PREFIX}{f.name.upper()} {problem}"
+
+
 def _below_floor(settings: Settings) -> Iterator[str]:
     for f in fields():
         value, floor = getattr(settings, f.name), f.metadata["floor"]
@@ -262,7 +286,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield f"DB_STATEMENT_TIMEOUT_S is {settings.statement_timeout_s:g}, above PostgreSQL's {_MOST_SECONDS}"
     if settings.sslmode in {"verify-ca", "verify-full"} and not settings.sslrootcert:
         yield f"DB_SSLMODE={settings.sslmode} needs DB_SSLROOTCERT"
-    reserved = sorted({"password", "user", "host", "port", "dbname"} & settings.connect_args.keys())
+    reserved = sorted(_HAVE_SETTINGS & settings.connect_args.keys())
     if reserved:
         yield f"DB_CONNECT_ARGS holds {', '.join(reserved)}, which have settings or a secret of their own"
 

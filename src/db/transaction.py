@@ -38,8 +38,8 @@ _NO_DEADLINE_S = 30.0
 # The server ended the session for a time limit of ours, so a COMMIT that met this did not take place.
 _ENDED_BY_LIMIT = {"25P03", "25P04"}  # idle_in_transaction_session_timeout, transaction_timeout
 
-# The engines whose connections the units of this context hold now.
-_held: contextvars.ContextVar[tuple[Engine, ...]] = contextvars.ContextVar("db_held", default=())
+# The units of this context. Those that have ended are passed over, so they may end in any order, as generators do.
+_units: contextvars.ContextVar[tuple[Unit, ...]] = contextvars.ContextVar("db_units", default=())
 
 
 @contextmanager
@@ -121,7 +121,7 @@ def run(
                 raise
             log_retry(error, attempt=attempt, delay_s=delay_s)
         if advice is Verdict.DISCARD_POOL:
-            now.dispose()
+            now.discard_idle()
         time.sleep(delay_s)
         attempt += 1
 
@@ -141,8 +141,8 @@ def _transaction(role: Role, tenant: str | None, **options: Any) -> Iterator[tup
     """A transaction on ``role``, the server told what holds in it. SQLite can be told neither that nor ``options``."""
     now = runtime.current()
     chosen = tenant_for(tenant, required=now.settings.tenant_required)
-    engine, unit = now.engine(role), Unit()
-    with _holding(engine), engine.connect() as conn, _commit_known_or_said(unit):
+    engine = now.engine(role)
+    with _unit(engine) as unit, engine.connect() as conn, _commit_known_or_said(unit):
         on_postgres = conn.dialect.name == "postgresql"
         conn.execution_options(**{UNIT: unit}, **(options if on_postgres else {}))
         # Inside a `with`, SQLAlchemy refuses what would follow an early commit() without prologue.
@@ -167,20 +167,22 @@ def _roll_back(transaction: RootTransaction) -> None:
 
 
 @contextmanager
-def _holding(engine: Engine) -> Iterator[None]:
-    """Refuse what could only wait for itself: one more unit in this context than the engine's pool has connections."""
-    held = _held.get()
-    if held.count(engine) >= capacity(engine):
+def _unit(engine: Engine) -> Iterator[Unit]:
+    """A unit of work on ``engine``. One that could only wait for those around it is refused at once."""
+    open_units = tuple(unit for unit in _units.get() if unit.open)
+    around = sum(unit.engine is engine for unit in open_units)
+    if around >= capacity(engine):
         problem = (
-            f"a unit of work inside {held.count(engine)} others of its context needs a connection of its own and the "
-            "pool has none left: use the outer one's, or raise DB_POOL_SIZE"
+            f"a unit of work inside {around} others of its context needs a connection of its own and the pool has none "
+            "left: use the outer one's, or raise DB_POOL_SIZE"
         )
         raise ConfigurationError([problem])
-    token = _held.set((*held, engine))
+    unit = Unit(engine)
+    _units.set((*open_units, unit))
     try:
-        yield
+        yield unit
     finally:
-        _held.reset(token)
+        unit.open = False
 
 
 def _send_prologue(conn: Connection, now: Runtime, tenant: str | None) -> None:

@@ -1,7 +1,8 @@
-"""What has become of one unit of work's COMMIT, kept on its connection by the events that see it.
+"""One unit of work: whose connection it holds, and what has become of its COMMIT.
 
-An exception alone does not tell: SQLAlchemy raises the same for a lost ROLLBACK, a lost fetch and a lost COMMIT, and
-the block may have called ``commit()`` itself before something else failed.
+An exception alone does not tell whether a commit failed: SQLAlchemy raises the same for a lost ROLLBACK, a lost fetch
+and a lost COMMIT, and the block may have called ``commit()`` itself before something else failed. So the events of the
+connection write it down here.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
 UNIT = "db_unit"  # the execution option that holds it
 
 
-@dataclass
+@dataclass(eq=False)
 class Unit:
-    """Whether COMMIT was sent, and whether it then failed."""
+    """Open until its block has ended; whether COMMIT was sent, and whether it then failed."""
 
+    engine: Engine | None = None
+    open: bool = True
     commit_sent: bool = False
     commit_failed: bool = False
 

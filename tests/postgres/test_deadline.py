@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ from .conftest import Use
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from devkit.plugin import Database
+    from devkit.postgres import Postgres
 
     Contexts = Callable[..., Any]
 
@@ -74,6 +78,36 @@ def test_a_transaction_of_many_statements_ends_with_the_invocation(use: Use, lam
         within(context, sleep)
     assert db.sqlstate(caught.value) == "25P04"
     assert context.get_remaining_time_in_millis() > 0
+
+
+def test_a_default_of_the_role_does_not_lift_that_limit(
+    use: Use, lambda_context: Contexts, database: Database, postgres: Postgres
+) -> None:
+    """Its timer runs from BEGIN on, and has to be stopped before ours is started."""
+    postgres.execute(f"ALTER ROLE {database.app} SET transaction_timeout = '60s'")
+    test_a_transaction_of_many_statements_ends_with_the_invocation(use, lambda_context)
+
+
+def test_overlapping_invocations_leave_no_deadline_behind(use: Use, lambda_context: Contexts) -> None:
+    """As threads of a local server have them; the last to end is not the last to begin."""
+    use()
+    both, first_ended = threading.Barrier(2), threading.Event()
+
+    def first() -> None:
+        both.wait(5)
+
+    def second() -> None:
+        both.wait(5)
+        first_ended.wait(5)
+
+    context = lambda_context(remaining_s=0.1)
+    threads = [threading.Thread(target=within, args=(context, fn)) for fn in (first, second)]
+    threads[0].start()
+    threads[1].start()
+    threads[0].join(5)
+    first_ended.set()
+    threads[1].join(5)
+    assert set(limits().values()) == {30_000}
 
 
 def test_a_thread_of_the_handlers_has_the_same_deadline(use: Use, lambda_context: Contexts) -> None:

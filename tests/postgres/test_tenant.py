@@ -12,6 +12,8 @@ import db
 from .conftest import Use, backend_pid
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from sqlalchemy import Connection
 
 TENANT = text("SELECT nullif(current_setting('app.tenant_id', true), '')")
@@ -65,6 +67,32 @@ def test_a_bound_tenant_reaches_every_unit_in_the_block(use: Use) -> None:
     use(tenant_required=True)
     with db.scope(tenant="acme"), db.read() as conn:
         assert tenant_of(conn) == "acme"
+
+
+def test_a_tenant_does_not_outlive_its_invocation(use: Use) -> None:
+    """Not even where generators end their blocks in another order, or not at all."""
+    use(pool="null", tenant_required=True)
+    kept = []
+
+    def seen_by(tenant: str) -> Generator[str]:
+        with db.scope(tenant=tenant), db.read() as conn:
+            yield from conn.execute(TENANT).scalars()
+
+    @db.invocation
+    def first(_event: object, _context: object) -> list[tuple[str, str]]:
+        kept.append(seen_by("left open"))
+        next(kept[0])
+        return list(zip(seen_by("acme"), seen_by("globex"), strict=True))
+
+    @db.invocation
+    def second(_event: object, _context: object) -> None:
+        with db.read():
+            pass
+
+    assert first({}, None) == [("acme", "globex")]
+    with pytest.raises(db.TenantError):
+        second({}, None)
+    kept[0].close()
 
 
 def test_a_required_tenant_that_is_missing_opens_no_connection(use: Use) -> None:

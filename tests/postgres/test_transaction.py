@@ -9,7 +9,6 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from psycopg import errors as pg
 from sqlalchemy import exc, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -18,6 +17,8 @@ import db
 from .conftest import Lines, Use, backend_pid
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy import Connection
 
     from devkit.plugin import Database
@@ -261,18 +262,65 @@ def test_run_does_not_repeat_what_its_function_has_committed(use: Use, database:
     assert stored() == [1]
 
 
-def test_run_tries_a_serialization_failure_again() -> None:
-    """Under an isolation of the caller's choice; the other transaction's row is then seen."""
-    seen = []
+def test_run_tries_a_serialization_failure_again(use: Use) -> None:
+    """Here COMMIT itself meets it: two units each read what the other writes, and the later one starts over."""
+    use(pool_size=2)
+    seen: list[int] = []
 
     def add(tx: Connection) -> None:
         seen.append(tx.execute(text("SELECT count(*) FROM ledger")).scalar_one())
         if len(seen) == 1:
-            raise exc.OperationalError("SELECT", None, pg.SerializationFailure())
-        assert tx.execute(text("SHOW transaction_isolation")).scalar_one() == "serializable"
+            with db.begin(isolation="SERIALIZABLE") as other:
+                other.execute(text("SELECT count(*) FROM ledger"))
+                other.execute(INSERT, {"n": 100})
+        tx.execute(INSERT, {"n": len(seen)})
 
     db.run(add, isolation="SERIALIZABLE")
-    assert len(seen) == 2
+    assert seen == [0, 1]
+    assert stored() == [2, 100]
+
+
+def test_a_commit_after_dispose_has_certainly_not_taken_place(use: Use) -> None:
+    """This side closed the connection, so nothing was sent; run() tries again."""
+    calls = []
+
+    def add(tx: Connection) -> None:
+        calls.append(1)
+        tx.execute(INSERT, {"n": len(calls)})
+        if len(calls) == 1:
+            db.dispose()
+
+    db.run(add)
+    assert stored() == [2]
+
+
+def test_a_failover_spares_the_units_around(use: Use) -> None:
+    """Only idle connections are dropped for a server that has become read-only."""
+    use(pool_size=2)
+    calls = []
+
+    def refused(tx: Connection) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            tx.execute(text("SET TRANSACTION READ ONLY"))
+        tx.execute(INSERT, {"n": 1})
+
+    with db.begin() as outer:
+        outer.execute(INSERT, {"n": 2})
+        db.run(refused)
+    assert stored() == [1, 2]
+
+
+def test_units_may_end_in_any_order(use: Use) -> None:
+    """As generators do; what has ended no longer counts."""
+    use(pool_size=2)
+
+    def numbers() -> Iterator[int]:
+        with db.read() as conn:
+            yield from conn.execute(text("SELECT 1 UNION SELECT 2")).scalars()
+
+    for _ in range(3):
+        assert list(zip(numbers(), numbers(), strict=True)) == [(1, 1), (2, 2)]
 
 
 def test_nesting_beyond_the_pool_is_refused_at_once(use: Use) -> None:

@@ -84,6 +84,13 @@ def test_the_shape_that_rds_manages_is_read(clock: Clock) -> None:
     assert (found.username, found.host, found.port, found.database) == ("master", None, None, None)
 
 
+def test_a_user_that_is_named_elsewhere_completes_the_secret(clock: Clock) -> None:
+    """DB_USER stands in for the key."""
+    put({"password": CANARY})
+    named = SecretsManagerSource("orders/app", ttl_s=60, clock=clock, username="app")
+    assert named.current().username == "app"
+
+
 def test_a_secret_is_kept_for_its_ttl_by_wall_clock(clock: Clock) -> None:
     """A freeze counts, since the clock on the wall does not stop for it."""
     first, kept = put(FULL), source(clock, ttl_s=60)

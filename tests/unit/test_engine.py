@@ -75,6 +75,11 @@ def test_an_rds_managed_secret_is_completed_by_the_settings() -> None:
         params(bare)
 
 
+def test_a_setting_names_another_user() -> None:
+    """With the secret's password; a secret need not name one then."""
+    assert params(user="other")["user"] == "other"
+
+
 def test_the_reader_has_its_own_host() -> None:
     """Everything else is the writer's."""
     settings = Settings(secret_id="s", sslrootcert="/ca.pem", host="w.example.com", reader_host="r.example.com")

@@ -42,10 +42,11 @@ def test_the_prologue_is_one_statement_and_all_values_are_parameters() -> None:
         "SELECT set_config('statement_timeout', %s, true), "
         "set_config('idle_in_transaction_session_timeout', %s, true), "
         "set_config('transaction_timeout', %s, true), "
+        "set_config('transaction_timeout', %s, true), "
         "set_config('app.tenant_id', %s, true), "
         "set_config('search_path', %s, true)"
     )
-    assert parameters == ("1500ms", "1500ms", "2000ms", nasty, "shop")
+    assert parameters == ("1500ms", "1500ms", "0", "2000ms", nasty, "shop")
 
 
 def test_a_limit_is_never_zero() -> None:

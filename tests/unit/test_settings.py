@@ -1,5 +1,7 @@
 """The settings table and how it is read."""
 
+from typing import Any
+
 import pytest
 from sqlalchemy import make_url
 
@@ -78,6 +80,7 @@ def test_every_problem_is_reported_at_once() -> None:
         ({"DB_SECRET_ID": "a", "DB_POOL": "null", "DB_POOL_SIZE": "4"}, "DB_POOL=null keeps no connection"),
         ({"DB_SECRET_ID": "a", "DB_SSLMODE": "verify-full"}, "DB_SSLMODE=verify-full needs DB_SSLROOTCERT"),
         ({"DB_SECRET_ID": "a", "DB_CONNECT_ARGS": '{"password": "x"}'}, "DB_CONNECT_ARGS holds password"),
+        ({"DB_SECRET_ID": "a", "DB_CONNECT_ARGS": '{"sslmode": "disable"}'}, "DB_CONNECT_ARGS holds sslmode"),
         ({"DB_URL": "postgres://u@h/d"}, "DB_URL names a driver that is not installed, 'postgres'"),
         ({"DB_URL": "mysql+mysqldb://u@h/d"}, "DB_URL names a driver that is not installed, 'mysql+mysqldb'"),
         ({"DB_SECRET_ID": "a", "DB_STATEMENT_TIMEOUT_S": "3000000"}, "above PostgreSQL's 2147483"),
@@ -88,6 +91,23 @@ def test_a_contradiction_is_refused(environ: dict[str, str], problem: str) -> No
     """Settings that cannot both be meant are an error, not a silent choice."""
     found = problems_of(environ)
     assert problem in found[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"pool": "nul"}, "DB_POOL is none of queue, null, static: 'nul'"),
+        ({"pool_size": "3"}, "DB_POOL_SIZE is a str, not a int"),
+        ({"pool_size": True}, "DB_POOL_SIZE is a bool, not a int"),
+        ({"url": "sqlite://"}, "DB_URL is a str, not a URL"),
+        ({"pool_pre_ping": 1}, "DB_POOL_PRE_PING is a int, not a bool"),
+    ],
+)
+def test_values_given_in_code_are_checked_as_well(values: dict[str, Any], problem: str) -> None:
+    """A misspelt pool must not become another pool."""
+    with pytest.raises(ConfigurationError) as caught:
+        Settings(**({"secret_id": "a"} | values))
+    assert caught.value.problems == (problem,)
 
 
 def test_an_empty_variable_counts_as_unset() -> None:

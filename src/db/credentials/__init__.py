@@ -31,7 +31,7 @@ class Credentials:
     host: str | None = None
     port: int | None = None
     database: str | None = None
-    version: str | None = None  # Secrets Manager's VersionId: tells whether a refresh brought anything new
+    version: str | None = None  # Secrets Manager's VersionId: tells one fetch from another
     fetched_at: float  # wall clock
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class Source(Protocol):
     def refresh(self, rejected: Credentials) -> Credentials:
         """Credentials fetched past every cache, since the server refused ``rejected``.
 
-        The answer may equal ``rejected`` (same ``version``): then there is nothing newer yet.
+        The answer may be the same again: then there is nothing newer yet.
         """
         ...
 
@@ -70,7 +70,9 @@ def source_for(settings: Settings, host: str | None, *, clock: Callable[[], floa
     if settings.source == "secret" and settings.secret_id:
         from .secrets_manager import SecretsManagerSource
 
-        return SecretsManagerSource(settings.secret_id, ttl_s=settings.secret_ttl_s, clock=clock)
+        return SecretsManagerSource(
+            settings.secret_id, ttl_s=settings.secret_ttl_s, clock=clock, username=settings.user
+        )
     if settings.source == "iam" and host:
         from .rds_iam import RdsIamSource
 

@@ -40,8 +40,11 @@ _TRANSIENT = {"InternalServiceError", "InternalServiceErrorException", "Throttli
 class SecretsManagerSource:
     """Credentials held by the secret ``secret_id``; asks AWS again when its copy is older than ``ttl_s``."""
 
-    def __init__(self, secret_id: str, *, ttl_s: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, secret_id: str, *, ttl_s: float, clock: Callable[[], float], username: str | None = None
+    ) -> None:
         self.secret_id = secret_id
+        self._username = username  # instead of the secret's
         self._ttl_s = ttl_s
         self._clock = clock
         self._client: SecretsManagerClient | None = None
@@ -78,7 +81,11 @@ class SecretsManagerSource:
         except BotoCoreError as error:
             raise self._unreachable(error) from error
         self._cached = parse_secret(
-            self.secret_id, answer.get("SecretString"), version=answer.get("VersionId"), fetched_at=self._clock()
+            self.secret_id,
+            answer.get("SecretString"),
+            version=answer.get("VersionId"),
+            fetched_at=self._clock(),
+            username=self._username,
         )
         return self._cached
 
@@ -109,8 +116,13 @@ class SecretsManagerSource:
         return self._client
 
 
-def parse_secret(secret_id: str, text: str | None, *, version: str | None, fetched_at: float) -> Credentials:
-    """Credentials from a secret's text. Raises CredentialsError that names the secret and the key, never a value."""
+def parse_secret(
+    secret_id: str, text: str | None, *, version: str | None, fetched_at: float, username: str | None = None
+) -> Credentials:
+    """Credentials from a secret's text; ``username`` stands in for the secret's.
+
+    Raises CredentialsError that names the secret and the key, never a value.
+    """
     content = _json_object(text)
     if content is None:
         raise CredentialsError(f"secret {secret_id!r}: its value is not a JSON object of username and password")
@@ -121,7 +133,7 @@ def parse_secret(secret_id: str, text: str | None, *, version: str | None, fetch
     if port is not None and not str(port).isdecimal():
         raise CredentialsError(f"secret {secret_id!r}: key 'port' is not a number")
     return Credentials(
-        username=_required(content, "username", secret_id),
+        username=username or _required(content, "username", secret_id),
         password=_required(content, "password", secret_id),
         host=_optional(content, "host", secret_id),
         port=int(port) if port is not None else None,
