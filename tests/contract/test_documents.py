@@ -6,16 +6,17 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from sqlalchemy import make_url
 
 import db
 from db import runtime
 from db.settings import Settings
+from devkit.postgres import Postgres
 
 if TYPE_CHECKING:
     from devkit.plugin import Database, MakeLambdaContext
-    from devkit.postgres import Postgres
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -56,6 +57,20 @@ def test_the_tests_in_the_documents_pass(tmp_path: Path) -> None:
         pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--rootdir", str(tmp_path), str(tmp_path)])
         == 0
     )
+
+
+def test_the_roles_and_the_database_are_made_as_documented() -> None:
+    """By a master user who is no superuser, as on RDS."""
+    document = (ROOT / "docs" / "database.md").read_text()
+    (block,) = re.findall(r"^```sql\n(CREATE ROLE.*?)^```", document, re.DOTALL | re.MULTILINE)
+    with Postgres() as server:
+        server.create_role("master", "…", options="LOGIN CREATEROLE CREATEDB")
+        login = server.url("postgres", "master", "…").replace("+psycopg", "")
+        with psycopg.connect(login, autocommit=True) as master:
+            for statement in block.strip().splitlines():
+                master.execute(statement.encode())
+        owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'orders'"
+        assert server.execute(owner) == [("owner",)]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
