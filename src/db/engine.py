@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import URL, create_engine
 from sqlalchemy.pool import NullPool, Pool, QueuePool, StaticPool
 
-from .credentials.rds_iam import DEFAULT_PORT
+from .credentials import DEFAULT_PORT
 from .deadline import usable_s
 from .errors import ConfigurationError, Verdict, connect_verdict
 from .invocation import current_invocation

@@ -38,7 +38,7 @@ _WRITE = {logging.DEBUG: logger.debug, logging.INFO: logger.info, logging.WARNIN
 
 LOGGED_SQL_CHARS = 1000  # of a slow statement; CloudWatch bills by the byte
 
-# Keys in ConnectionPoolEntry.info, which lives as long as the connection does; the values are wall-clock seconds.
+# Keys in ConnectionPoolEntry.info, which lives as long as the connection does; times are wall-clock seconds.
 OPENED_AT = "db_opened_at"
 RETURNED_AT = "db_returned_at"
 TAKEN_AT = "db_taken_at"
@@ -84,20 +84,24 @@ class Lifecycle:
         ) -> DBAPIConnection:
             return self._timed_connect(connect, dialect, cargs, cparams)
 
-        event.listen(engine, "do_connect", do_connect)
-        event.listen(engine, "connect", self._connected)
-        event.listen(engine, "checkout", self._checked_out)
-        event.listen(engine, "checkin", self._checked_in)
-        event.listen(engine, "invalidate", self._invalidated)
-        event.listen(engine, "soft_invalidate", self._invalidated)
-        event.listen(engine, "detach", self._detached)
-        event.listen(engine, "close", self._closed)
-        event.listen(engine, "close_detached", self._closed)
-        event.listen(engine, "engine_disposed", self._disposed)
-        event.listen(engine, "before_cursor_execute", self._before_execute)
-        event.listen(engine, "after_cursor_execute", self._after_execute)
-        event.listen(engine, "commit", self._committing)
-        event.listen(engine, "handle_error", self._failed)
+        listeners: dict[str, Callable[..., Any]] = {
+            "do_connect": do_connect,
+            "connect": self._connected,
+            "checkout": self._checked_out,
+            "checkin": self._checked_in,
+            "invalidate": self._invalidated,
+            "soft_invalidate": self._invalidated,
+            "detach": self._detached,
+            "close": self._closed,
+            "close_detached": self._closed,
+            "engine_disposed": self._disposed,
+            "before_cursor_execute": self._before_execute,
+            "after_cursor_execute": self._after_execute,
+            "commit": self._committing,
+            "handle_error": self._failed,
+        }
+        for name, listener in listeners.items():
+            event.listen(engine, name, listener)
 
     def _timed_connect(
         self, connect: Connect, dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any]

@@ -9,10 +9,9 @@ from aws_lambda_powertools import Logger
 from sqlalchemy import text
 
 import db
+from handlers import RETRY_AFTER_S
 
 logger = Logger()
-
-RETRY_AFTER_S = "2"
 
 
 @logger.inject_lambda_context
@@ -23,7 +22,7 @@ def handler(_event: dict[str, Any], _context: Any) -> dict[str, Any]:
             conn.execute(text("SELECT 1")).scalar_one()
     except Exception:
         logger.exception("unhealthy")
-        return _answer(503, {"status": "unavailable"}, {"Retry-After": RETRY_AFTER_S})
+        return _answer(503, {"status": "unavailable"}, {"Retry-After": str(RETRY_AFTER_S)})
     return _answer(200, {"status": "ok"}, {})
 
 

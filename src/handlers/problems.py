@@ -9,12 +9,11 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import Response
 
 import db
+from handlers import RETRY_AFTER_S
 
 logger = Logger()
 
 CONTENT_TYPE = "application/problem+json"
-# Long enough for most failovers to have moved on, short enough for a person to wait.
-RETRY_AFTER_S = 2
 QUERY_CANCELED = "57014"  # by the time limit of its transaction
 
 

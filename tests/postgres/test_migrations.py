@@ -60,6 +60,17 @@ def slow(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def upgraded_twice_at_once(versions: Path) -> list[migrations.Upgraded]:
+    """What two runners that start together come to."""
+    done: list[migrations.Upgraded] = []
+    threads = [threading.Thread(target=lambda: done.append(migrations.upgrade(versions))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    return done
+
+
 @pytest.fixture(autouse=True)
 def _owner(use: Use, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APP_ROLE", database.app)
@@ -81,15 +92,9 @@ def test_a_second_upgrade_finds_nothing_to_do() -> None:
     assert migrations.upgrade(VERSIONS) == migrations.Upgraded("0001", "0001")
 
 
-def test_two_runners_take_turns(use: Use, slow: Path) -> None:
+def test_two_runners_take_turns(slow: Path) -> None:
     """The second waits for the first, and then has nothing to do."""
-    use(role="owner", pool_size=2)
-    done: list[migrations.Upgraded] = []
-    threads = [threading.Thread(target=lambda: done.append(migrations.upgrade(slow))) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
+    done = upgraded_twice_at_once(slow)
     assert sorted(done, key=str, reverse=True) == [migrations.Upgraded(None, "a1"), migrations.Upgraded("a1", "a1")]
 
 
@@ -117,12 +122,7 @@ def test_migrations_end_with_their_invocation(use: Use, slow: Path, lambda_conte
 def test_an_index_is_made_concurrently_while_another_runner_waits(slow: Path) -> None:
     """In a block of its own outside the transaction; whoever waits for the lock holds no snapshot that it waits for."""
     (slow / "a2_slower.py").write_text(CONCURRENTLY)
-    done: list[migrations.Upgraded] = []
-    threads = [threading.Thread(target=lambda: done.append(migrations.upgrade(slow))) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
+    done = upgraded_twice_at_once(slow)
     assert {upgraded.after for upgraded in done} == {"a2"}
     assert len(done) == 2
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from db.settings import Settings
 
 MASK = "***"
+DEFAULT_PORT = 5432
 
 _one_at_a_time = threading.Lock()
 

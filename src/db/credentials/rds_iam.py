@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from db.errors import CredentialsError
 
-from . import Credentials, no_debug_lines
+from . import DEFAULT_PORT, Credentials, no_debug_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _TOKEN_LIFE_S = 900  # RDS's own: checked when connecting, not afterwards
 _MARGIN_S = 60  # for the connect itself, and for clocks that differ
-DEFAULT_PORT = 5432
 
 
 class RdsIamSource:
