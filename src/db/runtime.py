@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy.pool import QueuePool
 
+from .connector import endpoint
 from .credentials import source_for
-from .engine import build_engine, endpoint
+from .engine import build_engine
 from .invocation import current_invocation
 from .lifecycle import Lifecycle, warn_of_echo
 from .metrics import Tally
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from .connector import Role
     from .credentials import Source
-    from .engine import Role
 
 
 class Runtime:

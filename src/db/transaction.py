@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, RootTransaction
     from sqlalchemy.orm import Session
 
-    from .engine import Role
+    from .connector import Role
     from .runtime import Runtime
 
 T = TypeVar("T")

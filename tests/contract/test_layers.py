@@ -15,7 +15,7 @@ ROWS = [
     {"settings", "deadline", "metrics", "unit"},
     {"invocation", "retry", "scope"},
     {"credentials"},
-    {"lifecycle"},
+    {"lifecycle", "connector"},
     {"engine"},
     {"runtime"},
     {"transaction", "handler"},

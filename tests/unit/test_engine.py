@@ -6,8 +6,9 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.pool import NullPool, StaticPool
 
+from db.connector import connect_params, is_loopback
 from db.credentials import Credentials
-from db.engine import IdleAwareQueuePool, connect_params, is_loopback, plan_pool
+from db.engine import IdleAwareQueuePool, plan_pool
 from db.errors import ConfigurationError
 from db.settings import Settings
 
