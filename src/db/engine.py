@@ -14,6 +14,9 @@ from sqlalchemy import URL, create_engine
 from sqlalchemy.pool import NullPool, Pool, QueuePool, StaticPool
 
 from .connector import Connector
+from .dialect import DRIVER
+from .errors import ConfigurationError
+from .flight import FlightState
 from .lifecycle import RETURNED_AT
 
 if TYPE_CHECKING:
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
     from .lifecycle import Lifecycle
     from .settings import Settings
 
-DRIVER = "postgresql+psycopg"
 _ECHO: dict[str, bool | Literal["debug"]] = {"off": False, "on": True, "debug": "debug"}
 
 
@@ -53,6 +55,11 @@ class IdleAwareQueuePool(QueuePool):
         if returned_at is not None and time.time() - returned_at >= self._idle_s:
             record.invalidate(StaleConnectionError())
         return record
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        if isinstance(driver := record.driver_connection, FlightState):
+            driver.parked()
+        super()._do_return_conn(record)
 
     def recreate(self) -> IdleAwareQueuePool:
         pool = super().recreate()
@@ -99,6 +106,17 @@ def capacity(engine: Engine) -> float:
     return math.inf
 
 
+def _own_dialect(url: URL) -> URL:
+    """``url`` with the dialect of this package, which speaks through psycopg. Raises ConfigurationError for another."""
+    match url.drivername:
+        case "postgresql" | "postgresql+psycopg":
+            return url.set(drivername=DRIVER)
+        case other if url.get_backend_name() == "postgresql" and other != DRIVER:
+            # Tenant and time limits travel through the driver: without them it would be another product.
+            raise ConfigurationError([f"DB_URL names {other}: PostgreSQL is reached through psycopg here"])
+    return url
+
+
 def _connect_as_given(dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any]) -> DBAPIConnection:
     """SQLite has neither credentials nor a wire: the URL says all."""
     return dialect.connect(*cargs, **cparams)
@@ -109,14 +127,12 @@ def build_engine(
 ) -> Engine:
     """An engine for ``role``, watched by ``lifecycle``. Opens no connection and asks for no secret yet."""
     plan = plan_pool(settings)
-    url = settings.url if settings.source == "url" and settings.url is not None else URL.create(DRIVER)
-    if url.drivername == "postgresql":
-        url = url.set(drivername=DRIVER)
+    url = _own_dialect(settings.url) if settings.source == "url" and settings.url is not None else URL.create(DRIVER)
     is_postgres = url.get_backend_name() == "postgresql"
     arguments = dict(plan.arguments)
-    if is_postgres:
-        # Looking up hstore takes three round trips of a process's first transaction, and few have the extension.
-        arguments["use_native_hstore"] = False
+    if is_postgres and settings.schema:
+        # What SQLAlchemy would ask the server for; it takes tables without a schema to be there.
+        arguments["default_schema_name"] = settings.schema.partition(",")[0].strip()
     engine = create_engine(
         url,
         poolclass=plan.pool_class,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,10 @@ from .errors import TenantError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Dialect
+    from .deadline import Limits
 
 TENANT_SETTING = "app.tenant_id"
 TENANT_MAX_CHARS = 255
-_TRANSACTION_TIMEOUT_SINCE = (17,)
 
 
 @dataclass(eq=False)
@@ -78,39 +78,72 @@ def checked_tenant(tenant: str) -> str:
     return tenant
 
 
-def has_transaction_timeout(dialect: Dialect) -> bool:
-    """Whether the server can bound a whole transaction: from PostgreSQL 17 on."""
-    return (dialect.server_version_info or ()) >= _TRANSACTION_TIMEOUT_SINCE
-
-
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """The transaction-local settings of one unit of work."""
+    """What holds in one transaction, and is said in its prologue. None is left as the session has it.
 
-    tenant: str | None
-    statement_timeout_s: float
-    transaction_timeout_s: float | None = None  # where the server has it
+    Behind RDS Proxy ``set_config`` in a statement's text pins the session, and a stored function's is not looked into:
+    ``through_function`` says the same by ``PROLOGUE_FUNCTION``, which a migration installs.
+    """
+
+    tenant: str | None = None
     search_path: str | None = None
+    application_name: str | None = None
+    through_function: bool = False
 
-    def prologue(self) -> tuple[str, tuple[str, ...]]:
-        """One PostgreSQL statement that sets them, and its parameters."""
-        limit = _milliseconds(self.statement_timeout_s)
-        pairs = [
-            ("statement_timeout", limit),
+    def prologue(self, limits: Limits, *, read_only: bool = False) -> tuple[bytes, list[bytes | None]]:
+        """One PostgreSQL statement that sets all of it for the transaction, and its parameters."""
+        limit = _milliseconds(limits.statement_s)
+        values = {
+            "statement_timeout": limit,
+            "lock_timeout": _milliseconds(limits.lock_s),
             # A handler that stalls or is killed between statements must not hold its locks for longer than it lives.
-            ("idle_in_transaction_session_timeout", limit),
-        ]
-        if self.transaction_timeout_s is not None:
+            "idle_in_transaction_session_timeout": limit,
+            "transaction_timeout": None if limits.transaction_s is None else _milliseconds(limits.transaction_s),
+            TENANT_SETTING: self.tenant,
+            "search_path": self.search_path,
+            "application_name": self.application_name,
+            "transaction_read_only": "on" if read_only else None,
+        }
+        if self.through_function:
+            return _CALL, [None if value is None else value.encode() for value in values.values()]
+        given = {name: value for name, value in values.items() if value is not None}
+        return _set_config(tuple(given)), [value.encode() for value in given.values()]
+
+
+@functools.cache  # of as many texts as there are sets of values that go together: a handful
+def _set_config(names: tuple[str, ...]) -> bytes:
+    calls = []
+    for number, name in enumerate(names, 1):
+        if name == "transaction_timeout":
             # Off and on again: a timer that a default of role or database started at BEGIN is not set anew by a value.
-            pairs += [("transaction_timeout", "0"), ("transaction_timeout", _milliseconds(self.transaction_timeout_s))]
-        if self.tenant is not None:
-            pairs.append((TENANT_SETTING, self.tenant))
-        if self.search_path is not None:
-            pairs.append(("search_path", self.search_path))
-        calls = ", ".join(f"set_config('{name}', %s, true)" for name, _ in pairs)
-        return f"SELECT {calls}", tuple(value for _, value in pairs)
+            calls.append("set_config('transaction_timeout', '0', true)")
+        calls.append(f"set_config('{name}', ${number}, true)")
+    return f"SELECT {', '.join(calls)}".encode()
 
 
 def _milliseconds(seconds: float) -> str:
     # Zero would mean no limit at all.
     return f"{max(int(seconds * 1000), 1)}ms"
+
+
+PROLOGUE_FUNCTION = "db_begin_unit"
+_CALL = f"SELECT {PROLOGUE_FUNCTION}($1, $2, $3, $4, $5, $6, $7, $8)".encode()
+# Takes the values in the order of Scope.prologue.
+CREATE_PROLOGUE_FUNCTION = f"""
+CREATE OR REPLACE FUNCTION {PROLOGUE_FUNCTION}(
+    statement_timeout text, lock_timeout text, idle_in_transaction_session_timeout text, transaction_timeout text,
+    tenant text, search_path text, application_name text, transaction_read_only text
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true),
+        set_config('idle_in_transaction_session_timeout', $3, true);
+    IF $4 IS NOT NULL THEN
+        PERFORM set_config('transaction_timeout', '0', true), set_config('transaction_timeout', $4, true);
+    END IF;
+    IF $5 IS NOT NULL THEN PERFORM set_config('{TENANT_SETTING}', $5, true); END IF;
+    IF $6 IS NOT NULL THEN PERFORM set_config('search_path', $6, true); END IF;
+    IF $7 IS NOT NULL THEN PERFORM set_config('application_name', $7, true); END IF;
+    IF $8 IS NOT NULL THEN PERFORM set_config('transaction_read_only', $8, true); END IF;
+END $$
+"""

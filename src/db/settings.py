@@ -178,11 +178,25 @@ class Settings:
     connect_timeout_s: float = _setting(
         5.0, _SECONDS, "Longest connect, in whole seconds; libpq's floor is 2.", floor=2
     )
+    connect_wait_s: float = _setting(
+        30.0,
+        _SECONDS,
+        "Longest wait for a database that restarts, is full or rotates its password; the deadline may shorten it.",
+        floor=0,
+    )
     statement_timeout_s: float = _setting(
         30.0, _SECONDS, "Longest statement; the deadline may shorten it.", floor=0.001
     )
+    lock_timeout_s: float = _setting(
+        10.0, _SECONDS, "Longest wait for a lock; always shorter than what the statement may take.", floor=0.001
+    )
     deadline_reserve_s: float = _setting(
         0.5, _SECONDS, "Kept of the invocation's time to answer after a cancelled statement.", floor=0
+    )
+
+    # The environment's end.
+    shutdown_hook: bool = _setting(
+        True, _FLAG, "Register for SIGTERM, and close every connection when it comes (see docs/lifecycle.md)."
     )
 
     # Rules and what is seen.
@@ -249,6 +263,19 @@ class Settings:
 def fields() -> Iterator[dataclasses.Field[Any]]:
     """The rows of the table, in order."""
     return (f for f in dataclasses.fields(Settings) if f.metadata)
+
+
+def single(environ: Mapping[str, str], name: str) -> Any:
+    """The setting of field ``name``, for what is decided before all of them are read.
+
+    A value that does not parse counts as unset; ``from_env`` says what is wrong with it, and can be answered for.
+    """
+    setting = Settings.__dataclass_fields__[name]
+    raw = environ.get(PREFIX + name.upper(), "").strip()
+    try:
+        return setting.metadata["kind"].convert(raw) if raw else setting.default
+    except ValueError:
+        return setting.default
 
 
 def _misspelt(environ: Mapping[str, str], table: Mapping[str, object]) -> Iterator[str]:

@@ -14,10 +14,12 @@ from . import runtime
 from .deadline import usable_s
 from .engine import capacity
 from .errors import ConfigurationError, OutcomeUnknownError, Verdict, sqlstate, verdict
+from .flight import FlightState
 from .invocation import current_invocation
-from .lifecycle import OWN_STATEMENT, log_retry
+from .lifecycle import log_retry
+from .opening import Opening
 from .retry import Backoff
-from .scope import Scope, has_transaction_timeout, tenant_for
+from .scope import tenant_for
 from .unit import UNIT, Unit, unit_of
 
 if TYPE_CHECKING:
@@ -38,6 +40,11 @@ _NO_DEADLINE_S = 30.0
 # The server ended the session for a time limit of ours, so a COMMIT that met this did not take place.
 _ENDED_BY_LIMIT = {"25P03", "25P04"}  # idle_in_transaction_session_timeout, transaction_timeout
 
+_SWALLOWED = (
+    "the transaction had failed: an error inside the block was caught, and the server would have answered COMMIT with "
+    "a rollback; catch errors around the block, or around a begin_nested() inside of it"
+)
+
 # The units of this context. Those that have ended are passed over, so they may end in any order, as generators do.
 _units: contextvars.ContextVar[tuple[Unit, ...]] = contextvars.ContextVar("db_units", default=())
 
@@ -56,8 +63,7 @@ def begin(*, tenant: str | None = None, isolation: Isolation | None = None) -> I
     Raises TenantError, DeadlineError, CredentialsError or ConfigurationError before anything is sent; SQLAlchemy's own
     errors from the block; OutcomeUnknownError where the connection was lost while it committed.
     """
-    options = {"isolation_level": isolation} if isolation else {}
-    with _transaction("writer", tenant, **options) as (conn, _):
+    with _transaction("writer", tenant, isolation=isolation) as (conn, _):
         yield conn
 
 
@@ -69,8 +75,11 @@ def read(*, tenant: str | None = None, snapshot: bool = False) -> Iterator[Conne
     what was committed before it. Tenant, time limits and errors are those of ``begin``; a write raises SQLAlchemy's
     InternalError (SQLSTATE 25006).
     """
-    options: dict[str, Any] = {"isolation_level": "REPEATABLE READ"} if snapshot else {}
-    with _transaction("reader", tenant, postgresql_readonly=True, **options) as (conn, transaction):
+    isolation: Isolation | None = "REPEATABLE READ" if snapshot else None
+    with _transaction("reader", tenant, isolation=isolation, read_only=True, single=not snapshot) as (
+        conn,
+        transaction,
+    ):
         yield conn
         _roll_back(transaction)  # there is nothing to commit
 
@@ -137,23 +146,50 @@ def _retry_budget_s(now: Runtime) -> float:
 
 
 @contextmanager
-def _transaction(role: Role, tenant: str | None, **options: Any) -> Iterator[tuple[Connection, RootTransaction]]:
-    """A transaction on ``role``, the server told what holds in it. SQLite can be told neither that nor ``options``."""
+def _transaction(
+    role: Role, tenant: str | None, *, isolation: Isolation | None = None, read_only: bool = False, single: bool = False
+) -> Iterator[tuple[Connection, RootTransaction]]:
+    """A transaction on ``role``; with ``single`` each statement is one of its own. SQLite can be told none of this."""
     now = runtime.current()
     chosen = tenant_for(tenant, required=now.settings.tenant_required)
     engine = now.engine(role)
+    _require_time(now)
     with _unit(engine) as unit, engine.connect() as conn, _commit_known_or_said(unit):
-        on_postgres = conn.dialect.name == "postgresql"
-        conn.execution_options(**{UNIT: unit}, **(options if on_postgres else {}))
+        flight = _flight(conn)
+        on_postgres = flight is not None
+        conn.execution_options(**{UNIT: unit}, **({"isolation_level": isolation} if isolation and on_postgres else {}))
+        if flight is not None:
+            opening = Opening(
+                now.settings, chosen, server_version=conn.dialect.server_version_info or (), clock=now.clock
+            )
+            flight.serve(opening, opening.patience_s, read_only=read_only, single=single)
         # Inside a `with`, SQLAlchemy refuses what would follow an early commit() without prologue.
         with conn.begin() as transaction:
             try:
-                if on_postgres:
-                    _send_prologue(conn, now, chosen)
                 yield conn, transaction
+                _refuse_swallowed_failure(conn, transaction)
             except BaseException:
                 _roll_back(transaction)
                 raise
+
+
+def _refuse_swallowed_failure(conn: Connection, transaction: RootTransaction) -> None:
+    """Raise PendingRollbackError where a COMMIT would seem to succeed, and commit nothing."""
+    flight = _flight(conn) if transaction.is_active else None
+    if flight is not None and flight.failed:
+        raise exc.PendingRollbackError(_SWALLOWED)
+
+
+def _flight(conn: Connection) -> FlightState | None:
+    driver = conn.connection.driver_connection
+    return driver if isinstance(driver, FlightState) else None
+
+
+def _require_time(now: Runtime) -> None:
+    """Raise DeadlineError where a unit of work could not send anything anyway."""
+    usable_s(
+        current_invocation().deadline, now=now.clock(), reserve_s=now.settings.deadline_reserve_s, at_most_s=math.inf
+    )
 
 
 def _roll_back(transaction: RootTransaction) -> None:
@@ -183,24 +219,6 @@ def _unit(engine: Engine) -> Iterator[Unit]:
         yield unit
     finally:
         unit.open = False
-
-
-def _send_prologue(conn: Connection, now: Runtime, tenant: str | None) -> None:
-    settings, deadline, reserve_s = now.settings, current_invocation().deadline, now.settings.deadline_reserve_s
-    limit_s = usable_s(deadline, now=now.clock(), reserve_s=reserve_s, at_most_s=settings.statement_timeout_s)
-    bounded = deadline is not None and has_transaction_timeout(conn.dialect)
-    scope = Scope(
-        tenant=tenant,
-        statement_timeout_s=limit_s,
-        # Later than a statement's own limit: cancelling that one is gentler than ending the session.
-        transaction_timeout_s=usable_s(deadline, now=now.clock(), reserve_s=reserve_s / 2, at_most_s=math.inf)
-        if bounded
-        else None,
-        # Where startup options are not to be had, each transaction says it.
-        search_path=settings.schema if settings.proxy != "none" else None,
-    )
-    statement, parameters = scope.prologue()
-    conn.exec_driver_sql(statement, parameters, execution_options={OWN_STATEMENT: True})
 
 
 @contextmanager

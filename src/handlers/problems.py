@@ -14,7 +14,7 @@ from handlers import RETRY_AFTER_S
 logger = Logger()
 
 CONTENT_TYPE = "application/problem+json"
-QUERY_CANCELED = "57014"  # by the time limit of its transaction
+TIMED_OUT = {"57014", "55P03", "25P04"}  # a statement, a wait for a lock, a transaction, by the limits of its time
 
 
 class Problem(Exception):  # noqa: N818 - it is an answer as much as an error
@@ -47,7 +47,7 @@ def problem_for(error: Exception) -> Problem:
 def _problem_on_this_side(error: Exception) -> Problem:
     if isinstance(error, db.DeadlineError):
         return Problem(503, "there was no time left to do it; nothing was done")
-    if db.sqlstate(error) == QUERY_CANCELED:
+    if db.sqlstate(error) in TIMED_OUT:
         return Problem(503, "it took too long and was stopped; nothing was done")
     verdict = db.verdict(error)
     if verdict is db.Verdict.OUTCOME_UNKNOWN:

@@ -146,8 +146,8 @@ def test_rows_without_a_tenant_can_be_neither_seen_nor_made(use: Use, database: 
     with db.read() as conn:
         assert conn.execute(text("SELECT count(*) FROM orders")).scalar_one() == 0
     insert = text("INSERT INTO orders (id, customer, currency, total_minor) VALUES (gen_random_uuid(), 'c', 'EUR', 1)")
-    with db.begin(tenant="acme"):
-        pass
+    with db.begin(tenant="acme") as tx:
+        tx.execute(text("SELECT 1"))  # from here on the session knows the setting, and it is empty
     with pytest.raises(exc.ProgrammingError, match="row-level security"), db.begin() as tx:
         tx.execute(insert)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from db.deadline import Limits
 from db.errors import TenantError
 from db.scope import Scope, scope, tenant_for
 
@@ -32,23 +33,33 @@ def test_a_missing_tenant_is_an_error_where_one_is_required() -> None:
         tenant_for(None, required=True)
 
 
+NASTY = "x', true); DROP TABLE orders; --"
+
+
 def test_the_prologue_is_one_statement_and_all_values_are_parameters() -> None:
     """A tenant full of SQL is a value like any other."""
-    nasty = "x', true); DROP TABLE orders; --"
-    statement, parameters = Scope(
-        tenant=nasty, statement_timeout_s=1.5, transaction_timeout_s=2.0, search_path="shop"
-    ).prologue()
+    limits = Limits(statement_s=1.5, lock_s=1.0, transaction_s=2.0)
+    statement, values = Scope(tenant=NASTY, search_path="shop").prologue(limits)
     assert statement == (
-        "SELECT set_config('statement_timeout', %s, true), "
-        "set_config('idle_in_transaction_session_timeout', %s, true), "
-        "set_config('transaction_timeout', %s, true), "
-        "set_config('transaction_timeout', %s, true), "
-        "set_config('app.tenant_id', %s, true), "
-        "set_config('search_path', %s, true)"
+        b"SELECT set_config('statement_timeout', $1, true), "
+        b"set_config('lock_timeout', $2, true), "
+        b"set_config('idle_in_transaction_session_timeout', $3, true), "
+        b"set_config('transaction_timeout', '0', true), "
+        b"set_config('transaction_timeout', $4, true), "
+        b"set_config('app.tenant_id', $5, true), "
+        b"set_config('search_path', $6, true)"
     )
-    assert parameters == ("1500ms", "1500ms", "0", "2000ms", nasty, "shop")
+    assert values == [b"1500ms", b"1000ms", b"1500ms", b"2000ms", NASTY.encode(), b"shop"]
+
+
+def test_through_a_function_it_holds_no_name_of_a_setting() -> None:
+    """RDS Proxy pins a session for what it finds in a statement's text."""
+    scope = Scope(tenant="acme", through_function=True)
+    statement, values = scope.prologue(Limits(statement_s=1, lock_s=0.5), read_only=True)
+    assert statement == b"SELECT db_begin_unit($1, $2, $3, $4, $5, $6, $7, $8)"
+    assert values == [b"1000ms", b"500ms", b"1000ms", None, b"acme", None, None, b"on"]
 
 
 def test_a_limit_is_never_zero() -> None:
     """Zero would mean no limit at all to PostgreSQL."""
-    assert Scope(tenant=None, statement_timeout_s=0.0001).prologue()[1] == ("1ms", "1ms")
+    assert Scope().prologue(Limits(statement_s=0.0001, lock_s=0.0))[1] == [b"1ms"] * 3

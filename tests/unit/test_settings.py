@@ -34,6 +34,7 @@ def test_the_defaults_are_these() -> None:
         "proxy": "none",
         "connect_timeout_s": 5.0,
         "statement_timeout_s": 30.0,
+        "lock_timeout_s": 10.0,
         "deadline_reserve_s": 0.5,
         "tenant_required": False,
         "slow_query_s": 1.0,

@@ -20,7 +20,7 @@ from sqlalchemy import text
 from db import runtime
 from db.deadline import usable_s
 from db.invocation import current_invocation
-from db.scope import has_transaction_timeout
+from db.opening import TRANSACTION_TIMEOUT_SINCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +82,7 @@ def locked_connection() -> Iterator[Connection]:
         left_s = _left_s(now, math.inf)
         if left_s < math.inf:
             _set(conn, "statement_timeout", f"{int(left_s * 1000)}ms")
-            if has_transaction_timeout(conn.dialect):
+            if (conn.dialect.server_version_info or ()) >= TRANSACTION_TIMEOUT_SINCE:
                 _set(conn, "transaction_timeout", f"{int(left_s * 1000)}ms")
         _set(conn, "lock_timeout", f"{int(LOCK_TIMEOUT_S * 1000)}ms")
         conn.commit()

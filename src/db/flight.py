@@ -1,0 +1,359 @@
+"""psycopg connections that send what opens a transaction in the same flight as its first statement.
+
+A *flight* is what goes to the server before the next wait: one round trip. psycopg sends BEGIN alone and waits for it;
+here BEGIN, the prologue and due savepoint commands travel in pipeline mode in front of the statement, so that they cost
+bytes and no trip. What comes of it (results, exceptions, transaction state) is as psycopg's own.
+
+The only module that reaches below psycopg's public interface: the generators that its sync and async classes share,
+overridden once for both. tests/contract/test_psycopg_internals.py names each of them, and holds the version range.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import errors, generators, pq
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from psycopg._connection_base import BaseConnection
+    from psycopg._cursor_base import BaseCursor
+    from psycopg._queries import PostgresQuery
+    from psycopg.abc import Params, PQGen, Query
+    from psycopg.pq.abc import PGconn, PGresult
+
+    # A command's text with $1, $2, … and the values in text format.
+    Command = tuple[bytes, Sequence[bytes | None] | None]
+    # Asked when a flight leaves, so that what it says of the time left is true then. `alone`: no BEGIN goes before it,
+    # and the statement that follows is a transaction of its own, which the prologue has to make read-only.
+    Prologue = Callable[[bool], Command]
+    ConnectionMixin = BaseConnection[Any]
+    CursorMixin = BaseCursor[Any, Any]
+else:
+    # Mixed into the sync class and its async twin, which is why they stand on neither here.
+    ConnectionMixin = CursorMixin = object
+
+_IDLE = pq.TransactionStatus.IDLE
+_IN_ERROR = pq.TransactionStatus.INERROR
+_FATAL_ERROR = pq.ExecStatus.FATAL_ERROR
+_WAIT_INTERVAL_S = 0.1  # psycopg's: how often a wait looks for Ctrl-C
+
+# What may share a flight: one statement, known by its first word. COPY breaks a pipeline, the text of two statements is
+# refused by the extended protocol, and what ends or prepares the transaction must not be sent twice. The rest is sent
+# behind an opening flight of its own, in psycopg's way, at one more trip.
+_STANDS_APART = re.compile(
+    r"[\s(]*(?:(?:copy|prepare|begin|start|commit|end|rollback|abort)\b|[^a-z\s(])|[\s(]*\Z", re.IGNORECASE
+)
+_SAVEPOINT = re.compile(r"(SAVEPOINT|RELEASE SAVEPOINT|ROLLBACK TO SAVEPOINT) (\S+)")
+
+
+def may_share(text: str, *, has_params: bool) -> bool:
+    """Whether a statement can travel behind BEGIN: a parameter proves that its text is one statement."""
+    return not _STANDS_APART.match(text) and (has_params or ";" not in text)
+
+
+class Savepoints:
+    """Savepoint commands that wait for the next flight, and the savepoints that the transaction has by then."""
+
+    def __init__(self) -> None:
+        self.due: list[bytes] = []
+        self._names: list[str] = []
+
+    def postpone(self, text: str, *, failed: bool) -> bool:
+        """Whether ``text`` is a savepoint command that can wait, since the server cannot but accept it.
+
+        ``failed``: the server would refuse everything but a rollback now, so that its refusal belongs to this command.
+        """
+        match = _SAVEPOINT.fullmatch(text)
+        if match is None:
+            return False
+        verb, name = match.groups()
+        if verb == "SAVEPOINT":
+            if failed:
+                return False
+            self._names.append(name)
+            self.due.append(text.encode())
+            return True
+        if name not in self._names or (failed and verb == "RELEASE SAVEPOINT"):
+            return False
+        released = verb == "RELEASE SAVEPOINT"
+        position = len(self._names) - 1 - self._names[::-1].index(name)
+        del self._names[position if released else position + 1 :]
+        opening = f"SAVEPOINT {name}".encode()
+        if opening in self.due:
+            # Nothing was sent inside of it: what never began needs no end.
+            begun_at = len(self.due) - 1 - self.due[::-1].index(opening)
+            del self.due[begun_at if released else begun_at + 1 :]
+        else:
+            self.due.append(text.encode())
+        return True
+
+    @property
+    def mends(self) -> bool:
+        """Whether what is due brings a failed transaction back."""
+        return any(command.startswith(b"ROLLBACK TO ") for command in self.due)
+
+    def clear(self) -> None:
+        """The transaction has ended, and they with it."""
+        self.due.clear()
+        self._names.clear()
+
+
+def fly(
+    pgconn: PGconn, commands: Sequence[Command], send_statement: Callable[[], None] | None
+) -> PQGen[list[PGresult]]:
+    """Send ``commands`` and a statement in one flight; gives the statement's results.
+
+    Raises the error of a command; that of the statement is in its results, as psycopg's cursors expect it.
+    """
+    pgconn.enter_pipeline_mode()
+    for text, values in commands:
+        pgconn.send_query_params(text, values)
+    if send_statement is not None:
+        send_statement()
+    pgconn.pipeline_sync()
+    answers: list[list[PGresult]] = []
+    try:
+        yield from generators.send(pgconn)
+        for _ in range(len(commands) + (send_statement is not None)):
+            answers.append((yield from generators.fetch_many(pgconn)))  # noqa: PERF401 - no comprehension can yield
+        yield from generators.fetch_many(pgconn)  # the answer to the sync
+        pgconn.exit_pipeline_mode()
+    except psycopg.OperationalError:
+        # The server may have said why before it hung up: that is the better error.
+        if not any(result.status == _FATAL_ERROR for results in answers for result in results):
+            raise
+        answers += [[]] * (len(commands) + (send_statement is not None) - len(answers))
+    for results in answers[: len(commands)]:
+        for result in results:
+            if result.status == _FATAL_ERROR:
+                raise errors.error_from_result(result, encoding=pgconn._encoding)
+    return answers[-1] if send_statement is not None else []
+
+
+class FlightState(ConnectionMixin):
+    """What psycopg's connection classes have in common here: what is due, and whether the connection proved alive.
+
+    ``prologue`` is sent behind each BEGIN. With ``single_reads`` a statement outside of a transaction needs no BEGIN:
+    the prologue makes it a read-only transaction of its own, unless it is one that has to stand apart.
+    ``patience_s`` gives the longest wait for an answer; beyond it the connection is closed.
+    """
+
+    prologue: Prologue | None = None
+    patience_s: Callable[[], float | None] | None = None
+    single_reads = False
+    # Kept by a pool, and nothing has come back since: if a flight fails now, nothing was done for this checkout yet.
+    unproven = False
+    savepoints: Savepoints
+    _boarding = False  # a cursor sends its statement together with what is due
+
+    def serve(
+        self, prologue: Prologue, patience_s: Callable[[], float | None], *, read_only: bool, single: bool
+    ) -> None:
+        """Work for a unit until the connection is parked or closed; with ``single`` each statement is a transaction."""
+        self.prologue, self.patience_s, self.single_reads = prologue, patience_s, single
+        if read_only:
+            self._read_only, self._begin_statement = True, b""
+
+    def parked(self) -> None:
+        """A pool keeps the connection: what held for its last user is over, and it may die before the next."""
+        if self.prologue is not None:
+            self._read_only, self._begin_statement = None, b""
+        self.prologue = self.patience_s = None
+        self.single_reads = False
+        self.savepoints.clear()
+        self.unproven = True
+
+    def take_over(self, stale: FlightState) -> None:
+        """Stand in for ``stale``, which died before it did anything: the transaction to come is to be the same."""
+        self.prologue, self.patience_s = stale.prologue, stale.patience_s
+        self.single_reads, self.savepoints = stale.single_reads, stale.savepoints
+        self._autocommit, self._begin_statement = stale._autocommit, stale._begin_statement
+        self._isolation_level, self._read_only = stale._isolation_level, stale._read_only
+        self._deferrable = stale._deferrable
+
+    def is_quiet(self) -> bool:
+        """Whether the socket is open and has nothing to say, as one that lives, or that died in silence. No trip."""
+        return self.pgconn.status == pq.ConnStatus.OK and not _is_readable(self.pgconn.socket)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the server refuses everything but a rollback, and none is due."""
+        return self.pgconn.transaction_status == _IN_ERROR and not self.savepoints.mends
+
+    def must_open(self) -> bool:
+        """Whether the next statement begins a transaction."""
+        return not self._autocommit and self.pgconn.transaction_status == _IDLE
+
+    def fly(self, send_statement: Callable[[], None] | None = None) -> PQGen[list[PGresult]]:
+        """Send what is due, and the statement with it; gives the statement's results."""
+        alone = self.single_reads and send_statement is not None and not self.savepoints.due
+        commands = self._due(alone=alone)
+        self._check_connection_ok()
+        self.savepoints.due.clear()
+        results = yield from fly(self.pgconn, commands, send_statement)
+        self.unproven = False
+        return results
+
+    def _due(self, *, alone: bool) -> list[Command]:
+        commands: list[Command] = []
+        if self.must_open():
+            if not alone:
+                commands.append((self._get_tx_start_command(), None))
+            if self.prologue is not None:
+                commands.append(self.prologue(alone))
+        commands += [(command, None) for command in self.savepoints.due]
+        return commands
+
+    def _gave_up(self) -> psycopg.OperationalError:
+        self.pgconn.finish()
+        return psycopg.OperationalError("no answer from the server within the time that was left: connection closed")
+
+    # What psycopg calls, in sync and async alike.
+
+    def _start_query(self) -> PQGen[None]:
+        """Before every statement. psycopg sends its BEGIN here, and waits."""
+        if self._boarding:
+            return
+        if self._autocommit:
+            self.unproven = False
+        elif not (self.must_open() or self.savepoints.due):
+            return
+        elif self._pipeline is None:
+            yield from self.fly()
+        else:
+            for text, values in self._due(alone=False):
+                self._pipeline.command_queue.append(partial(self.pgconn.send_query_params, text, values))
+                self._pipeline.result_queue.append(None)
+            self.savepoints.due.clear()
+
+    def _exec_command(self, command: Any, result_format: pq.Format = pq.Format.TEXT) -> PQGen[PGresult | None]:
+        """Send a command of psycopg's own: COMMIT, a server-side cursor's FETCH, a two-phase PREPARE."""
+        if self.savepoints.due and self._pipeline is None:
+            yield from self.fly()
+        result = yield from super()._exec_command(command, result_format)
+        self.unproven = False
+        return result
+
+    def _commit_gen(self) -> PQGen[None]:
+        if self.savepoints.due and self.pgconn.transaction_status != _IDLE and self._pipeline is None:
+            results = yield from self.fly(partial(self.pgconn.send_query_params, b"COMMIT", None))
+            if results and results[0].status == _FATAL_ERROR:
+                raise errors.error_from_result(results[0], encoding=self.pgconn._encoding)
+        else:
+            yield from super()._commit_gen()
+        self.savepoints.clear()
+
+    def _rollback_gen(self) -> PQGen[None]:
+        self.savepoints.clear()
+        yield from super()._rollback_gen()
+
+
+class FlightCursorState(CursorMixin):
+    """What psycopg's cursor classes have in common here: a statement takes along what is due, where it may."""
+
+    __slots__ = ()
+
+    def _execute_gen(
+        self, query: Query, params: Params | None = None, *, prepare: bool | None = None, binary: bool | None = None
+    ) -> PQGen[None]:
+        conn = self._conn
+        if conn._pipeline is None and isinstance(query, str):
+            if not params and conn.savepoints.postpone(query, failed=conn.failed):
+                self._reset()
+                return
+            if (conn.savepoints.due or conn.must_open()) and may_share(query, has_params=bool(params)):
+                conn._boarding = True
+        try:
+            yield from super()._execute_gen(query, params, prepare=prepare, binary=binary)
+        finally:
+            conn._boarding = False
+
+    def _maybe_prepare_gen(
+        self, pgq: PostgresQuery, *, prepare: bool | None = None, binary: bool | None = None
+    ) -> PQGen[None]:
+        if not self._conn._boarding:
+            yield from super()._maybe_prepare_gen(pgq, prepare=prepare, binary=binary)
+            return
+        results = yield from self._conn.fly(partial(self._execute_send, pgq, force_extended=True, binary=binary))
+        self._check_results(results)
+        self._set_results(results)
+
+    def move_to(self, connection: FlightState) -> None:
+        """Go on with ``connection``: the one that the cursor was made for is dead."""
+        self._conn, self._pgconn = connection, connection.pgconn
+
+
+def _is_readable(socket: int) -> bool:
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([socket], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(socket, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class FlightCursor(FlightCursorState, psycopg.Cursor[Any]):
+    """``psycopg.Cursor`` whose first statement shares a flight with BEGIN."""
+
+    __slots__ = ()
+
+
+class FlightServerCursor(FlightCursorState, psycopg.ServerCursor[Any]):
+    """``psycopg.ServerCursor``; it is declared behind an opening flight."""
+
+    __slots__ = ()
+
+
+class AsyncFlightCursor(FlightCursorState, psycopg.AsyncCursor[Any]):
+    """``psycopg.AsyncCursor`` whose first statement shares a flight with BEGIN."""
+
+    __slots__ = ()
+
+
+class AsyncFlightServerCursor(FlightCursorState, psycopg.AsyncServerCursor[Any]):
+    """``psycopg.AsyncServerCursor``; it is declared behind an opening flight."""
+
+    __slots__ = ()
+
+
+class FlightConnection(FlightState, psycopg.Connection[Any]):
+    """``psycopg.Connection`` whose transactions open in one flight."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.savepoints = Savepoints()
+        self.cursor_factory = FlightCursor
+        self.server_cursor_factory = FlightServerCursor
+
+    def wait(self, gen: PQGen[Any], interval: float = _WAIT_INTERVAL_S, timeout: float | None = None) -> Any:
+        """psycopg's, bounded by ``patience_s``."""
+        if timeout is not None or self.patience_s is None:
+            return super().wait(gen, interval, timeout)
+        try:
+            return super().wait(gen, interval, self.patience_s())
+        except errors._WaitTimeout:
+            raise self._gave_up() from None
+
+
+class AsyncFlightConnection(FlightState, psycopg.AsyncConnection[Any]):
+    """``psycopg.AsyncConnection`` whose transactions open in one flight."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.savepoints = Savepoints()
+        self.cursor_factory = AsyncFlightCursor
+        self.server_cursor_factory = AsyncFlightServerCursor
+
+    async def wait(self, gen: PQGen[Any], interval: float = _WAIT_INTERVAL_S, timeout: float | None = None) -> Any:
+        """psycopg's, bounded by ``patience_s``."""
+        if timeout is not None or self.patience_s is None:
+            return await super().wait(gen, interval, timeout)
+        try:
+            return await super().wait(gen, interval, self.patience_s())
+        except errors._WaitTimeout:
+            raise self._gave_up() from None

@@ -1,0 +1,80 @@
+"""What a migration needs for the layer's own promises: tenants' rows apart, a table for ``db.once``, least rights.
+
+Each takes Alembic's ``op``. What they run is said here once and for all: a migration that has run must mean the same
+tomorrow, so a change of it is another function.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Made by create_once_table: the layer's, so that no comparison with the feature's tables should miss it there.
+ONCE_TABLE = "db_once"
+ONCE_EXPIRY_INDEX = "ix_db_once_expires_at"
+
+# An unset tenant reads as NULL, or as '' once the session has had one: either way it equals no row's.
+_TENANT_OR_NULL = "NULLIF(current_setting('app.tenant_id', true), '')"
+# Keys of units of work without a tenant are a scope of their own, which no tenant can be: none has an empty name.
+_TENANT_OR_EMPTY = "coalesce(current_setting('app.tenant_id', true), '')"
+
+
+def enable_tenant_rls(op: Any, table: str, *, column: str = "tenant_id") -> None:
+    """Show each tenant its own rows of ``table`` and no others; without a tenant, nothing.
+
+    ``column`` is compared with ``current_setting('app.tenant_id')``, in what is read and in what is written. Forced, so
+    that it holds for the owner as well; superusers and roles with BYPASSRLS are above it, and no application is one.
+    """
+    name, compared = _quoted(op, table), _quoted(op, column)
+    op.execute(f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY")
+    op.execute(f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY")
+    op.execute(f"CREATE POLICY tenant ON {name} USING ({compared} = {_TENANT_OR_NULL})")
+
+
+def grant(op: Any, rights: str, table: str, *, to: str) -> None:
+    """Grant ``rights``, such as ``"SELECT, INSERT"``, on ``table`` to the role ``to``."""
+    op.execute(f"GRANT {rights} ON {_quoted(op, table)} TO {_quoted(op, to)}")
+
+
+def create_once_table(op: Any, *, used_by: Iterable[str], purged_by: str | None = None) -> None:
+    """Make the table of ``db.once``, for the roles in ``used_by``.
+
+    A record is seen by its tenant alone. ``purged_by`` is the role that calls ``db.purge_once``: it sees and deletes
+    the expired records of all tenants, and no others.
+    """
+    op.create_table(
+        ONCE_TABLE,
+        sa.Column("tenant_id", sa.Text, nullable=False, server_default=sa.text(_TENANT_OR_EMPTY)),
+        sa.Column("key", sa.Text, nullable=False),
+        sa.Column("payload_hash", sa.Text),
+        sa.Column("result", sa.Text),  # JSON as it was written: jsonb would reorder it and refuse \u0000
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("tenant_id", "key", name="pk_db_once"),
+    )
+    op.create_index(ONCE_EXPIRY_INDEX, ONCE_TABLE, ["expires_at"])
+    op.execute(f"ALTER TABLE {ONCE_TABLE} ENABLE ROW LEVEL SECURITY")
+    op.execute(f"ALTER TABLE {ONCE_TABLE} FORCE ROW LEVEL SECURITY")
+    op.execute(f"CREATE POLICY tenant ON {ONCE_TABLE} USING (tenant_id = {_TENANT_OR_EMPTY})")
+    for role in used_by:
+        grant(op, "SELECT, INSERT, UPDATE, DELETE", ONCE_TABLE, to=role)
+    if purged_by is not None:
+        grant(op, "SELECT, DELETE", ONCE_TABLE, to=purged_by)
+        for command in ("SELECT", "DELETE"):
+            op.execute(
+                f"CREATE POLICY purge_{command.lower()} ON {ONCE_TABLE} FOR {command} TO {_quoted(op, purged_by)}"
+                " USING (expires_at <= now())"
+            )
+
+
+def drop_once_table(op: Any) -> None:
+    """Undo ``create_once_table``."""
+    op.drop_table(ONCE_TABLE)
+
+
+def _quoted(op: Any, name: str) -> str:
+    quote = op.get_context().dialect.identifier_preparer.quote
+    return ".".join(quote(part) for part in name.split("."))
