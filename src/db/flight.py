@@ -10,13 +10,18 @@ overridden once for both. tests/contract/test_psycopg_internals.py names each of
 
 from __future__ import annotations
 
-import re
+import os
 import select
+import socket
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import errors, generators, pq
+from psycopg.adapt import Transformer
+
+from .boarding import Savepoints, may_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,97 +48,51 @@ _IN_ERROR = pq.TransactionStatus.INERROR
 _FATAL_ERROR = pq.ExecStatus.FATAL_ERROR
 _WAIT_INTERVAL_S = 0.1  # psycopg's: how often a wait looks for Ctrl-C
 
-# What may share a flight: one statement, known by its first word. COPY breaks a pipeline, the text of two statements is
-# refused by the extended protocol, and what ends or prepares the transaction must not be sent twice. The rest is sent
-# behind an opening flight of its own, in psycopg's way, at one more trip.
-_STANDS_APART = re.compile(
-    r"[\s(]*(?:(?:copy|prepare|begin|start|commit|end|rollback|abort)\b|[^a-z\s(])|[\s(]*\Z", re.IGNORECASE
-)
-_SAVEPOINT = re.compile(r"(SAVEPOINT|RELEASE SAVEPOINT|ROLLBACK TO SAVEPOINT) (\S+)")
-
-
-def may_share(text: str, *, has_params: bool) -> bool:
-    """Whether a statement can travel behind BEGIN: a parameter proves that its text is one statement."""
-    return not _STANDS_APART.match(text) and (has_params or ";" not in text)
-
-
-class Savepoints:
-    """Savepoint commands that wait for the next flight, and the savepoints that the transaction has by then."""
-
-    def __init__(self) -> None:
-        self.due: list[bytes] = []
-        self._names: list[str] = []
-
-    def postpone(self, text: str, *, failed: bool) -> bool:
-        """Whether ``text`` is a savepoint command that can wait, since the server cannot but accept it.
-
-        ``failed``: the server would refuse everything but a rollback now, so that its refusal belongs to this command.
-        """
-        match = _SAVEPOINT.fullmatch(text)
-        if match is None:
-            return False
-        verb, name = match.groups()
-        if verb == "SAVEPOINT":
-            if failed:
-                return False
-            self._names.append(name)
-            self.due.append(text.encode())
-            return True
-        if name not in self._names or (failed and verb == "RELEASE SAVEPOINT"):
-            return False
-        released = verb == "RELEASE SAVEPOINT"
-        position = len(self._names) - 1 - self._names[::-1].index(name)
-        del self._names[position if released else position + 1 :]
-        opening = f"SAVEPOINT {name}".encode()
-        if opening in self.due:
-            # Nothing was sent inside of it: what never began needs no end.
-            begun_at = len(self.due) - 1 - self.due[::-1].index(opening)
-            del self.due[begun_at if released else begun_at + 1 :]
-        else:
-            self.due.append(text.encode())
-        return True
-
-    @property
-    def mends(self) -> bool:
-        """Whether what is due brings a failed transaction back."""
-        return any(command.startswith(b"ROLLBACK TO ") for command in self.due)
-
-    def clear(self) -> None:
-        """The transaction has ended, and they with it."""
-        self.due.clear()
-        self._names.clear()
-
 
 def fly(
-    pgconn: PGconn, commands: Sequence[Command], send_statement: Callable[[], None] | None
-) -> PQGen[list[PGresult]]:
-    """Send ``commands`` and a statement in one flight; gives the statement's results.
+    pgconn: PGconn, commands: Sequence[Command], statements: Sequence[Callable[[], None]]
+) -> PQGen[list[list[PGresult]]]:
+    """Send ``commands``, and ``statements`` by calling them, in one flight; gives the results of each statement.
 
-    Raises the error of a command; that of the statement is in its results, as psycopg's cursors expect it.
+    Raises the error of a command; that of a statement is in its results, as psycopg's cursors expect it.
     """
     pgconn.enter_pipeline_mode()
     for text, values in commands:
         pgconn.send_query_params(text, values)
-    if send_statement is not None:
-        send_statement()
+    for send in statements:
+        send()
     pgconn.pipeline_sync()
+    sent = len(commands) + len(statements)
     answers: list[list[PGresult]] = []
     try:
         yield from generators.send(pgconn)
-        for _ in range(len(commands) + (send_statement is not None)):
-            answers.append((yield from generators.fetch_many(pgconn)))  # noqa: PERF401 - no comprehension can yield
+        while len(answers) < sent:
+            answers.append((yield from generators.fetch_many(pgconn)))
         yield from generators.fetch_many(pgconn)  # the answer to the sync
         pgconn.exit_pipeline_mode()
     except psycopg.OperationalError:
         # The server may have said why before it hung up: that is the better error.
         if not any(result.status == _FATAL_ERROR for results in answers for result in results):
             raise
-        answers += [[]] * (len(commands) + (send_statement is not None) - len(answers))
+        answers += [[]] * (sent - len(answers))
     for results in answers[: len(commands)]:
-        for result in results:
-            if result.status == _FATAL_ERROR:
-                raise errors.error_from_result(result, encoding=pgconn._encoding)
-    return answers[-1] if send_statement is not None else []
+        _raise_error(pgconn, results)
+    return answers[len(commands) :]
+
+
+def _raise_error(pgconn: PGconn, results: Sequence[PGresult]) -> None:
+    for result in results:
+        if result.status == _FATAL_ERROR:
+            raise errors.error_from_result(result, encoding=pgconn._encoding)
+
+
+class Gathering:
+    """Statements that are collected first, and leave together when the result of the first is asked for."""
+
+    def __init__(self) -> None:
+        self.statements: list[PostgresQuery] = []
+        self.is_complete = False
+        self.results: deque[list[PGresult]] | None = None
 
 
 class FlightState(ConnectionMixin):
@@ -150,6 +109,7 @@ class FlightState(ConnectionMixin):
     # Kept by a pool, and nothing has come back since: if a flight fails now, nothing was done for this checkout yet.
     unproven = False
     savepoints: Savepoints
+    gathering: Gathering | None = None
     _boarding = False  # a cursor sends its statement together with what is due
 
     def serve(
@@ -165,7 +125,7 @@ class FlightState(ConnectionMixin):
         if self.prologue is not None:
             self._read_only, self._begin_statement = None, b""
         self.prologue = self.patience_s = None
-        self.single_reads = False
+        self.single_reads, self.gathering = False, None
         self.savepoints.clear()
         self.unproven = True
 
@@ -173,6 +133,7 @@ class FlightState(ConnectionMixin):
         """Stand in for ``stale``, which died before it did anything: the transaction to come is to be the same."""
         self.prologue, self.patience_s = stale.prologue, stale.patience_s
         self.single_reads, self.savepoints = stale.single_reads, stale.savepoints
+        self.gathering = stale.gathering
         self._autocommit, self._begin_statement = stale._autocommit, stale._begin_statement
         self._isolation_level, self._read_only = stale._isolation_level, stale._read_only
         self._deferrable = stale._deferrable
@@ -190,13 +151,13 @@ class FlightState(ConnectionMixin):
         """Whether the next statement begins a transaction."""
         return not self._autocommit and self.pgconn.transaction_status == _IDLE
 
-    def fly(self, send_statement: Callable[[], None] | None = None) -> PQGen[list[PGresult]]:
-        """Send what is due, and the statement with it; gives the statement's results."""
-        alone = self.single_reads and send_statement is not None and not self.savepoints.due
+    def fly(self, *statements: Callable[[], None]) -> PQGen[list[list[PGresult]]]:
+        """Send what is due, and ``statements`` with it; gives the results of each."""
+        alone = self.single_reads and bool(statements) and not self.savepoints.due
         commands = self._due(alone=alone)
         self._check_connection_ok()
         self.savepoints.due.clear()
-        results = yield from fly(self.pgconn, commands, send_statement)
+        results = yield from fly(self.pgconn, commands, statements)
         self.unproven = False
         return results
 
@@ -209,6 +170,14 @@ class FlightState(ConnectionMixin):
                 commands.append(self.prologue(alone))
         commands += [(command, None) for command in self.savepoints.due]
         return commands
+
+    def _is_idle(self) -> bool:
+        """Whether there is no transaction to end, on either side."""
+        return (
+            self.pgconn.transaction_status == _IDLE
+            and self._pipeline is None
+            and not (self._num_transactions or self._tpc)
+        )
 
     def _gave_up(self) -> psycopg.OperationalError:
         self.pgconn.finish()
@@ -242,9 +211,8 @@ class FlightState(ConnectionMixin):
 
     def _commit_gen(self) -> PQGen[None]:
         if self.savepoints.due and self.pgconn.transaction_status != _IDLE and self._pipeline is None:
-            results = yield from self.fly(partial(self.pgconn.send_query_params, b"COMMIT", None))
-            if results and results[0].status == _FATAL_ERROR:
-                raise errors.error_from_result(results[0], encoding=self.pgconn._encoding)
+            (results,) = yield from self.fly(partial(self.pgconn.send_query_params, b"COMMIT", None))
+            _raise_error(self.pgconn, results)
         else:
             yield from super()._commit_gen()
         self.savepoints.clear()
@@ -264,6 +232,9 @@ class FlightCursorState(CursorMixin):
     ) -> PQGen[None]:
         conn = self._conn
         if conn._pipeline is None and isinstance(query, str):
+            if conn.gathering is not None:
+                yield from self._gather(conn.gathering, query, params)
+                return
             if not params and conn.savepoints.postpone(query, failed=conn.failed):
                 self._reset()
                 return
@@ -280,7 +251,22 @@ class FlightCursorState(CursorMixin):
         if not self._conn._boarding:
             yield from super()._maybe_prepare_gen(pgq, prepare=prepare, binary=binary)
             return
-        results = yield from self._conn.fly(partial(self._execute_send, pgq, force_extended=True, binary=binary))
+        (results,) = yield from self._conn.fly(partial(self._execute_send, pgq, force_extended=True, binary=binary))
+        self._check_results(results)
+        self._set_results(results)
+
+    def _gather(self, gathering: Gathering, query: str, params: Params | None) -> PQGen[None]:
+        self._reset()
+        self._tx = Transformer(self)
+        if not gathering.is_complete:
+            if not may_share(query, has_params=bool(params)):
+                raise psycopg.NotSupportedError("only single statements leave together: no COPY, no two in one text")
+            gathering.statements.append(self._convert_query(query, params))
+            return
+        if gathering.results is None:
+            sends = [partial(self._execute_send, pgq, force_extended=True) for pgq in gathering.statements]
+            gathering.results = deque((yield from self._conn.fly(*sends)))
+        results = gathering.results.popleft()
         self._check_results(results)
         self._set_results(results)
 
@@ -289,11 +275,11 @@ class FlightCursorState(CursorMixin):
         self._conn, self._pgconn = connection, connection.pgconn
 
 
-def _is_readable(socket: int) -> bool:
+def _is_readable(fileno: int) -> bool:
     if not hasattr(select, "poll"):  # Windows
-        return bool(select.select([socket], [], [], 0)[0])
+        return bool(select.select([fileno], [], [], 0)[0])
     poll = select.poll()
-    poll.register(socket, select.POLLIN)
+    poll.register(fileno, select.POLLIN)
     return bool(poll.poll(0))
 
 
@@ -330,6 +316,20 @@ class FlightConnection(FlightState, psycopg.Connection[Any]):
         self.cursor_factory = FlightCursor
         self.server_cursor_factory = FlightServerCursor
 
+    def commit(self) -> None:
+        """psycopg's, which would wait for nothing where there is nothing to end, as most often on return to a pool."""
+        if self._is_idle():
+            self.savepoints.clear()
+        else:
+            super().commit()
+
+    def rollback(self) -> None:
+        """Likewise."""
+        if self._is_idle():
+            self.savepoints.clear()
+        else:
+            super().rollback()
+
     def wait(self, gen: PQGen[Any], interval: float = _WAIT_INTERVAL_S, timeout: float | None = None) -> Any:
         """psycopg's, bounded by ``patience_s``."""
         if timeout is not None or self.patience_s is None:
@@ -348,6 +348,30 @@ class AsyncFlightConnection(FlightState, psycopg.AsyncConnection[Any]):
         self.savepoints = Savepoints()
         self.cursor_factory = AsyncFlightCursor
         self.server_cursor_factory = AsyncFlightServerCursor
+
+    async def commit(self) -> None:
+        """psycopg's, which would wait for nothing where there is nothing to end, as most often on return to a pool."""
+        if self._is_idle():
+            self.savepoints.clear()
+        else:
+            await super().commit()
+
+    async def rollback(self) -> None:
+        """Likewise."""
+        if self._is_idle():
+            self.savepoints.clear()
+        else:
+            await super().rollback()
+
+    def hang_up(self) -> None:
+        """Close at once, on whatever loop or on none: psycopg's ``close()`` waits for nothing either."""
+        if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+            # A task may wait for the socket. It is to find its end there, and not another one's under its number.
+            with socket.socket(fileno=os.dup(self.pgconn.socket)) as line:
+                line.shutdown(socket.SHUT_RDWR)
+        else:
+            self._closed = True
+            self.pgconn.finish()
 
     async def wait(self, gen: PQGen[Any], interval: float = _WAIT_INTERVAL_S, timeout: float | None = None) -> Any:
         """psycopg's, bounded by ``patience_s``."""

@@ -31,6 +31,17 @@ def read() -> None:
         conn.execute(ONE)
 
 
+def three_reads() -> None:
+    db.fetch(ONE, ONE, ONE, tenant="acme")
+
+
+def ten_savepoints() -> None:
+    with db.begin(tenant="acme") as tx:
+        for _ in range(10):
+            with tx.begin_nested():
+                tx.execute(ONE)
+
+
 def snapshot() -> None:
     with db.read(tenant="acme", snapshot=True) as conn:
         conn.execute(ONE)
@@ -66,6 +77,8 @@ def cost(proxy: Wire, work: Callable[[], None]) -> Counts:
     [
         (write, 2),  # BEGIN and prologue with the statement; COMMIT
         (read, 1),  # prologue and statement are one read-only transaction, which ends by itself
+        (three_reads, 1),  # known up front, they leave together
+        (ten_savepoints, 11),  # SAVEPOINT and RELEASE ride with what comes next
         (snapshot, 3),  # BEGIN and prologue with the first statement; the second; ROLLBACK
         (nothing, 0),
     ],
