@@ -50,7 +50,7 @@ def give(path: Path, account: Account) -> None:
         os.chown(path, account["user"], account["group"])
 
 
-def temporary_folder(account: Account) -> Path:
+def temporary_folder(account: Account, prefix: str = "devkit-postgres-") -> Path:
     """A new folder of the account's own: where ``TMPDIR`` says, else in memory if there is room, else on disk.
 
     In memory a server starts in half the time and a new database takes a fraction, more so where the disk is shared.
@@ -59,7 +59,7 @@ def temporary_folder(account: Account) -> Path:
     if "TMPDIR" not in os.environ and _has_room(MEMORY):
         bases.insert(0, MEMORY)
     base = next(base for base in bases if not account or _open_to_others(base.resolve()))
-    folder = Path(tempfile.mkdtemp(prefix="devkit-postgres-", dir=base))
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
     give(folder, account)
     return folder
 

@@ -1,15 +1,18 @@
 """The pytest plugin: real parts as fixtures. Installing the project registers it; no conftest needs to name it.
 
-=================  =========  ==================================================================
-fixture            lives for  is
-=================  =========  ==================================================================
-``postgres``       session    a PostgreSQL server (``devkit.postgres.Postgres``)
-``local_aws``      session    Secrets Manager on localhost (``devkit.aws.LocalAws``)
-``database``       test       an empty database with roles of its own (``Database``)
-``wire``           test       a factory of counting proxies in front of ``postgres``
-``secret``         test       a function that stores a secret where this process's boto3 looks
-``lambda_context`` test       a factory of Lambda context objects (``LambdaContext``)
-=================  =========  ==================================================================
+=======================  =========  =================================================================
+fixture                  lives for  is
+=======================  =========  =================================================================
+``postgres``             session    a PostgreSQL server (``devkit.postgres.Postgres``)
+``local_aws``            session    Secrets Manager on localhost (``devkit.aws.LocalAws``)
+``database``             test       an empty database with roles of its own (``Database``)
+``wire``                 test       a factory of proxies that count, read and break what passes
+``pgbouncer``            test       a factory of poolers (``devkit.pgbouncer.PgBouncer``)
+``replicated``           test       a primary and its standby (``devkit.replica.Cluster``)
+``replicated_database``  test       an empty database of theirs (``Database``)
+``secret``               test       a function that stores a secret where this process's boto3 looks
+``lambda_context``       test       a factory of Lambda context objects (``LambdaContext``)
+=======================  =========  =================================================================
 
 A test that prints, logs or raises a password which these fixtures made fails, whatever else it does.
 
@@ -24,7 +27,7 @@ import secrets
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import quote
 
 import pytest
@@ -35,8 +38,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
     from .aws import LocalAws
+    from .pgbouncer import PgBouncer, PoolMode
+    from .ports import Endpoint
     from .postgres import Postgres
-    from .wire import Wire
+    from .replica import Cluster
+    from .statements import PostgresWire
 
 _LEAKED = pytest.StashKey[bool]()
 
@@ -65,9 +71,9 @@ class Database:
         login = f"{quote(user, safe='')}:{quote(password, safe='')}"
         return f"postgresql+psycopg://{login}@{self.host}:{self.port}/{self.name}"
 
-    def through(self, wire: Wire) -> Database:
-        """The same database, reached through ``wire``."""
-        return dataclasses.replace(self, host=wire.host, port=wire.port)
+    def through(self, endpoint: Endpoint) -> Database:
+        """The same database, reached through ``endpoint``: a wire, a pooler, an address of a cluster."""
+        return dataclasses.replace(self, host=endpoint.host, port=endpoint.port)
 
 
 @dataclass
@@ -91,9 +97,29 @@ class LambdaContext:
 
 
 class MakeWire(Protocol):
-    """``wire(delay_s=0.0)``: an open proxy in front of the server of ``postgres``. The test's end closes it."""
+    """``wire(delay_s=0.0)``: an open proxy in front of ``upstream``, by default the server of ``postgres``.
 
-    def __call__(self, *, delay_s: float = 0.0) -> Wire: ...
+    The test's end closes it.
+    """
+
+    def __call__(self, *, delay_s: float = 0.0, upstream: Endpoint | None = None) -> PostgresWire: ...
+
+
+class MakePgBouncer(Protocol):
+    """``pgbouncer(default_pool_size=20)``: a pooler in front of ``postgres``, with the arguments of ``PgBouncer``.
+
+    The test's end stops it.
+    """
+
+    def __call__(
+        self,
+        *,
+        upstream: Endpoint | None = None,
+        pool_mode: PoolMode = "transaction",
+        default_pool_size: int = 20,
+        max_client_conn: int = 1000,
+        settings: Mapping[str, str] | None = None,
+    ) -> PgBouncer: ...
 
 
 class PutSecret(Protocol):
@@ -145,36 +171,70 @@ def local_aws() -> Iterator[LocalAws]:
 @pytest.fixture
 def database(postgres: Postgres) -> Iterator[Database]:
     """A fresh, empty database with an owner and an app role of its own; all three are dropped after the test."""
+    created = _create_database(postgres)
+    yield created
+    postgres.drop_database(created.name)
+    postgres.execute(f"DROP ROLE {created.owner}, {created.app}")
+
+
+def _create_database(server: Postgres) -> Database:
     # Roles belong to the server: shared ones would let a test that rotates a password break the next.
     suffix = secrets.token_hex(4)
     created = Database(
-        host=postgres.host,
-        port=postgres.port,
+        host=server.host,
+        port=server.port,
         name=f"test_{suffix}",
         owner=f"owner_{suffix}",
         owner_password=new_password(),
         app=f"app_{suffix}",
         app_password=new_password(),
     )
-    postgres.create_role(created.owner, created.owner_password)
-    postgres.create_role(created.app, created.app_password)
-    postgres.create_database(created.name, owner=created.owner)
-    yield created
-    postgres.drop_database(created.name)
-    postgres.execute(f"DROP ROLE {created.owner}, {created.app}")
+    server.create_role(created.owner, created.owner_password)
+    server.create_role(created.app, created.app_password)
+    server.create_database(created.name, owner=created.owner)
+    return created
 
 
 @pytest.fixture
 def wire(postgres: Postgres) -> Iterator[MakeWire]:
-    """A factory of counting proxies in front of the server: ``database.through(wire())``."""
-    from .wire import Wire
+    """A factory of proxies in front of the server: ``database.through(wire())``."""
+    from .statements import PostgresWire
 
     with contextlib.ExitStack() as opened:
 
-        def make(*, delay_s: float = 0.0) -> Wire:
-            return opened.enter_context(Wire(postgres.host, postgres.port, delay_s=delay_s))
+        def make(*, delay_s: float = 0.0, upstream: Endpoint | None = None) -> PostgresWire:
+            server: Endpoint = upstream or postgres
+            return opened.enter_context(PostgresWire(server.host, server.port, delay_s=delay_s))
 
         yield make
+
+
+@pytest.fixture
+def pgbouncer(postgres: Postgres) -> Iterator[MakePgBouncer]:
+    """A factory of poolers in front of the server: ``database.through(pgbouncer(default_pool_size=2))``."""
+    from .pgbouncer import PgBouncer
+
+    with contextlib.ExitStack() as started:
+
+        def make(**options: Any) -> PgBouncer:
+            return started.enter_context(PgBouncer(postgres, **options))
+
+        yield make
+
+
+@pytest.fixture
+def replicated() -> Iterator[Cluster]:
+    """A primary and a synchronous standby behind an endpoint each. They are the test's own, so it may break them."""
+    from .replica import Cluster
+
+    with Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def replicated_database(replicated: Cluster) -> Database:
+    """An empty database of ``replicated``, reached through its endpoint: wherever the primary is."""
+    return _create_database(replicated.primary).through(replicated.endpoint)
 
 
 @pytest.fixture

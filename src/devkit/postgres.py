@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
@@ -24,13 +22,14 @@ from psycopg import sql
 
 from . import pginstall
 from .passwords import new_password
+from .pgsettings import DEFAULT_SETTINGS, ENVIRONMENT, INITDB
+from .ports import HOST, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
     from typing import Self
 
-HOST = "127.0.0.1"
 SUPERUSER = "postgres"
 START_S = 30.0
 STOP_S = 10.0
@@ -41,33 +40,6 @@ TERMINATE_MS = 5000
 
 # https://www.postgresql.org/docs/18/server-shutdown.html
 STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
-
-# The builtin locale provider sorts alike on every machine.
-INITDB = (
-    "--auth=scram-sha-256",
-    "--encoding=UTF8",
-    "--locale=C",
-    "--locale-provider=builtin",
-    "--builtin-locale=C.UTF-8",
-    "--no-sync",
-    "--no-instructions",
-)
-
-DEFAULT_SETTINGS = {
-    "listen_addresses": HOST,
-    "unix_socket_directories": "",
-    "io_method": "sync",  # no I/O workers to start
-    # The data need not outlive the machine, so nothing waits for the disk. It does outlive the server: without
-    # synchronous_commit, which stays on, restart("immediate") would lose what was reported as committed.
-    "fsync": "off",
-    "full_page_writes": "off",
-    # A new database writes 7 MB of log: do not fill its segments with zeros first.
-    "wal_init_zero": "off",
-    "wal_recycle": "off",
-}
-
-# None of the caller's variables: PGDATA, PGPORT, the language and the like change what the binaries do and say.
-ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 _CLIENTS = """
     pg_stat_activity
@@ -136,6 +108,10 @@ class Postgres:
                 return
             time.sleep(POLL_S)
         raise RuntimeError(f"another program took port {self.port} during the restart:\n{self.log()}")
+
+    def kill(self) -> None:
+        """End the server as a crash does. Its data stay: ``restart`` brings it back, and ``stop`` removes them."""
+        self._end("immediate")
 
     @property
     def port(self) -> int:
@@ -227,18 +203,19 @@ class Postgres:
         password_file = self._home / "password"
         password_file.write_text(self.password)
         pginstall.give(password_file, self._account)
-        initdb = self._spawn("initdb", *INITDB, f"--username={SUPERUSER}", f"--pwfile={password_file}")
-        if initdb.wait() != 0:
-            raise RuntimeError(f"initdb ended with {initdb.returncode}:\n{self.log()}")
+        self._run("initdb", *INITDB, f"--username={SUPERUSER}", f"--pwfile={password_file}")
         password_file.unlink()
-        lines = [f"{name} = {_quoted(value)}\n" for name, value in self._settings.items()]
+        self._configure(self._settings)
+
+    def _configure(self, settings: Mapping[str, str]) -> None:
+        """Write ``settings`` where they win over those that are there, from the next start on."""
         with (self._data / "postgresql.conf").open("a") as configuration:
-            configuration.writelines(lines)
+            configuration.writelines(f"{name} = {_quoted(value)}\n" for name, value in settings.items())
 
     def _launch_on_a_free_port(self) -> None:
         # The port is free when it is chosen and may be taken when the server binds it: then another one.
         for _ in range(PORT_ATTEMPTS):
-            self._port = _free_port()
+            self._port = free_port()
             if self._launch(self._port):
                 return
         raise RuntimeError(f"{PORT_ATTEMPTS} ports were taken before the server could bind them:\n{self.log()}")
@@ -276,6 +253,17 @@ class Postgres:
                 process.wait(STOP_S)
                 return
 
+    def _run(self, program: str, *arguments: str) -> None:
+        process = self._spawn(program, *arguments)
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(START_S)
+        finally:
+            process.kill()  # what has ended gets no signal
+            process.wait()
+        if process.returncode != 0:
+            raise RuntimeError(f"{program} ended with {process.returncode}:\n{self.log()}")
+
     def _spawn(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
             return subprocess.Popen(
@@ -288,13 +276,6 @@ class Postgres:
                 start_new_session=True,  # Ctrl-C ends this process, which then ends the server in its own way
                 **self._account,
             )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _quoted(value: str) -> str:

@@ -1,30 +1,38 @@
-"""A TCP proxy that counts what PostgreSQL's protocol costs: connections and round trips.
+"""A TCP proxy that counts what PostgreSQL's protocol costs, connections and round trips, and breaks the network.
 
 Owns the bytes between clients and one server and passes them on unread, so it works under TLS too. It can make the
-network slow (``delay_s``) and break it (``cut``).
+network slow (``delay_s``), cut it (``cut``, ``cut_at``), silence it (``blackhole``), refuse connections (``refuse``)
+and lead them to another server (``retarget``).
 
 A *round trip* is a change of direction and back: the client sent something, and then the server answered. Any number
 of packets either way is still one trip. What nobody waits for is none: libpq's Terminate at close, or a notice that
 comes by itself. Where the server answers while the client still sends (a pipeline larger than the buffers between
 them), each such answer counts.
+
+A *request*, or *flight*, is what the client sends before the server answers: the first half of a trip. Terminate is one
+too, though without an answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import selectors
+import socket
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
+
+from .faults import Cut, Lost
+from .link import Link, Side
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
-    from typing import Self
+    from collections.abc import Callable, Coroutine
+    from typing import Any, Self
 
 HOST = "127.0.0.1"
-CHUNK_BYTES = 64 * 1024
 BACKLOG = 1024  # a fleet may connect within one millisecond
 
 
@@ -37,18 +45,6 @@ class Counts:
 
     def __sub__(self, earlier: Counts) -> Counts:
         return Counts(self.connections - earlier.connections, self.trips - earlier.trips)
-
-
-class _Side(Enum):
-    CLIENT = "client"
-    SERVER = "server"
-
-
-@dataclass
-class _Flow:
-    """Who spoke last on one connection."""
-
-    last: _Side = _Side.SERVER
 
 
 @dataclass(frozen=True)
@@ -65,18 +61,32 @@ class Wire:
     ``delay_s`` (seconds, default 0) is added to every round trip: half of it to the request, half to the answer. The
     exchanges of SCRAM and TLS are trips as well; TCP's own handshake is not delayed.
 
+    ``observer`` (default: none) is called for each connection and returns a function, which is called with the bytes
+    that its client sends, just before they are passed on. Both run in the wire's thread: they must neither raise
+    nor call the wire.
+
     One thread serves all connections. An upstream that cannot be reached shows as a connection that is closed at once.
     """
 
     host = HOST
 
-    def __init__(self, upstream_host: str, upstream_port: int, *, delay_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        upstream_host: str,
+        upstream_port: int,
+        *,
+        delay_s: float = 0.0,
+        observer: Callable[[], Callable[[bytes], None]] | None = None,
+    ) -> None:
         if delay_s < 0:
             raise ValueError(f"delay_s is {delay_s}: it must be 0 or more")
         self._upstream = (upstream_host, upstream_port)
         self._pause_s = delay_s / 2
+        self._observer = observer or (lambda: _unread)
         self._counts = Counts()
-        self._connections: set[asyncio.Task[None]] = set()
+        self._armed: Cut | None = None
+        self._links: set[Link] = set()
+        self._listener: asyncio.Server | None = None
         self._running: _Running | None = None
 
     def __enter__(self) -> Self:
@@ -91,7 +101,7 @@ class Wire:
         if self._running is not None:
             raise RuntimeError("the wire is open already")
         listening: Future[_Running] = Future()
-        threading.Thread(target=asyncio.run, args=(self._serve(listening),), name="devkit-wire", daemon=True).start()
+        threading.Thread(target=self._run, args=(listening,), name="devkit-wire", daemon=True).start()
         self._running = listening.result()
 
     def stop(self) -> None:
@@ -119,88 +129,143 @@ class Wire:
 
         Returns when they are closed. What was on its way is lost.
         """
-        asyncio.run_coroutine_threadsafe(self._cut(), self._opened().loop).result()
+        self._do(self._cut)
+
+    def cut_at(self, flight: int, *, lost: Lost) -> Cut:
+        """Cut one connection, once: at the ``flight``-th request (from 1) from now on. Replaces an earlier ``cut_at``.
+
+        ``lost="request"``: nothing of the request reaches the server. ``lost="answer"``: the server has the request and
+        answers it, and the client sees nothing of that. Other connections stay, and new ones are accepted.
+
+        The ``fired`` of what it returns tells whether the request came: to try every flight of a workload, count up
+        until it is false. A backend acts on what it has received even so; ``Postgres.all_left`` waits for its end.
+        """
+        cut = Cut(flight, lost)
+        self._do(self._arm, cut)
+        return cut
+
+    def blackhole(self) -> None:
+        """Silence all open connections: they stay open at both ends, and nothing passes any more. New ones work.
+
+        As where a NAT has forgotten a flow: nobody says goodbye. On Linux the peers' packets are not even acknowledged,
+        so ``tcp_user_timeout`` and keepalives run out; elsewhere, TCP looks alive. The end of the wire resets them.
+        """
+        self._do(self._blackhole)
+
+    def refuse(self) -> None:
+        """Refuse new connections until ``accept()``, as a host without a server does. Open ones stay."""
+        self._do(self._refuse)
+
+    def accept(self) -> None:
+        """Accept new connections again, on the same port. On a wire that does, it does nothing."""
+        self._do(self._listen)
+
+    def retarget(self, upstream_host: str, upstream_port: int, *, cut: bool = False) -> None:
+        """Lead new connections to another server, as a cluster's endpoint does after a failover.
+
+        Open ones stay with the old one, as after a change of DNS; with ``cut`` they are closed.
+        """
+        self._do(self._retarget, (upstream_host, upstream_port), cut)
 
     def _opened(self) -> _Running:
         if self._running is None:
             raise RuntimeError("the wire is closed: use it inside a with block")
         return self._running
 
+    def _do(self, work: Callable[..., Coroutine[Any, Any, None]], *arguments: object) -> None:
+        loop = self._opened().loop
+        asyncio.run_coroutine_threadsafe(work(*arguments), loop).result()
+
     # From here on: the thread of the event loop, the only one that writes to the fields above but _running.
 
+    def _run(self, listening: Future[_Running]) -> None:
+        with asyncio.Runner(loop_factory=_punctual_loop if self._pause_s else None) as runner:
+            runner.run(self._serve(listening))
+
     async def _serve(self, listening: Future[_Running]) -> None:
-        try:
-            server = await asyncio.start_server(self._accept, HOST, 0, backlog=BACKLOG)
-        except OSError as error:
-            listening.set_exception(error)
-            return
         closing = asyncio.Event()
-        port: int = server.sockets[0].getsockname()[1]
-        listening.set_result(_Running(threading.current_thread(), asyncio.get_running_loop(), closing, port))
-        await closing.wait()
-        server.close()
-        await self._cut()
+        with contextlib.ExitStack() as kept:
+            try:
+                reserved = kept.enter_context(_bound(0))  # nobody else gets the port while the wire refuses
+                self._port: int = reserved.getsockname()[1]
+                await self._listen()
+            except OSError as error:
+                listening.set_exception(error)
+                return
+            listening.set_result(_Running(threading.current_thread(), asyncio.get_running_loop(), closing, self._port))
+            await closing.wait()
+            await self._refuse()
+            await self._cut()
+
+    async def _listen(self) -> None:
+        if self._listener is None:
+            self._listener = await asyncio.start_server(self._accept, sock=_bound(self._port), backlog=BACKLOG)
+
+    async def _refuse(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
     async def _cut(self) -> None:
-        connections = list(self._connections)
-        for connection in connections:
-            connection.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
+        tasks = [link.task for link in self._links]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _arm(self, cut: Cut) -> None:
+        self._armed = cut
+
+    async def _blackhole(self) -> None:
+        for link in self._links:
+            link.silence()
+
+    async def _retarget(self, upstream: tuple[str, int], cut: bool) -> None:
+        self._upstream = upstream
+        if cut:
+            await self._cut()
 
     async def _accept(self, client: StreamReader, to_client: StreamWriter) -> None:
         self._count(connections=1)
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - for the type checker: a coroutine of start_server is a task
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
-        writers = [to_client]
+        link = Link((client, to_client), pause_s=self._pause_s, turn=self._turn, observe=self._observer())
+        self._links.add(link)
         try:
-            with contextlib.suppress(OSError):
-                server, to_server = await asyncio.open_connection(*self._upstream)
-                writers.append(to_server)
-                await self._relay((client, to_client), (server, to_server))
-                for writer in writers:
-                    writer.close()
-                await _closed(writers)
+            await link.run(*self._upstream)
         finally:
-            # For whom the above has not ended: an upstream that is down, a cut, a client that does not read its answer.
-            for writer in writers:
-                writer.transport.abort()
-            await _closed(writers)
+            self._links.discard(link)
 
-    async def _relay(
-        self, client: tuple[StreamReader, StreamWriter], server: tuple[StreamReader, StreamWriter]
-    ) -> None:
-        """Pass bytes on until one side ends."""
-        flow = _Flow()
-        pumps = [
-            asyncio.create_task(self._pump(client[0], server[1], flow, _Side.CLIENT)),
-            asyncio.create_task(self._pump(server[0], client[1], flow, _Side.SERVER)),
-        ]
-        try:
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for pump in pumps:
-                pump.cancel()
-
-    async def _pump(self, source: StreamReader, sink: StreamWriter, flow: _Flow, side: _Side) -> None:
-        # A peer that resets the connection has ended it, as one that closes it.
-        with contextlib.suppress(OSError):
-            while chunk := await source.read(CHUNK_BYTES):
-                if flow.last is not side:
-                    if self._pause_s:
-                        await asyncio.sleep(self._pause_s)
-                    flow.last = side
-                    self._count(trips=1 if side is _Side.SERVER else 0)
-                sink.write(chunk)
-                await sink.drain()
+    def _turn(self, link: Link, side: Side) -> bool:
+        """Count a change of direction. Whether what comes may pass."""
+        if side is Side.SERVER:
+            if link.loses_answer:
+                return False
+            self._count(trips=1)
+        elif self._armed is not None and self._armed.strikes():
+            link.loses_answer = self._armed.lost == "answer"
+            return link.loses_answer
+        return True
 
     def _count(self, *, connections: int = 0, trips: int = 0) -> None:
         # A new object each time: readers in other threads never see half of a change.
         self._counts = Counts(self._counts.connections + connections, self._counts.trips + trips)
 
 
-async def _closed(writers: list[StreamWriter]) -> None:
-    for writer in writers:
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+def _punctual_loop() -> asyncio.AbstractEventLoop:
+    # epoll rounds a wait up to whole milliseconds, which is more than most delays; select takes microseconds, for as
+    # many as a thousand sockets.
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())
+
+
+def _bound(port: int) -> socket.socket:
+    """A socket at ``port`` that shares it with the wire's other one, and with nobody else."""
+    bound = socket.socket()
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind((HOST, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def _unread(_: bytes) -> None:
+    """The observer of a wire that has none."""

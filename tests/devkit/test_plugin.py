@@ -18,10 +18,10 @@ from devkit.wire import Counts
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.devkit.conftest import RunPython
-
     from devkit.aws import LocalAws
-    from devkit.plugin import Database, LambdaContext, MakeLambdaContext, MakeWire, PutSecret
+    from devkit.plugin import Database, LambdaContext, MakeLambdaContext, MakePgBouncer, MakeWire, PutSecret
+    from devkit.replica import Cluster
+    from tests.devkit.conftest import RunPython
 
 HEAVY = {"asyncio", "boto3", "botocore", "db", "flask", "moto", "psycopg", "samcli", "sqlalchemy", "werkzeug"}
 
@@ -75,6 +75,30 @@ def test_a_wire_stands_in_front_of_a_database(database: Database, wire: MakeWire
         assert proxy.counts() - before == Counts(trips=3)
     engine.dispose()
     assert proxy.counts().connections == 1
+
+
+def test_wires_and_poolers_stand_in_a_row(database: Database, wire: MakeWire, pgbouncer: MakePgBouncer) -> None:
+    """Each takes the next one as its upstream, and the database is reached through the first."""
+    inner = wire()
+    outer = wire(upstream=pgbouncer(upstream=inner, default_pool_size=1))
+    engine = create_engine(database.through(outer).url("owner"))
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT current_user")).scalar() == database.owner
+    engine.dispose()
+    assert outer.counts().connections == 1
+    assert inner.counts().connections == 2  # one asks for the password, one serves
+
+
+def test_a_replicated_database_is_behind_the_clusters_address(
+    replicated: Cluster, replicated_database: Database
+) -> None:
+    """An empty one with logins of its own, as ``database`` has; its reader has the same."""
+    assert (replicated_database.host, replicated_database.port) == (replicated.endpoint.host, replicated.endpoint.port)
+    replicated.catch_up()
+    engine = create_engine(replicated_database.through(replicated.reader).url())
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT current_user")).scalar() == replicated_database.app
+    engine.dispose()
 
 
 def test_a_secret_is_where_boto3_looks(secret: PutSecret, local_aws: LocalAws) -> None:

@@ -14,14 +14,14 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from devkit import postgres as module
+from devkit.ports import free_port
 from devkit.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.devkit.conftest import RunPython
-
     from devkit.plugin import Database
+    from tests.devkit.conftest import RunPython
 
 FORGETFUL = """
 from devkit.postgres import Postgres
@@ -173,8 +173,8 @@ def test_an_immediate_restart_is_a_crash(own: Postgres) -> None:
 
 def test_a_taken_port_is_left_for_another(own: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     """The race between choosing a port and binding it, which cannot be had otherwise."""
-    ports = iter([own.port, own.port, module._free_port()])
-    monkeypatch.setattr(module, "_free_port", lambda: next(ports))
+    ports = iter([own.port, own.port, free_port()])
+    monkeypatch.setattr(module, "free_port", lambda: next(ports))
     with Postgres() as server:
         assert server.port != own.port
         assert server.execute("SELECT 1") == [(1,)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ import pytest
 from devkit.wire import Counts, Wire
 
 if TYPE_CHECKING:
+    from devkit.faults import Lost
     from devkit.plugin import Database, MakeWire
     from devkit.postgres import Postgres
 
@@ -159,6 +162,155 @@ def test_cut_wakes_a_client_that_waits(database: Database, wire: MakeWire, postg
             statement.result(timeout=10)
 
 
+@pytest.mark.parametrize(("lost", "kept"), [("request", []), ("answer", [(1,)])])
+def test_a_cut_loses_a_request_or_its_answer(
+    database: Database, wire: MakeWire, postgres: Postgres, lost: Lost, kept: list[tuple[int]]
+) -> None:
+    """The client cannot tell which: for it, the connection has ended. The server has done it or not."""
+    proxy = wire()
+    with connect(database.through(proxy)) as connection:
+        connection.execute("CREATE TABLE written (id int)")
+        cut = proxy.cut_at(1, lost=lost)
+        with pytest.raises(psycopg.OperationalError, match="server closed the connection"):
+            connection.execute("INSERT INTO written VALUES (1)")
+    assert cut.fired
+    assert postgres.all_left(database.name)
+    assert postgres.execute("SELECT id FROM written", database=database.name) == kept
+
+
+@pytest.mark.parametrize(
+    ("lost", "expected"),
+    [
+        # startup, SCRAM's two messages, BEGIN, INSERT, COMMIT, Terminate; there is no eighth flight
+        ("request", ["fails", "fails", "fails", "fails", "fails", "fails", "written", "written, not cut"]),
+        ("answer", ["fails", "fails", "fails", "fails", "fails", "fails, written", "written", "written, not cut"]),
+    ],
+)
+def test_every_flight_of_a_workload_can_be_cut(
+    database: Database, wire: MakeWire, postgres: Postgres, lost: Lost, expected: list[str]
+) -> None:
+    """They are counted from the first byte of the connection to its goodbye, the same way each time."""
+    proxy = wire()
+    postgres.execute("CREATE TABLE written (id int)", database=database.name)
+    postgres.execute(f"GRANT ALL ON written TO {database.owner}", database=database.name)
+
+    def attempt(flight: int) -> str:
+        cut, said = proxy.cut_at(flight, lost=lost), []
+        try:
+            with connect(database.through(proxy), autocommit=False) as connection:
+                connection.execute("INSERT INTO written VALUES (1)")
+        except psycopg.OperationalError:
+            said.append("fails")
+        assert postgres.all_left(database.name)
+        if postgres.execute("DELETE FROM written RETURNING id", database=database.name):
+            said.append("written")
+        return ", ".join(said if cut.fired else [*said, "not cut"])
+
+    assert [attempt(flight) for flight in range(1, 9)] == expected
+
+
+def test_a_cut_counts_the_flights_of_all_connections_and_ends_one(database: Database, wire: MakeWire) -> None:
+    """Once: the others stay, and what comes later passes."""
+    proxy = wire()
+    with connect(database.through(proxy)) as first, connect(database.through(proxy)) as second:
+        cut = proxy.cut_at(3, lost="request")
+        first.execute("SELECT 1")
+        second.execute("SELECT 1")
+        assert not cut.fired
+        with pytest.raises(psycopg.OperationalError):
+            first.execute("SELECT 1")
+        for _ in range(3):
+            assert second.execute("SELECT 1").fetchone() == (1,)
+    with connect(database.through(proxy)) as third:
+        assert third.execute("SELECT 1").fetchone() == (1,)
+    assert cut.requests == 3
+
+
+def test_a_later_cut_replaces_an_earlier_one(database: Database, wire: MakeWire) -> None:
+    """So a workload that had fewer flights than expected leaves nothing behind."""
+    proxy = wire()
+    with connect(database.through(proxy)) as connection:
+        replaced = proxy.cut_at(1, lost="request")
+        proxy.cut_at(2, lost="request")
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 1")
+    assert not replaced.fired
+
+
+@pytest.mark.parametrize(("flight", "lost", "complaint"), [(0, "answer", "flight is 0"), (1, "both", "lost is 'both'")])
+def test_a_cut_that_cannot_be_is_refused(wire: MakeWire, flight: int, lost: Any, complaint: str) -> None:
+    """At once, with the value that is wrong."""
+    with pytest.raises(ValueError, match=complaint):
+        wire().cut_at(flight, lost=lost)
+
+
+def test_a_black_hole_says_nothing_to_either_end(database: Database, wire: MakeWire, postgres: Postgres) -> None:
+    """The server keeps its backend, and the client waits; a new connection works. The wire's end resets what waits."""
+    proxy = wire()
+    connection = connect(database.through(proxy))
+    [silenced] = postgres.connections(database.name)
+    proxy.blackhole()
+    connection.pgconn.send_query(b"SELECT 1")
+    with connect(database.through(proxy)) as another:
+        assert another.execute("SELECT 1").fetchone() == (1,)
+    assert not select.select([connection.fileno()], [], [], 0.2)[0]
+    assert silenced in postgres.connections(database.name)
+    proxy.stop()
+    assert postgres.all_left(database.name)
+    with pytest.raises(psycopg.OperationalError), connection:
+        connection.execute("SELECT 1")
+
+
+def test_a_black_hole_acknowledges_nothing(database: Database, wire: MakeWire) -> None:
+    """So on Linux, whoever sets ``tcp_user_timeout`` finds out by it, as with a NAT that has forgotten the flow."""
+    proxy = wire()
+    with connect(database.through(proxy), tcp_user_timeout=300) as connection, ThreadPoolExecutor() as pool:
+        proxy.blackhole()
+        statement = pool.submit(connection.execute, "SELECT 1")
+        try:
+            with pytest.raises(psycopg.OperationalError, match="timed out"):
+                statement.result(timeout=30)
+        finally:
+            proxy.cut()
+
+
+def test_a_wire_that_refuses_has_a_closed_port(database: Database, wire: MakeWire) -> None:
+    """Nobody listens there, as where the server is down; what is open stays open, and later it is the same port."""
+    proxy = wire()
+    port = proxy.port
+    with connect(database.through(proxy)) as connection:
+        proxy.refuse()
+        proxy.refuse()
+        with pytest.raises(psycopg.OperationalError, match="refused"):
+            connect(database.through(proxy))
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+        with socket.socket() as thief, pytest.raises(OSError, match="in use"):
+            thief.bind((proxy.host, port))
+    proxy.accept()
+    proxy.accept()
+    with connect(database.through(proxy)) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert (proxy.port, proxy.counts().connections) == (port, 2)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_wire_leads_new_connections_elsewhere(database: Database, wire: MakeWire, cut: bool) -> None:
+    """Open ones stay where they are, as after a change of DNS, or are cut."""
+    old, new = wire(), wire()
+    moving = wire(upstream=old)
+    with connect(database.through(moving)) as connection:
+        moving.retarget(new.host, new.port, cut=cut)
+        with connect(database.through(moving)) as another:
+            another.execute("SELECT 1")
+        assert (old.counts().connections, new.counts().connections) == (1, 1)
+        if cut:
+            with pytest.raises(psycopg.OperationalError):
+                connection.execute("SELECT 1")
+        else:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
 def test_an_upstream_that_is_down_closes_the_connection(wire: MakeWire) -> None:
     """As a load balancer without a target does: the TCP connect succeeds, and nobody answers."""
     closed = wire()
@@ -203,6 +355,9 @@ def test_a_closed_wire_says_so() -> None:
     proxy = Wire("127.0.0.1", 1)
     with pytest.raises(RuntimeError, match="with block"):
         _ = proxy.port
+    for fault in (proxy.cut, proxy.blackhole, proxy.refuse, proxy.accept):
+        with pytest.raises(RuntimeError, match="with block"):
+            fault()
     proxy.stop()
 
 

@@ -1,0 +1,163 @@
+"""What pins an RDS Proxy session to one server connection, so that no other client can use that until the session ends.
+
+The conditions are AWS's for PostgreSQL: https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/rds-proxy-pinning.html
+Where AWS's pages differ, the stricter one holds here: SET LOCAL and ``set_config(..., true)`` pin, and so do prepared
+statements of the protocol. SHOW is in no list: it does not pin. What a stored function does is not looked at, by the
+proxy neither: that is where a ``set_config`` may hide.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING
+
+from .statements import Startup, Statement, texts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .statements import Message, PostgresWire
+
+STATEMENT_MAX_BYTES = 16 * 1024
+SHOWN_CHARS = 200
+
+COMMANDS = {
+    "set": "sets a parameter",
+    "reset": "resets a parameter",
+    "prepare": "keeps a prepared statement",
+    "execute": "uses a prepared statement",
+    "deallocate": "drops a prepared statement",
+    "discard": "discards the session's state",
+    "declare": "opens a cursor",
+    "listen": "listens on a channel",
+    "load": "loads a library",
+}
+
+FUNCTIONS = {
+    "set_config": "sets a parameter",
+    "nextval": "moves a sequence",
+    "setval": "moves a sequence",
+    "pg_advisory_lock": "takes a lock of the session",
+    "pg_advisory_lock_shared": "takes a lock of the session",
+    "pg_try_advisory_lock": "takes a lock of the session",
+    "pg_try_advisory_lock_shared": "takes a lock of the session",
+    "pg_advisory_unlock": "releases a lock of the session",
+    "pg_advisory_unlock_shared": "releases a lock of the session",
+    "pg_advisory_unlock_all": "releases the locks of the session",
+}
+
+# https://www.postgresql.org/docs/18/sql-syntax-lexical.html. Block comments nest, so they are not a pattern's work.
+TOKEN = re.compile(
+    r"""
+      (?P<nothing> \s+ | --[^\r\n]* )
+    | (?P<comment> /\* )
+    | (?P<literal> [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | (?P<tag>\$(?:[^\W\d]\w*)?\$).*?(?P=tag) )
+    | (?P<quoted> "(?:[^"]|"")*" )
+    | (?P<word> [^\W\d][\w$]* )
+    | (?P<other> \$?\d+ | . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+COMMENT_EDGE = re.compile(r"/\*|\*/")
+
+
+class PinningError(AssertionError):
+    """A block pinned its session, or would have been refused by the proxy. The message lists by what."""
+
+
+def pins(statement: str) -> str | None:
+    """Why ``statement`` (the text that is sent; several may stand in it) would pin an RDS Proxy session, else None.
+
+    What stands in literals, comments and quoted names does not matter, a quoted name that is called excepted.
+    """
+    size = len(statement.encode())
+    if size > STATEMENT_MAX_BYTES:
+        return f"its text has {size:,} bytes, more than {STATEMENT_MAX_BYTES:,}"
+    for ends, tokens in groupby(_tokens(statement), key=";".__eq__):
+        reason = None if ends else _reason(list(tokens))
+        if reason:
+            return reason
+    return None
+
+
+@contextlib.contextmanager
+def no_pinning(wire: PostgresWire) -> Iterator[None]:
+    """Raise PinningError if anything that passes ``wire`` in the block pins a session, whoever sent it.
+
+    RuntimeError if nothing passes, or what passes is encrypted: then the block proves nothing.
+    """
+    before = len(wire.messages())
+    yield
+    passed = wire.messages()[before:]
+    if not texts_of(passed):
+        raise RuntimeError("no statement passed this wire: the block used another connection")
+    found = [line for line in map(_complaint, passed) if line]
+    if found:
+        raise PinningError("\n".join(["this pins an RDS Proxy session:", *found]))
+
+
+def _complaint(message: Message) -> str | None:
+    match message:
+        case Startup(parameters) if "options" in parameters:
+            return f"- the startup options {parameters['options']!r}: the proxy refuses them"
+        case Statement(text, name):
+            reason = pins(text) or (f"is kept as the prepared statement {name!r}" if name else None)
+            return f"- {reason}: {text[:SHOWN_CHARS]}" if reason else None
+    return None
+
+
+def _reason(tokens: list[str]) -> str | None:
+    first = tokens[0]
+    if first in COMMANDS:
+        return f"{first.upper()} {COMMANDS[first]}"
+    for name, following in pairwise(tokens):
+        called = name.strip('"')
+        if following == "(" and called in FUNCTIONS:
+            return f"{called} {FUNCTIONS[called]}"
+        if following == "." and called == "pg_temp":
+            return "it uses a temporary object"
+    return "it makes a temporary object" if _makes_temporary(tokens) else None
+
+
+def _makes_temporary(tokens: list[str]) -> bool:
+    if tokens[0] == "create":
+        return _is_temporary(tokens[3:] if tokens[1:3] == ["or", "replace"] else tokens[1:])
+    # SELECT INTO TEMP makes a table; INSERT INTO temp and MERGE INTO temp write to one that is called so.
+    return any(
+        pair[1] == "into" and pair[0] not in {"insert", "merge"} and _is_temporary(tokens[place + 2 :])
+        for place, pair in enumerate(pairwise(tokens))
+    )
+
+
+def _is_temporary(what: list[str]) -> bool:
+    kind = what[1:2] if what[:1] in (["global"], ["local"]) else what[:1]
+    return kind in (["temp"], ["temporary"])
+
+
+def _tokens(statement: str) -> Iterator[str]:
+    """Words in lower case, quoted names with their quotes, a quote for a literal, and the other characters."""
+    place = 0
+    while match := TOKEN.match(statement, place):
+        place = match.end()
+        match match.lastgroup:
+            case "comment":
+                place = _after_comment(statement, place)
+            case "word":
+                yield match[0].lower()
+            case "literal":
+                yield "'"
+            case "quoted" | "other":
+                yield match[0]
+
+
+def _after_comment(statement: str, place: int) -> int:
+    depth = 1
+    while depth:
+        edge = COMMENT_EDGE.search(statement, place)
+        if edge is None:
+            return len(statement)
+        depth += 1 if edge[0] == "/*" else -1
+        place = edge.end()
+    return place
