@@ -1,6 +1,6 @@
 # The verbs. Each sets up what it needs from a bare Python >= 3.11 and make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sam-local build deploy lock clean
+.PHONY: help demo test check bench sam-local build deploy lock clean
 
 # A uv of the machine's own, or a private one in .uv/.
 UV := $(or $(shell command -v uv),.uv/bin/uv)
@@ -38,6 +38,9 @@ check: .venv/ready  ## lint, types, template lint, tests
 	$(BIN)/mypy
 	$(BIN)/sam validate --lint
 	$(BIN)/pytest
+
+bench: .venv/ready  ## the benchmarks beside their peers, to benchmarks/results (about ten minutes)
+	$(BIN)/python -m benchmarks
 
 build: .venv/ready  ## the artifacts of `sam deploy`, in .aws-sam/build
 	$(BIN)/sam build

@@ -1,0 +1,1 @@
+"""Functions that read one row, and how each is built."""

@@ -1,0 +1,35 @@
+"""With what something was measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+from .peers import peers
+
+# Of the cold starts, beside what the peers name.
+COLD = ("boto3", "botocore", "awslambdaric", "aws-lambda-powertools")
+
+
+def machine() -> dict[str, str | int]:
+    """Processor, cores and kernel: enough to compare by, and nothing that says whose it is."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count() or 0,
+        "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of everything that was measured."""
+    packages = {name for peer in peers() for name in peer.packages} | {*COLD}
+    return {"python": platform.python_version(), **{name: version(name) for name in sorted(packages)}}
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()

@@ -1,0 +1,47 @@
+"""How much to measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Samples are taken in rounds: each peer in turn, ``times`` samples at a time, and again."""
+
+    delays_ms: tuple[float, ...]
+    """Added to each round trip; 0 is the server itself, with nothing in between."""
+    latency_rounds: int
+    latency_times: int
+    first_times: int
+    """First transactions in a round: they take much longer than warm ones."""
+    cpu_rounds: int
+    cpu_times: int
+    cold_starts: int
+    cold_warm_ups: int = 1
+    """Starts that are not measured: they read the files for the first time."""
+    warm_up: int = 12
+    """Not measured. psycopg prepares a statement at its sixth execution."""
+
+
+# About eight minutes on two cores.
+FULL = Plan(
+    delays_ms=(0, 0.5, 1, 5),
+    latency_rounds=8,
+    latency_times=8,
+    first_times=2,
+    cpu_rounds=16,
+    cpu_times=40,
+    cold_starts=7,
+)
+# Shows that everything still runs; its figures are worth nothing.
+QUICK = Plan(
+    delays_ms=(1,),
+    latency_rounds=2,
+    latency_times=3,
+    first_times=1,
+    cpu_rounds=2,
+    cpu_times=10,
+    cold_starts=1,
+    cold_warm_ups=0,
+)

@@ -1,0 +1,136 @@
+"""Cold starts: from the start of the process to the first row, in Lambda's own runtime client under its emulator.
+
+Each start is a new environment of a new process. ``/var/task`` and ``/opt`` are read-only in Lambda, so what has no
+bytecode is compiled at every start; here, where root may write everywhere, Python is told not to.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import secrets
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.cold import builds
+from benchmarks.place import Place
+from benchmarks.series import Series
+from benchmarks.works import NOTE
+from devkit.aws import LocalAws
+from devkit.lambda_env import LambdaEnvironment
+from devkit.postgres import Postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from benchmarks.cold.builds import Artifact
+    from benchmarks.plan import Plan
+
+OURS = "db"
+USUAL = "SQLAlchemy ORM, Powertools parameters"
+BY_HAND = "psycopg, boto3"
+RUNTIME_SDK = ", boto3 of the runtime"
+WORK = "cold start"
+
+# What each has in its requirements.txt. Lambda's runtime brings a boto3, with bytecode. AWS advises to package one all
+# the same, so that none changes under the function: that is the usual way. Without it the names end in RUNTIME_SDK.
+# https://docs.aws.amazon.com/lambda/latest/dg/python-package.html#python-package-dependencies
+REQUIREMENTS = {
+    USUAL: ("usual", ("sqlalchemy", "psycopg[binary]", "aws-lambda-powertools", "boto3")),
+    BY_HAND: ("by_hand", ("psycopg[binary]", "boto3")),
+    USUAL + RUNTIME_SDK: ("usual", ("sqlalchemy", "psycopg[binary]", "aws-lambda-powertools")),
+    BY_HAND + RUNTIME_SDK: ("by_hand", ("psycopg[binary]",)),
+}
+
+MEMORY_MB = 1024
+TIMEOUT_S = 30
+
+
+def measure(plan: Plan, tell: Callable[[str], None]) -> list[Series]:
+    """CPU and wall time of each start, the functions in turn, and the size of what is deployed."""
+    with tempfile.TemporaryDirectory() as name, Postgres() as postgres, Place(postgres) as place, LocalAws() as aws:
+        folder = Path(name)
+        tell("cold: builds")
+        python = builds.runtime(folder / "runtime")
+        artifacts = build(folder)
+        environment = _environment(aws, place)
+        taken: dict[str, list[tuple[int, int]]] = {variant: [] for variant in artifacts}
+        for number in range(plan.cold_warm_ups + plan.cold_starts):
+            tell(f"cold: start {number + 1} of {plan.cold_warm_ups + plan.cold_starts}")
+            for variant, artifact in artifacts.items():
+                taken[variant].append(start(artifact, python, environment))
+        taken = {variant: starts[plan.cold_warm_ups :] for variant, starts in taken.items()}
+        return [series for variant in artifacts for series in _series(variant, artifacts[variant], taken[variant])]
+
+
+def build(folder: Path) -> dict[str, Artifact]:
+    """Every artifact by its variant."""
+    (folder / "ours").mkdir()
+    artifacts = {OURS: builds.ours(folder / "ours")}
+    for number, (variant, (handler, requirements)) in enumerate(REQUIREMENTS.items()):
+        artifacts[variant] = builds.by_default(folder / str(number), handler, requirements)
+    return artifacts
+
+
+def start(artifact: Artifact, python: Path, environment: Mapping[str, str]) -> tuple[int, int]:
+    """One cold start: microseconds of CPU, of the whole process, and of wall clock, as the caller has them."""
+    with LambdaEnvironment(
+        handler=artifact.handler,
+        environment=environment,
+        code=artifact.code,
+        timeout_s=TIMEOUT_S,
+        memory_mb=MEMORY_MB,
+        python=python,
+    ) as function:
+        started = time.perf_counter_ns()
+        invocation = function.invoke({"id": NOTE})
+        wall_us = (time.perf_counter_ns() - started) // 1000
+        if invocation.payload != {"hits": 0}:
+            raise RuntimeError(f"{artifact.handler} answered {invocation.payload}:\n" + "\n".join(function.logs))
+        pid = function.runtime_pid()
+        if pid is None:
+            raise RuntimeError(f"{artifact.handler} has no process left to ask for its CPU time")
+        return cpu_us(pid), wall_us
+
+
+def cpu_us(pid: int) -> int:
+    """User and system time of a process, with all the threads that it has and had, in microseconds.
+
+    The kernel counts it in nanoseconds, where /proc shows hundredths of a second.
+    """
+    clock = ctypes.c_int()
+    error = ctypes.CDLL(None).clock_getcpuclockid(ctypes.c_int(pid), ctypes.byref(clock))
+    if error:
+        raise OSError(error, f"there is no CPU clock for process {pid}")
+    return time.clock_gettime_ns(clock.value) // 1000
+
+
+def _environment(aws: LocalAws, place: Place) -> dict[str, str]:
+    secret_id = f"benchmarks-{secrets.token_hex(4)}"
+    aws.put_secret(
+        secret_id,
+        {
+            "engine": "postgres",
+            "host": place.host,
+            "port": place.port,
+            "dbname": place.name,
+            "username": place.user,
+            "password": place.password,
+        },
+    )
+    return {
+        **aws.environment(),
+        "DB_SECRET_ID": secret_id,
+        "POWERTOOLS_SERVICE_NAME": "benchmarks",
+        "POWERTOOLS_METRICS_NAMESPACE": "Benchmarks",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def _series(variant: str, artifact: Artifact, taken: list[tuple[int, int]]) -> list[Series]:
+    return [
+        Series(peer=variant, work=WORK, measure="cpu_us", rounds=[[cpu] for cpu, _ in taken]),
+        Series(peer=variant, work=WORK, measure="wall_us", rounds=[[wall] for _, wall in taken]),
+        Series(peer=variant, work="artifact", measure="bytes", rounds=[[artifact.bytes()]]),
+    ]

@@ -1,0 +1,92 @@
+"""Round trips of each work, and its latency where a trip takes time."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from benchmarks.peers import peers
+from benchmarks.place import Place
+from benchmarks.series import Series
+from benchmarks.workers import Worker, in_turn
+from benchmarks.works import Work
+from devkit.postgres import Postgres
+from devkit.wire import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from benchmarks.peers.peer import Peer
+    from benchmarks.plan import Plan
+
+COUNTS = 5
+TRIP = "a trip alone"  # in place of a peer: what the network costs where it is measured
+TRIP_TIMES = 50
+
+
+def measure(plan: Plan, tell: Callable[[str], None]) -> list[Series]:
+    """Trips and connections, counted once; then latency, delay by delay, the peers in turn."""
+    with Postgres() as postgres, Place(postgres) as place:
+        tell("wire: round trips")
+        series = [one for peer in peers() for one in counted(peer, place, plan.warm_up)]
+        for delay_ms in plan.delays_ms:
+            series += _latency(place, plan, delay_ms, tell)
+    return series
+
+
+def counted(peer: type[Peer], place: Place, warm_up: int) -> Iterator[Series]:
+    """Trips and connections of each of the peer's works: of FIRST in a process that has done nothing yet, else warm."""
+    with Wire(place.host, place.port) as wire, Worker(peer, place.url(wire.port)) as worker:
+        for work in Work:
+            if work not in peer.offers:
+                continue
+            if work is not Work.FIRST:
+                worker.sample(work, warm_up)
+            trips, connections = [], []
+            for _ in range(1 if work is Work.FIRST else COUNTS):
+                before = wire.counts()
+                worker.sample(work, 1)
+                spent = wire.counts() - before
+                trips.append(spent.trips)
+                connections.append(spent.connections)
+            yield Series(peer=peer.name, work=work, measure="trips", rounds=[trips])
+            yield Series(peer=peer.name, work=work, measure="connections", rounds=[connections])
+
+
+def _latency(place: Place, plan: Plan, delay_ms: float, tell: Callable[[str], None]) -> Iterator[Series]:
+    with contextlib.ExitStack() as running:
+        port = place.port
+        if delay_ms:
+            # In this process, which otherwise waits: the workers' CPU and interpreter locks are their own.
+            port = running.enter_context(Wire(place.host, place.port, delay_s=delay_ms / 1000)).port
+        url = place.url(port)
+        yield Series(peer=TRIP, work="SELECT 1", measure="wall_us", delay_ms=delay_ms, rounds=[_trips_us(url)])
+        workers = [running.enter_context(Worker(peer, url)) for peer in peers()]
+        for work in Work:
+            tell(f"wire: {delay_ms:g} ms, {work}")
+            first = work is Work.FIRST
+            taken = in_turn(
+                workers,
+                work,
+                warm_up=1 if first else plan.warm_up,
+                rounds=plan.latency_rounds,
+                times=plan.first_times if first else plan.latency_times,
+            )
+            for peer, samples in taken.items():
+                rounds = [one.wall_us for one in samples]
+                yield Series(peer=peer, work=work, measure="wall_us", delay_ms=delay_ms, rounds=rounds)
+
+
+def _trips_us(url: str) -> list[int]:
+    """A statement that costs the server nothing, as often as it takes for a median."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        taken = []
+        for _ in range(TRIP_TIMES):
+            started = time.perf_counter_ns()
+            connection.execute("SELECT 1")
+            taken.append((time.perf_counter_ns() - started) // 1000)
+    return [int(statistics.median(taken))]

@@ -1,0 +1,98 @@
+"""The handle on a ``worker``, and the turns that several of them take."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .peers.peer import Peer, Samples
+from .works import Work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Self
+
+ROOT = Path(__file__).resolve().parents[1]
+END_S = 10.0
+
+# None of this machine's variables: PGSSLMODE, DB_POOL and the like would change what is measured.
+ENVIRONMENT = {
+    "PATH": os.defpath,
+    "LANG": "C.UTF-8",
+    "PYTHONPATH": str(ROOT / "src"),
+    "POWERTOOLS_SERVICE_NAME": "benchmarks",
+    "POWERTOOLS_METRICS_NAMESPACE": "Benchmarks",
+}
+
+
+class Worker:
+    """A process of its own for one peer, for the length of a ``with`` block."""
+
+    def __init__(self, peer: type[Peer], url: str) -> None:
+        self.peer = peer
+        self._url = url
+        self._resources = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._errors = self._resources.enter_context(tempfile.TemporaryFile("w+"))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            text=True,
+        )
+        assert self._process.stdin is not None  # noqa: S101 - for the type checker: both are pipes
+        assert self._process.stdout is not None  # noqa: S101
+        self._requests, self._answers = self._process.stdin, self._process.stdout
+        # Not as an argument: the password of the server is nobody's business in a list of processes.
+        self._say({"module": self.peer.__module__, "class": self.peer.__name__, "url": self._url})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and left something unread
+            self._requests.close()
+        try:
+            self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._answers.close()
+        self._resources.close()
+
+    def sample(self, work: Work, times: int) -> Samples:
+        """Have the peer do ``work`` so many times. Raises RuntimeError with what the process printed when it failed."""
+        self._say({"work": work, "times": times})
+        answer = self._answers.readline()
+        if not answer:
+            self._errors.seek(0)
+            raise RuntimeError(f"{self.peer.name} failed at {work}:\n{self._errors.read()}")
+        return Samples(**json.loads(answer))
+
+    def _say(self, message: Mapping[str, object]) -> None:
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and the missing answer will tell
+            self._requests.write(json.dumps(message) + "\n")
+            self._requests.flush()
+
+
+def in_turn(
+    workers: Iterable[Worker], work: Work, *, warm_up: int, rounds: int, times: int
+) -> dict[str, list[Samples]]:
+    """``work`` by each peer that can do it: A, B, C, A, B, C, …, so that a slow minute meets all alike."""
+    able = [worker for worker in workers if work in worker.peer.offers]
+    if warm_up:
+        for worker in able:
+            worker.sample(work, warm_up)
+    taken: dict[str, list[Samples]] = {worker.peer.name: [] for worker in able}
+    for _ in range(rounds):
+        for worker in able:
+            taken[worker.peer.name].append(worker.sample(work, times))
+    return taken

@@ -1,0 +1,106 @@
+"""From samples to what is shown of them."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks.plot import panels, plot
+from benchmarks.sections import SECTIONS
+from benchmarks.series import Result, Series, load
+from benchmarks.table import table, targets
+from benchmarks.targets import TARGETS, missed
+from benchmarks.works import Work
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SVG = "{http://www.w3.org/2000/svg}"
+COMMITTED = load(command.RESULTS, list(SECTIONS))
+
+
+def series(peer: str, *rounds: list[int]) -> Series:
+    return Series(peer=peer, work=Work.WRITE, measure="cpu_us", rounds=list(rounds))
+
+
+def result(*measured: Series) -> Result:
+    return Result(
+        section="cpu", made_on="2026-01-31", machine={"cores": 2}, versions={"python": "3.13"}, series=[*measured]
+    )
+
+
+def test_a_ratio_is_of_medians_and_says_how_far_the_rounds_are_apart() -> None:
+    """One slow sample moves neither."""
+    measured = result(series("db", [20, 10, 900], [30, 30, 30]), series("SQLAlchemy", [40, 40, 40], [50, 50, 50]))
+    (line,) = [line for line in targets({"cpu": measured}).splitlines() if "CPU" in line]
+    assert line == (
+        "| client CPU of a warm transaction ÷ SQLAlchemy without ping | 0.67 (rounds: 0.50 to 0.60) | ≤ 1 | met |"
+    )
+
+
+def test_a_target_that_is_missed_is_said_to_be() -> None:
+    """At the limit it is met."""
+    at, above = ({"cpu": result(series("db", [ours]), series("SQLAlchemy", [100]))} for ours in (100, 101))
+    assert missed(at) == []
+    assert [target.what for target in missed(above)] == ["client CPU of a warm transaction ÷ SQLAlchemy without ping"]
+    assert "| missed |" in targets(above)
+
+
+def test_results_come_back_as_they_were_saved(tmp_path: Path) -> None:
+    """As JSON that a person can compare: a line for each series."""
+    saved = result(series("db", [1, 2], [3]), series("SQLAlchemy", [4]))
+    saved.save(tmp_path)
+    assert load(tmp_path, ["wire", "cpu"]) == {"cpu": saved}
+    assert len([line for line in (tmp_path / "cpu.json").read_text().splitlines() if '"rounds"' in line]) == 2
+
+
+def test_what_was_not_measured_is_named() -> None:
+    """Not shown as a number that means something else."""
+    with pytest.raises(KeyError, match="trips"):
+        result(series("db", [1])).find("db", Work.WRITE, "trips")
+
+
+def test_every_section_has_targets() -> None:
+    """A section without one would be a number that nobody asks about; a target without one would never be looked at."""
+    assert {target.section for target in TARGETS} == SECTIONS.keys()
+
+
+def test_a_section_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is measured."""
+    with pytest.raises(SystemExit):
+        command.main(["wires"])
+    assert "there is no section wires: they are wire, cpu, cold" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_committed_results_say_what_they_were_measured_with(section: str) -> None:
+    """Samples without versions and machine cannot be compared with anything."""
+    found = COMMITTED[section]
+    assert {
+        "python",
+        "sqlalchemy",
+        "psycopg",
+        "asyncpg",
+        "aws-advanced-python-wrapper",
+        "boto3",
+    } <= found.versions.keys()
+    assert {"processor", "cores", "system"} == found.machine.keys()
+    assert all(sample >= 0 for one in found.series for taken in one.rounds for sample in taken)
+
+
+def test_the_committed_table_and_plot_are_those_of_the_committed_results() -> None:
+    """Nobody edits a figure by hand."""
+    assert (command.RESULTS / "table.md").read_text() == table(COMMITTED)
+    assert (command.RESULTS / "plot.svg").read_text() == plot(COMMITTED)
+
+
+def test_the_plot_is_well_formed_and_has_a_bar_for_each_figure() -> None:
+    """With its value beside it, within the picture."""
+    drawn = ET.fromstring(plot(COMMITTED))  # noqa: S314 - made by this test
+    bars = drawn.findall(f"{SVG}rect")
+    assert len(bars) == sum(len(panel.bars) for panel in panels(COMMITTED))
+    assert all(float(bar.attrib["x"]) + float(bar.attrib["width"]) < float(drawn.attrib["width"]) for bar in bars)
+    assert [len(panel.bars) for panel in panels(COMMITTED)] == [7, 7, 5]
