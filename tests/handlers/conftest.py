@@ -41,14 +41,18 @@ class Shop:
     def enter_as(self, role: str, *, port: int | None = None) -> None:
         """Start afresh as the functions do that use the secret of ``role``; ``port`` instead of the server's."""
         self.put_secret(role, f"orders/{role}", port or self.database.port)
-        db.configure(db.Settings(secret_id=f"orders/{role}", connect_timeout_s=2, deadline_reserve_s=0.1))
+        db.configure(db.Settings(secret_id=f"orders/{role}", connect_timeout_s=2, connect_wait_s=0, deadline_reserve_s=0.1))
 
-    def api(self, method: str, path: str, body: Any = None, *, claims: Any = CLAIMS, query: Any = None) -> Answer:
-        """Call the API; ``body`` is sent as JSON unless it is a string already."""
+    def api(
+        self, method: str, path: str, body: Any = None, *, claims: Any = CLAIMS, query: Any = None, key: Any = None
+    ) -> Answer:
+        """Call the API; ``body`` is sent as JSON unless it is a string already, ``key`` as the idempotency key."""
         from handlers.orders import api
 
         text = body if isinstance(body, str) or body is None else json.dumps(body)
-        answer = api.handler(http_event(method, path, text, claims, query), self.context(remaining_s=10))
+        event = http_event(method, path, text, claims, query)
+        event["headers"] |= {} if key is None else {"idempotency-key": key}
+        answer = api.handler(event, self.context(remaining_s=10))
         flat = {name: str(value) for name, value in answer.get("headers", {}).items()}
         return Answer(answer["statusCode"], flat, json.loads(answer["body"]))
 
@@ -119,6 +123,6 @@ def empty_shop(
 def shop(empty_shop: Shop) -> Shop:
     """Migrated, and entered as the role app."""
     empty_shop.enter_as("owner")
-    assert empty_shop.migrate()["after"] == "0001"
+    assert empty_shop.migrate()["after"] == "0002"
     empty_shop.enter_as("app")
     return empty_shop

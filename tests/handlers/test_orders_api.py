@@ -26,6 +26,32 @@ def test_an_order_is_created_and_read_back(shop: Shop) -> None:
     assert found.body == created.body | {"lines": [LINE]}
 
 
+def test_a_request_with_a_key_makes_one_order(shop: Shop) -> None:
+    """However often it comes, it is answered as it was the first time, and says so."""
+    first, second = (shop.api("POST", "/orders", ORDER, key="7f-1") for _ in range(2))
+    assert (first.status, second.status, second.body) == (201, 201, first.body)
+    assert second.headers["Location"] == first.headers["Location"]
+    assert ["Idempotency-Replayed" in answer.headers for answer in (first, second)] == [False, True]
+    assert [order["id"] for order in shop.api("GET", "/orders").body["orders"]] == [first.body["id"]]
+
+
+def test_a_key_is_for_one_order_of_one_tenant(shop: Shop) -> None:
+    """Another order under it is refused; another tenant's is its own; one that failed leaves the key free."""
+    assert shop.api("POST", "/orders", ORDER | {"lines": []}, key="k").status == 400
+    assert shop.api("POST", "/orders", ORDER, key="k").status == 201
+    other = shop.api("POST", "/orders", ORDER | {"customer": "c-2"}, key="k")
+    assert (other.status, other.body["reasons"]) == (422, ["another order was sent with this idempotency-key"])
+    foreign = shop.api("POST", "/orders", ORDER | {"customer": "c-2"}, key="k", claims={"tenant_id": "globex"})
+    assert (foreign.status, "Idempotency-Replayed" in foreign.headers) == (201, False)
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "k" * 201, "\u00e9", "\ud800", "a\x00"])
+def test_a_bad_key_reaches_no_database(key: str, shop: Shop) -> None:
+    """Nor does it make an order that could not be asked for again."""
+    assert shop.api("POST", "/orders", ORDER, key=key).status == 400
+    assert db.status()["totals"]["connects"] == 0
+
+
 def test_pages_walk_through_all_orders_once(shop: Shop) -> None:
     """Newest first, also while new ones arrive."""
     made = [shop.api("POST", "/orders", ORDER).body["id"] for _ in range(5)]

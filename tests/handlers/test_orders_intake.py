@@ -44,6 +44,13 @@ def test_a_record_that_comes_twice_is_stored_once(shop: Shop, postgres: Postgres
     assert postgres.execute("SELECT count(*) FROM order_lines", database=shop.database.name) == [(1,)]
 
 
+def test_a_message_that_comes_twice_in_a_batch_is_stored_once(shop: Shop, postgres: Postgres) -> None:
+    """Two messages of one id that differ are both sent back."""
+    same = record("1", order())
+    assert shop.intake(same, same, record("2", order(customer="c-2")), record("2", order(customer="c-3"))) == ["2"]
+    assert stored(shop, postgres) == [("acme", "c-1")]
+
+
 def test_the_same_id_of_two_tenants_is_two_orders(shop: Shop, postgres: Postgres) -> None:
     """An id cannot take another tenant's place."""
     same = order()

@@ -31,3 +31,14 @@ def test_the_day_before_is_summed_up_for_each_tenant(shop: Shop, postgres: Postg
             {"tenant_id": "globex", "currency": "EUR", "orders": 1, "total_minor": 2500},
         ],
     }
+
+
+def test_the_report_clears_expired_keys_of_all_tenants(shop: Shop, postgres: Postgres) -> None:
+    """The live ones stay."""
+    for tenant, key in (("acme", "old"), ("globex", "old"), ("acme", "live")):
+        shop.api("POST", "/orders", ORDER, key=key, claims={"tenant_id": tenant})
+    name = shop.database.name
+    postgres.execute("UPDATE db_once SET expires_at = now() WHERE key LIKE '% old'", database=name)
+    shop.enter_as("owner")
+    report.handler({"time": "2026-11-22T02:00:00Z"}, shop.context(remaining_s=5))
+    assert postgres.execute("SELECT tenant_id, key FROM db_once", database=name) == [("acme", "create order live")]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from alembic import context
 
 from db.migrations import locked_connection
+from db.migrations.operations import is_features
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -28,7 +29,7 @@ def run(conn: Connection | None) -> None:
     if conn is None:
         context.configure(dialect_name="postgresql", literal_binds=True, target_metadata=metadata())
     else:
-        context.configure(connection=conn, target_metadata=metadata())
+        context.configure(connection=conn, target_metadata=metadata(), include_name=is_features)
     with context.begin_transaction():
         context.run_migrations()
 

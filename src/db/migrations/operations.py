@@ -13,9 +13,7 @@ import sqlalchemy as sa
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Made by create_once_table: the layer's, so that no comparison with the feature's tables should miss it there.
 ONCE_TABLE = "db_once"
-ONCE_EXPIRY_INDEX = "ix_db_once_expires_at"
 
 # An unset tenant reads as NULL, or as '' once the session has had one: either way it equals no row's.
 _TENANT_OR_NULL = "NULLIF(current_setting('app.tenant_id', true), '')"
@@ -55,7 +53,7 @@ def create_once_table(op: Any, *, used_by: Iterable[str], purged_by: str | None 
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "key", name="pk_db_once"),
     )
-    op.create_index(ONCE_EXPIRY_INDEX, ONCE_TABLE, ["expires_at"])
+    op.create_index("ix_db_once_expires_at", ONCE_TABLE, ["expires_at"])
     op.execute(f"ALTER TABLE {ONCE_TABLE} ENABLE ROW LEVEL SECURITY")
     op.execute(f"ALTER TABLE {ONCE_TABLE} FORCE ROW LEVEL SECURITY")
     op.execute(f"CREATE POLICY tenant ON {ONCE_TABLE} USING (tenant_id = {_TENANT_OR_EMPTY})")
@@ -73,6 +71,11 @@ def create_once_table(op: Any, *, used_by: Iterable[str], purged_by: str | None 
 def drop_once_table(op: Any) -> None:
     """Undo ``create_once_table``."""
     op.drop_table(ONCE_TABLE)
+
+
+def is_features(name: str | None, kind: str, _parents: Any) -> bool:
+    """Whether a table is the feature's: Alembic's ``include_name``, so that it does not propose to drop the layer's."""
+    return not (kind == "table" and name == ONCE_TABLE)
 
 
 def _quoted(op: Any, name: str) -> str:

@@ -14,7 +14,7 @@ from handlers.problems import Problem, problem_for
 
 from . import queries
 from .ids import uuid7
-from .model import Invalid, TooLarge, parse_id, parse_json, parse_order, parse_page, parse_status_change
+from .model import Invalid, TooLarge, parse_id, parse_json, parse_key, parse_order, parse_page, parse_status_change
 
 if TYPE_CHECKING:
     import uuid
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from .model import NewOrder, StatusChange
 
 TENANT_CLAIM = "tenant_id"
+# With it a request may be sent again until it is answered: it makes one order, and is answered alike each time.
+# https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
+IDEMPOTENCY_KEY = "idempotency-key"
+REPLAYED = "Idempotency-Replayed"
 
 logger = Logger()
 app = APIGatewayHttpResolver()
@@ -31,9 +35,16 @@ app = APIGatewayHttpResolver()
 
 @app.post("/orders")
 def create_order() -> Response[str]:
-    order = parse_order(_body(), make_id=uuid7())
-    row = db.run(_store, order, tenant=_tenant())
-    return _json(201, _shown(row), {"Location": f"/orders/{order.id}"})
+    body, key = _body(), app.current_event.headers.get(IDEMPOTENCY_KEY)
+    order = parse_order(body, make_id=uuid7())
+    headers = {}
+    if key is None:
+        shown = db.run(_store, order, tenant=_tenant())
+    else:
+        work = db.once(f"create order {parse_key(key)}", tenant=_tenant(), payload=body)
+        shown = work.run(_store, order)
+        headers = {REPLAYED: "true"} if work.replayed else {}
+    return _json(201, shown, headers | {"Location": f"/orders/{shown['id']}"})
 
 
 @app.get("/orders/<order_id>")
@@ -63,10 +74,10 @@ def change_status(order_id: str) -> Response[str]:
     return _json(200, _shown(db.run(_change, wanted, change, tenant=_tenant())))
 
 
-def _store(tx: Connection, order: NewOrder) -> Row[Any]:
+def _store(tx: Connection, order: NewOrder) -> dict[str, Any]:
     row = tx.execute(queries.insert_order(order)).one()
     tx.execute(queries.insert_lines(order))
-    return row
+    return _shown(row)
 
 
 def _change(tx: Connection, wanted: uuid.UUID, change: StatusChange) -> Row[Any]:
@@ -112,6 +123,11 @@ def _json(status: int, value: object, headers: dict[str, str] | None = None) -> 
 @app.exception_handler(Invalid)  # type: ignore[untyped-decorator]  # so in Powertools
 def _invalid(error: Invalid) -> Response[str]:
     return Problem(413 if isinstance(error, TooLarge) else 400, *error.reasons).response()
+
+
+@app.exception_handler(db.KeyReusedError)  # type: ignore[untyped-decorator]  # so in Powertools
+def _other_order(_error: db.KeyReusedError) -> Response[str]:
+    return Problem(422, f"another order was sent with this {IDEMPOTENCY_KEY}").response()
 
 
 @app.exception_handler(Exception)  # type: ignore[untyped-decorator]  # so in Powertools

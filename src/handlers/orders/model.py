@@ -20,11 +20,13 @@ MAX_TEXT_CHARS = 255
 MAX_QUANTITY = 1_000_000
 MAX_PRICE_MINOR = 10**12
 MAX_TOTAL_MINOR = 2**63 - 1  # bigint; a hundred lines at the limits above would be more
+MAX_KEY_CHARS = 200
 MAX_VERSION = 2**31 - 1
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
 
 _SHORT_NUMBER = re.compile(r"[1-9]\d{0,3}", re.ASCII)
+_KEY = re.compile(rf"[!-~]{{1,{MAX_KEY_CHARS}}}")
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
@@ -155,6 +157,13 @@ def parse_id(value: Any, name: str = "id") -> uuid.UUID:
     if not isinstance(value, str) or not _UUID.fullmatch(value):
         raise Invalid(f"{name} is not a UUID")
     return uuid.UUID(value)
+
+
+def parse_key(value: str) -> str:
+    """An idempotency key: anything visible, as its maker likes."""
+    if not _KEY.fullmatch(value):
+        raise Invalid(f"idempotency-key is not 1 to {MAX_KEY_CHARS} visible ASCII characters")
+    return value
 
 
 def _field_reasons(value: Any, fields: set[str]) -> list[str]:

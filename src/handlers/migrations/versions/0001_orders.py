@@ -10,6 +10,8 @@ import os
 import sqlalchemy as sa
 from alembic import op
 
+from db.migrations.operations import enable_tenant_rls, grant
+
 revision = "0001"
 down_revision = None
 
@@ -18,8 +20,6 @@ APP_ROLE = os.environ.get("APP_ROLE") or "app"
 REPORT_ROLE = os.environ.get("REPORT_ROLE") or "report"
 
 TENANT = sa.text("current_setting('app.tenant_id')")
-# An unset tenant reads as NULL, or as '' once the session has had one: either way it equals no row's.
-SAME_TENANT = "tenant_id = NULLIF(current_setting('app.tenant_id', true), '')"
 
 
 def upgrade() -> None:
@@ -58,21 +58,15 @@ def upgrade() -> None:
         sa.CheckConstraint("quantity > 0", name="ck_order_lines_quantity"),
         sa.CheckConstraint("unit_price_minor >= 0", name="ck_order_lines_unit_price"),
     )
-    app, report = _quoted(APP_ROLE), _quoted(REPORT_ROLE)
     for table in ("orders", "order_lines"):
-        op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
-        op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")  # the owner's own statements too
-        op.execute(f"CREATE POLICY tenant ON {table} USING ({SAME_TENANT})")
+        enable_tenant_rls(op, table)
+    report = op.get_context().dialect.identifier_preparer.quote(REPORT_ROLE)
     op.execute(f"CREATE POLICY report ON orders FOR SELECT TO {report} USING (true)")
-    op.execute(f"GRANT SELECT ON orders TO {report}")
-    op.execute(f"GRANT SELECT, INSERT, UPDATE ON orders TO {app}")
-    op.execute(f"GRANT SELECT, INSERT ON order_lines TO {app}")
+    grant(op, "SELECT", "orders", to=REPORT_ROLE)
+    grant(op, "SELECT, INSERT, UPDATE", "orders", to=APP_ROLE)
+    grant(op, "SELECT, INSERT", "order_lines", to=APP_ROLE)
 
 
 def downgrade() -> None:
     op.drop_table("order_lines")
     op.drop_table("orders")
-
-
-def _quoted(role: str) -> str:
-    return op.get_context().dialect.identifier_preparer.quote(role)

@@ -1,0 +1,59 @@
+"""What migrations are given for tenants."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+from sqlalchemy import exc, text
+
+import db
+from db.migrations.operations import enable_tenant_rls, grant
+
+from .conftest import Use
+from .fix_once import migrate
+
+if TYPE_CHECKING:
+    from devkit.plugin import Database
+    from devkit.postgres import Postgres
+
+TABLE = 'CREATE SCHEMA "Odd One"; CREATE TABLE "Odd One"."table" ("Tenant" text, n int)'
+
+
+@pytest.fixture
+def odd(use: Use, database: Database, postgres: Postgres) -> None:
+    """A table whose names have to be quoted, migrated as the owner."""
+    use(role="owner")
+    with db.begin() as tx:
+        for statement in TABLE.split("; "):
+            tx.execute(text(statement))
+        tx.execute(text(f'GRANT USAGE ON SCHEMA "Odd One" TO {database.app}'))
+    migrate(lambda op: enable_tenant_rls(op, "Odd One.table", column="Tenant"))
+    migrate(lambda op: grant(op, "SELECT, INSERT", "Odd One.table", to=database.app))
+
+
+@pytest.mark.parametrize("role", ["owner", "app"])
+@pytest.mark.usefixtures("odd")
+def test_a_tenants_rows_are_its_own(role: Literal["owner", "app"], use: Use) -> None:
+    """For the owner as well; without a tenant there is nothing to see, and nothing can be written."""
+    use(role=role)
+    insert = text('INSERT INTO "Odd One"."table" VALUES (:tenant, 1)')
+    for tenant in ("acme", "globex"):
+        with db.begin(tenant=tenant) as tx:
+            tx.execute(insert, {"tenant": tenant})
+    select = text('SELECT "Tenant" FROM "Odd One"."table"')
+    with db.read(tenant="acme") as conn:
+        assert conn.execute(select).scalars().all() == ["acme"]
+    with db.read() as conn:
+        assert conn.execute(select).scalars().all() == []
+    for bound, named in ((None, None), (None, ""), (None, "acme"), ("acme", "globex")):
+        with pytest.raises(exc.ProgrammingError, match="row-level security"), db.begin(tenant=bound) as tx:
+            tx.execute(insert, {"tenant": named})
+
+
+@pytest.mark.usefixtures("odd")
+def test_the_application_is_granted_what_is_said(use: Use) -> None:
+    """And no more."""
+    use()
+    with pytest.raises(exc.ProgrammingError, match="permission denied"), db.begin(tenant="acme") as tx:
+        tx.execute(text('DELETE FROM "Odd One"."table"'))
