@@ -30,6 +30,7 @@ HOST = "127.0.0.1"
 INVOKE_PATH = "/2015-03-31/functions/function/invocations"
 START_S = 10.0
 STOP_S = 5.0  # the RIE itself gives an extension 2 s
+DYING_S = 0.5
 POLL_S = 0.002
 
 
@@ -65,6 +66,7 @@ class Emulator:
 
     def __init__(self, runtime: Sequence[str], environment: Mapping[str, str], folder: Path, output: int) -> None:
         self._runtime_pid: int | None = None
+        self._stopped: list[Process] = []
         with contextlib.ExitStack() as resources:
             self._errors = resources.enter_context(tempfile.TemporaryFile())
             self._reserved = [resources.enter_context(_reserved_port()) for _ in range(2)]
@@ -100,6 +102,9 @@ class Emulator:
             response = connection.getresponse()
             return response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
+            # A process that was killed closes its sockets a moment before it counts as ended.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(DYING_S)
             raise RuntimeError(f"the emulator gave no answer:\n{self._log()}") from error
         finally:
             connection.close()
@@ -114,15 +119,26 @@ class Emulator:
 
     def sandbox(self) -> list[Process]:
         """The live processes of the session, without the RIE."""
-        processes = (_process(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-        session = self.process.pid
-        return [p for p in processes if p and p.session == session and p.pid != session and p.state != "Z"]
+        return processes(self.process.pid, apart_from=self.process.pid)
 
     def signal_sandbox(self, number: signal.Signals) -> None:
         """Send a signal to each process of the sandbox."""
-        for process in self.sandbox():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, number)
+        _signal_all(self.sandbox(), number)
+
+    def stop(self) -> None:
+        """Stop each process of the sandbox. Returns when all stand, those that were made meanwhile too."""
+
+        def all_stand() -> bool:
+            self._stopped = self.sandbox()
+            _signal_all([process for process in self._stopped if process.state != "T"], signal.SIGSTOP)
+            return all(process.state == "T" for process in self._stopped)
+
+        wait_until(all_stand, STOP_S, lambda: f"these processes do not stop: {self.sandbox()}")
+
+    def resume(self) -> None:
+        """Let those that ``stop`` has stopped go on."""
+        _signal_all(self._stopped, signal.SIGCONT)
+        self._stopped = []
 
     def end(self) -> None:
         """SIGTERM, which makes the RIE end its runtime, then SIGKILL for all that is left. Returns when nothing is."""
@@ -221,11 +237,24 @@ def _reserved_port() -> socket.socket:
     return reserved
 
 
+def _signal_all(found: Sequence[Process], number: signal.Signals) -> None:
+    for process in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+
+
+def processes(session: int, *, apart_from: int | None = None) -> list[Process]:
+    """The live processes of a session, whoever their parent is by now."""
+    found = (_process(int(name)) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 - ten times a Path
+    return [p for p in found if p and p.session == session and p.pid != apart_from and p.state != "Z"]
+
+
 def _process(pid: int) -> Process | None:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123 - likewise, and a fleet asks often
+            stat = file.read(1000)
     except (FileNotFoundError, ProcessLookupError):  # it ended in between
         return None
     # The second field is the program's name in parentheses, which may hold anything, parentheses included.
-    state, parent, _group, session = stat.rpartition(")")[2].split()[:4]
-    return Process(pid, state, int(parent), int(session))
+    state, parent, _group, session = stat.rpartition(b")")[2].split()[:4]
+    return Process(pid, state.decode(), int(parent), int(session))

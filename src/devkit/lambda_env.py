@@ -14,7 +14,6 @@ import atexit
 import json
 import os
 import re
-import signal
 import sys
 import threading
 import time
@@ -23,7 +22,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .emulator import Emulator, Output, wait_until
+from .emulator import Emulator, Output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 SOURCE = Path(__file__).resolve().parents[1]
 RESET_S = 10.0  # beyond the function's timeout: the RIE ends the runtime before it answers
-FREEZE_S = 5.0
 
 TIMEOUT_ERROR = "Sandbox.Timedout"  # what Lambda's API calls it; the RIE answers in prose
 
@@ -41,6 +39,29 @@ _PLATFORM_LINE = re.compile(rf"(?:START|END|REPORT) RequestId: {_UUID}(?:\s.*)?$
 
 # What awslambdaric answers for a function that raised; it passes the answer with the status of a success.
 _ERROR_KEYS = {"errorMessage", "errorType", "requestId", "stackTrace"}
+
+
+def lambda_variables(
+    *, handler: str, code: Sequence[Path], timeout_s: int, memory_mb: int, name: str
+) -> dict[str, str]:
+    """What Lambda sets in the environment of every function; the emulator adds the address of its API."""
+    # https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
+    return {
+        "PATH": "/usr/local/bin:/usr/bin:/bin:/opt/bin",
+        "LANG": "en_US.UTF-8",
+        "TZ": ":UTC",
+        "PYTHONPATH": os.pathsep.join(str(Path(folder).resolve()) for folder in code),
+        "_HANDLER": handler,
+        "LAMBDA_TASK_ROOT": str(Path(code[0]).resolve()),
+        "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_FUNCTION_NAME": name,
+        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb),
+        "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout_s),
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
 
 
 @dataclass(frozen=True)
@@ -83,21 +104,7 @@ class LambdaEnvironment:
         self._timeout_s = timeout_s
         self._runtime = [str(python), "-m", "awslambdaric", handler]
         self._environment = {
-            # https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html; the RIE adds the rest.
-            "PATH": "/usr/local/bin:/usr/bin:/bin:/opt/bin",
-            "LANG": "en_US.UTF-8",
-            "TZ": ":UTC",
-            "PYTHONPATH": os.pathsep.join(str(Path(folder).resolve()) for folder in code),
-            "_HANDLER": handler,
-            "LAMBDA_TASK_ROOT": str(self._task_root),
-            "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
-            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-            "AWS_LAMBDA_FUNCTION_NAME": name,
-            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb),
-            "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout_s),
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
+            **lambda_variables(handler=handler, code=code, timeout_s=timeout_s, memory_mb=memory_mb, name=name),
             **(environment or {}),
         }
         self._one_at_a_time = threading.Lock()
@@ -155,18 +162,13 @@ class LambdaEnvironment:
         if emulator.runtime_pid() is None:
             raise RuntimeError("there is no runtime to freeze: the first invocation starts it")
         self._frozen = True
-        emulator.signal_sandbox(signal.SIGSTOP)
-        wait_until(
-            lambda: all(process.state == "T" for process in emulator.sandbox()),
-            FREEZE_S,
-            lambda: f"these processes do not stop: {emulator.sandbox()}",
-        )
+        emulator.stop()
 
     def thaw(self) -> None:
         """Let the function's processes go on. On an environment that is not frozen it does nothing."""
         emulator, _ = self._started()
         if self._frozen:
-            emulator.signal_sandbox(signal.SIGCONT)
+            emulator.resume()
             self._frozen = False
 
     def shutdown(self) -> None:

@@ -1,0 +1,71 @@
+"""The process's event loop: made when the first coroutine runs, kept between invocations, as what is bound to it is.
+
+A connection, a lock or a client of asyncio belongs to the loop that it was made on, so a loop for each invocation, as
+``asyncio.run`` makes it, would lose them all at its end.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextvars
+import os
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Coroutine
+
+T = TypeVar("T")
+
+_runner: asyncio.Runner | None = None
+# Runners of the process that this one was forked from. They are kept, for a loop that is collected takes its pipe out
+# of an epoll that it shares with the parent's.
+_parents: list[asyncio.Runner] = []
+_one_at_a_time = threading.RLock()
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What ``coroutine`` returns or raises, run on the loop of this process, in the context of the caller.
+
+    Tasks that it leaves behind stay pending until the next run. Threads wait for each other. Raises RuntimeError within
+    a running loop: there, ``await`` it.
+    """
+    global _runner  # noqa: PLW0603 - the loop is the process's
+    with _one_at_a_time:
+        if _runner is None:
+            import asyncio
+
+            _runner = asyncio.Runner()
+        try:
+            # The runner has a context of its own, which knows neither invocation nor tenant.
+            return _runner.run(coroutine, context=contextvars.copy_context())
+        finally:
+            coroutine.close()  # where it was refused; one that has ended does not mind
+
+
+def close() -> None:
+    """Cancel what is pending and close the loop; the next ``run`` makes another. Does nothing where there is none."""
+    global _runner
+    with _one_at_a_time:
+        runner, _runner = _runner, None
+        if runner is not None:
+            runner.close()
+
+
+def _close_at_exit() -> None:
+    if _one_at_a_time.acquire(blocking=False):  # a daemon thread that runs it never lets go
+        close()
+        _one_at_a_time.release()
+
+
+def _forget() -> None:
+    global _runner, _one_at_a_time
+    if _runner is not None:
+        _parents.append(_runner)
+    _runner, _one_at_a_time = None, threading.RLock()  # a thread that held the lock is not in this process
+
+
+atexit.register(_close_at_exit)
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork either
+    os.register_at_fork(after_in_child=_forget)
