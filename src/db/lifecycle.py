@@ -2,7 +2,7 @@
 
 The only caller of ``sqlalchemy.event``. One JSON line per connect, checkout, checkin, invalidate, close, dispose:
 checkouts and checkins at DEBUG, connects and closes at INFO, losses at WARNING. Nothing that it writes holds a
-password, a token or a bound value: errors appear by type and SQLSTATE, statements by their text.
+password, a token or a value: errors appear by type and SQLSTATE, statements by their fingerprint (``statements``).
 """
 
 from __future__ import annotations
@@ -14,21 +14,26 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger
 from sqlalchemy import event
 
-from .errors import DbError, sqlstate, verdict
+from .errors import DbError, verdict
 from .invocation import current_invocation
+from .statements import LOGGED_SQL_CHARS, Statements, named
+from .statements import OWN_STATEMENT as OWN_STATEMENT  # noqa: PLC0414 - for those above, which know no statements
 from .unit import unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sqlalchemy import Connection, Dialect, Engine
-    from sqlalchemy.engine import ExceptionContext, ExecutionContext
-    from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
+    from sqlalchemy import Dialect, Engine
+    from sqlalchemy.engine import ExceptionContext
+    from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
     from .metrics import Tally
+    from .repeats import Repeats
+    from .settings import Settings
 
-    Connect = Callable[[Dialect, Sequence[Any], dict[str, Any]], DBAPIConnection]
+    OnWait = Callable[[Exception, int, float], None]
+    Connect = Callable[[Dialect, Sequence[Any], dict[str, Any], OnWait], DBAPIConnection]
 
 # No service of its own: Powertools then shares the handler's logger, and with it level, keys and correlation id.
 logger = Logger()
@@ -36,7 +41,7 @@ logger = Logger()
 # Powertools' Logger has no log(level, ...).
 _WRITE = {logging.DEBUG: logger.debug, logging.INFO: logger.info, logging.WARNING: logger.warning}
 
-LOGGED_SQL_CHARS = 1000  # of a slow statement; CloudWatch bills by the byte
+LOGGED_REPEATS = 5  # statements of one invocation
 
 # Keys in ConnectionPoolEntry.info, which lives as long as the connection does; times are wall-clock seconds.
 OPENED_AT = "db_opened_at"
@@ -44,19 +49,18 @@ RETURNED_AT = "db_returned_at"
 TAKEN_AT = "db_taken_at"
 BACKEND_PID = "db_backend_pid"  # a lost connection can no longer be asked for it
 
-# Execution option of statements that the layer sends for itself: timed, but not counted as the handler's.
-OWN_STATEMENT = "db_own_statement"
-
 
 class Lifecycle:
     """Watches one engine: counts into ``tally``, logs, and knows which driver connections are open."""
 
-    def __init__(self, *, role: str, pool: str, tally: Tally, slow_query_s: float, clock: Callable[[], float]) -> None:
+    _dialect: Dialect  # from watch() on
+
+    def __init__(self, settings: Settings, *, role: str, tally: Tally, clock: Callable[[], float]) -> None:
         self._role = role
-        self._pool = pool
+        self._pool = settings.pool
         self._tally = tally
-        self._slow_query_s = slow_query_s
         self._clock = clock
+        self._statements = Statements(settings, tally=tally, log=self._log)
         self._open: dict[int, DBAPIConnection] = {}
         self._in_use: set[int] = set()
 
@@ -65,10 +69,15 @@ class Lifecycle:
         """Connections checked out now."""
         return len(self._in_use)
 
+    @property
+    def open_connections(self) -> list[DBAPIConnection]:
+        """The driver connections that are open now, in whosever hands they are."""
+        return list(self._open.values())
+
     def close_open(self) -> None:
         """Close every connection that is still open, in whosever hands it is."""
-        for connection in list(self._open.values()):
-            connection.close()
+        for connection in self.open_connections:
+            self._dialect.do_close(connection)
             self._closed(connection)
 
     def forget(self) -> None:
@@ -78,6 +87,7 @@ class Lifecycle:
 
     def watch(self, engine: Engine, connect: Connect) -> None:
         """Listen to ``engine``; ``connect`` opens its connections, given the dialect and its connect arguments."""
+        self._dialect = engine.dialect
 
         def do_connect(
             dialect: Dialect, _: ConnectionPoolEntry, cargs: Sequence[Any], cparams: dict[str, Any]
@@ -94,33 +104,42 @@ class Lifecycle:
             "detach": self._detached,
             "close": self._closed,
             "close_detached": self._closed,
-            "engine_disposed": self._disposed,
-            "before_cursor_execute": self._before_execute,
-            "after_cursor_execute": self._after_execute,
-            "commit": self._committing,
+            **self._statements.listeners(engine.dialect),
             "handle_error": self._failed,
         }
         for name, listener in listeners.items():
             event.listen(engine, name, listener)
+        if hasattr(engine.dialect, "on_replay"):
+            engine.dialect.on_replay = self.replayed
+        # Not by events of the engine: one listener to those makes each Connection put together its own set of them all,
+        # which costs a transaction more than all that is watched here.
+        engine.dialect.do_commit = _noting_commits(engine.dialect.do_commit)  # type: ignore[method-assign, assignment]
+        engine.dispose = self._logging(engine.dispose)  # type: ignore[method-assign, assignment]
 
     def _timed_connect(
         self, connect: Connect, dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any]
     ) -> DBAPIConnection:
-        started = time.perf_counter()
+        started, waits = time.perf_counter(), _Waits()
+
+        def on_wait(error: Exception, attempt: int, delay_s: float) -> None:
+            # One line says that a wait has begun, and the last one how it went: a burst must not flood the log.
+            level = logging.WARNING if attempt == 1 else logging.DEBUG
+            waits.add(delay_s)
+            self._log(level, "connect waits", attempt=attempt, delay_s=round(delay_s, 3), **_why(error))
+
         try:
-            connection = connect(dialect, cargs, cparams)
+            connection = connect(dialect, cargs, cparams, on_wait)
         except Exception as error:
-            facts: dict[str, Any] = {
-                "error": _named(error),
-                "reason": _connect_reason(error),
-                "verdict": verdict(error).value,
-            }
-            self._log(logging.WARNING, "connect failed", duration_ms=_ms_since(started), **facts)
+            duration_ms = _ms_since(started)
+            self._log(logging.WARNING, "connect failed", duration_ms=duration_ms, **waits.facts(), **_why(error))
+            self._statements.connected(None, duration_ms / 1000, error)
             raise
         duration_ms = _ms_since(started)
         self._tally.connects += 1
         self._tally.connect_ms += duration_ms
-        self._log(logging.INFO, "connect", backend_pid=_backend_pid(connection), duration_ms=duration_ms)
+        pid = _backend_pid(connection)
+        self._log(logging.INFO, "connect", backend_pid=pid, duration_ms=duration_ms, **waits.facts())
+        self._statements.connected(connection, duration_ms / 1000, None)
         return connection
 
     def _connected(self, connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
@@ -149,7 +168,7 @@ class Lifecycle:
         self, _connection: DBAPIConnection, record: ConnectionPoolEntry, error: BaseException | None
     ) -> None:
         self._tally.invalidations += 1
-        self._log(logging.WARNING, "invalidate", record, error=_named(error), idle_s=self._since(record, RETURNED_AT))
+        self._log(logging.WARNING, "invalidate", record, error=named(error), idle_s=self._since(record, RETURNED_AT))
 
     def _detached(self, _connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
         self._in_use.discard(id(record))  # no longer the pool's: whoever detached it looks after it
@@ -160,44 +179,28 @@ class Lifecycle:
         self._tally.closes += 1
         self._log(logging.INFO, "close", record)
 
-    def _disposed(self, _engine: Engine) -> None:
-        self._log(logging.INFO, "dispose", left_open=len(self._open))
+    def _logging(self, dispose: Callable[[bool], None]) -> Callable[[bool], None]:
+        def dispose_and_log(close: bool = True) -> None:
+            dispose(close)
+            self._log(logging.INFO, "dispose", left_open=len(self._open))
 
-    def _before_execute(
-        self, _conn: Connection, _cursor: DBAPICursor, _statement: str, _parameters: Any, context: Any, _many: bool
-    ) -> None:
-        context.db_started = time.perf_counter()
+        return dispose_and_log
 
-    def _after_execute(
-        self, _conn: Connection, _cursor: DBAPICursor, statement: str, _parameters: Any, context: Any, _many: bool
-    ) -> None:
-        self._count(context, statement)
-
-    def _committing(self, conn: Connection) -> None:
-        # On a connection that this side has closed, the driver sends nothing.
-        unit_of(conn).commit_sent = not getattr(conn.connection.driver_connection, "closed", False)
+    def replayed(self, connection: PoolProxiedConnection, error: BaseException) -> None:
+        """The first statement of a checkout found its connection dead, and was sent again over this new one."""
+        connection.info[TAKEN_AT] = self._clock()  # what was known of the old one went with it
+        self._log(logging.INFO, "replay", backend_pid=connection.info.get(BACKEND_PID), error=named(error))
 
     def _failed(self, context: ExceptionContext) -> None:
+        conn = context.connection
+        if conn is None or conn.invalidated or conn.closed:
+            return
+        unit = unit_of(conn.connection)
         if context.execution_context is not None:
-            self._count(context.execution_context, context.statement or "")
-        elif context.connection is not None and (unit := unit_of(context.connection)).commit_sent:
+            unit.statement_failed = True
+        elif unit.commit_sent:
             # No statement's, and after COMMIT a unit sends nothing else that is none: so it is what failed.
             unit.commit_failed = True
-
-    def _count(self, context: ExecutionContext | Any, statement: str) -> None:
-        started = context.__dict__.pop("db_started", None)
-        if started is None:
-            return
-        duration_ms = _ms_since(started)
-        self._tally.database_ms += duration_ms
-        if context.execution_options.get(OWN_STATEMENT):
-            return
-        self._tally.statements += 1
-        if duration_ms >= self._slow_query_s * 1000:
-            self._log(
-                logging.WARNING, "slow query", duration_ms=duration_ms, statement=statement[:LOGGED_SQL_CHARS],
-                rows=context.cursor.rowcount if context.cursor is not None else None,
-            )  # fmt: skip
 
     def _log(self, level: int, what: str, record: ConnectionPoolEntry | None = None, **facts: object) -> None:
         now = current_invocation()
@@ -218,9 +221,26 @@ class Lifecycle:
         return round(max(self._clock() - since, 0.0), 3) if since is not None else None
 
 
+def _noting_commits(do_commit: Callable[[PoolProxiedConnection], None]) -> Callable[[PoolProxiedConnection], None]:
+    def commit(checkout: PoolProxiedConnection) -> None:
+        # On a connection that this side has closed, the driver sends nothing.
+        unit_of(checkout).commit_sent = not getattr(checkout.driver_connection, "closed", False)
+        do_commit(checkout)
+
+    return commit
+
+
 def warn_of_echo(*, echo: str, echo_pool: str) -> None:
     """Say that echo is on where each line of it is paid for."""
     logger.warning("SQL echo is on inside Lambda", extra={"DB_ECHO": echo, "DB_ECHO_POOL": echo_pool})
+
+
+def warn_of_lost_loop() -> None:
+    """Say that a handler runs on an event loop of its own each time, and connects each time."""
+    logger.warning(
+        "pooled connections lost with their event loop: make the handler async def, and db.invocation keeps one",
+        extra={"connection_event": "lost loop", "request_id": current_invocation().request_id},
+    )
 
 
 def warn_of_leak(checked_out: int) -> None:
@@ -232,6 +252,36 @@ def warn_of_leak(checked_out: int) -> None:
     )
 
 
+def log_shutdown(*, closed: int, cancelled: int, failed: int, duration_ms: float) -> None:
+    """Say what the end of the environment did, and, where it cut an invocation short, which."""
+    now = current_invocation()
+    facts = {"closed": closed, "cancelled": cancelled, "failed": failed, "duration_ms": duration_ms}
+    line = {"connection_event": "shutdown", "request_id": now.request_id, **facts}
+    (logger.warning if failed else logger.info)("database shutdown", extra=line)
+
+
+def log_no_shutdown_hook(reason: str) -> None:
+    """Say why this environment will end unheard; at DEBUG, for its connections end with its process all the same."""
+    logger.debug("no shutdown hook", extra={"connection_event": "shutdown", "reason": reason})
+
+
+def warn_of_repeats(repeats: Repeats | None, *, budget: int) -> None:
+    """Say which statements an invocation ran more than ``budget`` times; 0 asks for none."""
+    if repeats is None or not budget:
+        return
+    for found, runs in repeats.beyond(budget)[:LOGGED_REPEATS]:
+        line = {
+            "connection_event": "repeated statement",
+            "fingerprint": found.id,
+            "statement": found.text[:LOGGED_SQL_CHARS],
+            "runs": runs.count,
+            "duration_ms": round(runs.duration_ms, 3),
+            "place": runs.place,
+            "request_id": current_invocation().request_id,
+        }
+        logger.warning("statement repeated", extra={key: value for key, value in line.items() if value is not None})
+
+
 def log_retry(error: BaseException, *, attempt: int, delay_s: float) -> None:
     """Say that a transaction is tried again, and why."""
     now = current_invocation()
@@ -241,7 +291,7 @@ def log_retry(error: BaseException, *, attempt: int, delay_s: float) -> None:
             "connection_event": "retry",
             "attempt": attempt,
             "delay_s": round(delay_s, 3),
-            "error": _named(error),
+            "error": named(error),
             "verdict": verdict(error).value,
             "request_id": now.request_id,
         },
@@ -253,8 +303,31 @@ def _ms_since(started: float) -> float:
 
 
 def _backend_pid(connection: DBAPIConnection) -> int | None:
-    info = getattr(connection, "info", None)  # psycopg's; other drivers have none
-    return getattr(info, "backend_pid", None)
+    info: Any = getattr(connection, "info", None)  # psycopg's; SQLite has none
+    if info is None:
+        ask = getattr(getattr(connection, "driver_connection", None), "get_server_pid", None)  # asyncpg's
+        return int(ask()) if ask is not None else None
+    return int(info.backend_pid)
+
+
+class _Waits:
+    """How often, and how long, one connect waited."""
+
+    def __init__(self) -> None:
+        self._delays_s: list[float] = []
+
+    def add(self, delay_s: float) -> None:
+        self._delays_s.append(delay_s)
+
+    def facts(self) -> dict[str, Any]:
+        """Nothing where the first attempt was the last."""
+        if not self._delays_s:
+            return {}
+        return {"attempts": len(self._delays_s) + 1, "waited_s": round(sum(self._delays_s), 3)}
+
+
+def _why(error: Exception) -> dict[str, Any]:
+    return {"error": named(error), "reason": _connect_reason(error), "verdict": verdict(error).value}
 
 
 def _connect_reason(error: BaseException) -> str | None:
@@ -265,11 +338,3 @@ def _connect_reason(error: BaseException) -> str | None:
         if isinstance(error, DbError) or type(error).__name__ in {"OperationalError", "ConnectionTimeout"}
         else None
     )
-
-
-def _named(error: BaseException | None) -> str | None:
-    """An error by type and SQLSTATE: its message may repeat values of the row that failed."""
-    if error is None:
-        return None
-    code = sqlstate(error)
-    return f"{type(error).__name__} {code}" if code else type(error).__name__

@@ -33,7 +33,7 @@ class Tally:
         return dataclasses.replace(self)
 
     def as_dict(self) -> dict[str, int | float]:
-        return dict(zip((f.name for f in dataclasses.fields(self)), self._values(), strict=True))
+        return {f.name: round(getattr(self, f.name), 3) for f in dataclasses.fields(self)}
 
     def _values(self) -> tuple[Any, ...]:
         return tuple(getattr(self, f.name) for f in dataclasses.fields(self))

@@ -93,16 +93,23 @@ def test_a_failed_connect_is_logged_with_its_verdict(use: Use, lines: Lines, dat
     assert 'database "nowhere" does not exist' in line["reason"]
 
 
-def test_a_slow_statement_is_logged_without_its_values(use: Use, lines: Lines) -> None:
-    """Its text, rows and duration."""
-    use(slow_query_s=0.01)
-    with db.begin() as tx:
-        tx.execute(text("SELECT pg_sleep(0.02), CAST(:secret AS text)"), {"secret": "bound-value"})
-    (line,) = lines.of("slow query")
-    assert line["duration_ms"] >= 10
-    assert line["rows"] == 1
-    assert "pg_sleep" in line["statement"]
-    assert "bound-value" not in json.dumps(line, default=str)
+def test_a_replay_is_said_with_both_connections(use: Use, lines: Lines, database: Database, postgres: Postgres) -> None:
+    """The handler notices nothing, so the log is the one place that tells."""
+    use(pool_pre_ping=False)
+    work()
+    postgres.terminate(database.name)
+    work()
+    first, second = lines.of("connect")
+    (lost,), (replay,) = lines.of("invalidate"), lines.of("replay")
+    assert (lost["backend_pid"], replay["backend_pid"]) == (first["backend_pid"], second["backend_pid"])
+    assert replay["error"].startswith(("AdminShutdown", "OperationalError"))
+    assert lines.of("checkin")[-1]["held_s"] >= 0
+
+
+def test_watching_leaves_each_connection_without_events_of_its_own(use: Use) -> None:
+    """A listener to the engine's would cost every transaction more than the watching itself."""
+    use()
+    assert not db.engine()._has_events
 
 
 def test_metrics_are_printed_once_per_invocation(
