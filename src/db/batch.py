@@ -14,9 +14,10 @@ from sqlalchemy import exc
 
 from . import runtime
 from .deadline import limits, usable_s
+from .delivery import is_failed, ride
 from .errors import ConfigurationError, CredentialsError, DbError, DeadlineError, Verdict, sqlstate, verdict
 from .invocation import current_invocation
-from .lifecycle import OWN_STATEMENT, logger
+from .lifecycle import logger
 from .records import is_stream, items_of
 from .scope import PROLOGUE_FUNCTION, TENANT_SETTING
 from .transaction import run
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
 
 _SERIALIZATION_FAILURE = "40001"
 _TOLD = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", TENANT_SETTING)
-_TELL = "SELECT " + ", ".join(f"set_config('{name}', %s, true)" for name in _TOLD)
+_SETS = (f"set_config('{name}', ${number}, true)" for number, name in enumerate(_TOLD, 1))
+_TELL = f"SELECT {', '.join(_SETS)}".encode()
 # Behind RDS Proxy, as in a transaction's prologue.
-_TELL_THROUGH_FUNCTION = f"SELECT {PROLOGUE_FUNCTION}(%s, %s, %s, NULL, %s, NULL, NULL, NULL)"
+_TELL_THROUGH_FUNCTION = f"SELECT {PROLOGUE_FUNCTION}($1, $2, $3, NULL, $4, NULL, NULL, NULL)".encode()
 _LOGGED_IDS = 10
 
 
@@ -161,7 +163,7 @@ class _Attempt:
 
     def _check(self) -> None:
         """Raise where the record cannot stand, though its handler returned."""
-        if getattr(self._tx.connection.driver_connection, "failed", False):
+        if is_failed(self._tx):
             # Here it undoes this record. Left to itself, it would refuse the next one's savepoint.
             raise exc.PendingRollbackError("the record handler caught the error of a statement and went on")
         if self._probe_constraints:
@@ -232,11 +234,8 @@ class _Told:
         # A handler may pause for as long as the transaction lasts: cut off in between, it would take all along.
         pause_s = min(left_s + settings.deadline_reserve_s / 2, settings.statement_timeout_s)
         times = (f"{max(int(seconds * 1000), 1)}ms" for seconds in (told.statement_s, told.lock_s, pause_s))
-        self._tx.exec_driver_sql(
-            _TELL_THROUGH_FUNCTION if settings.proxy == "rds-proxy" else _TELL,
-            (*times, self._tenant or ""),
-            execution_options={OWN_STATEMENT: True},
-        )
+        text = _TELL_THROUGH_FUNCTION if settings.proxy == "rds-proxy" else _TELL
+        ride(self._tx, (text, [value.encode() for value in (*times, self._tenant or "")]))
 
 
 def _log(items: Sequence[Item], failures: Mapping[str, Exception]) -> None:

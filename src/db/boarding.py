@@ -1,8 +1,15 @@
-"""What may travel together: which statements share a flight, and which savepoint commands can wait for one. Pure."""
+"""What may travel together: which statements share a flight, and what can wait for one. Pure."""
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    # A statement's text with $1, $2, … and its values in text format; no values for what only steers the transaction.
+    Command = tuple[bytes, Sequence[bytes | None] | None]
 
 # What may share a flight: one statement, known by its first word. COPY breaks a pipeline, the text of two statements is
 # refused by the extended protocol, and what ends or prepares the transaction must not be sent twice. The rest is sent
@@ -15,15 +22,22 @@ _SAVEPOINT = re.compile(r"(SAVEPOINT|RELEASE SAVEPOINT|ROLLBACK TO SAVEPOINT) (\
 
 def may_share(text: str, *, has_params: bool) -> bool:
     """Whether a statement can travel behind BEGIN: a parameter proves that its text is one statement."""
-    return not _STANDS_APART.match(text) and (has_params or ";" not in text)
+    # A placeholder of the protocol's own would be met by another error there.
+    return not _STANDS_APART.match(text) and (has_params or not (";" in text or "$1" in text))
 
 
-class Savepoints:
-    """Savepoint commands that wait for the next flight, and the savepoints that the transaction has by then."""
+class Riders:
+    """Commands that wait for the next flight: savepoints above all; and the savepoints that there are by then."""
 
     def __init__(self) -> None:
-        self.due: list[bytes] = []
-        self._names: list[str] = []
+        self.due: list[Command] = []
+        # In the order in which they were made, and the place in ``due`` of what makes them: None where that was sent.
+        self._stack: list[tuple[str, int | None]] = []
+        self._before: tuple[list[Command], list[tuple[str, int | None]]] = ([], [])
+
+    def add(self, text: bytes, values: Sequence[bytes | None]) -> None:
+        """Let a statement without rows ride with the next, or with COMMIT. An error of its own is raised there."""
+        self.due.append((text, values))
 
     def postpone(self, text: str, *, failed: bool) -> bool:
         """Whether ``text`` is a savepoint command that can wait, since the server cannot but accept it.
@@ -37,29 +51,45 @@ class Savepoints:
         if verb == "SAVEPOINT":
             if failed:
                 return False
-            self._names.append(name)
-            self.due.append(text.encode())
+            self._stack.append((name, len(self.due)))
+            self.due.append((text.encode(), None))
             return True
-        if name not in self._names or (failed and verb == "RELEASE SAVEPOINT"):
-            return False
+        level = self._level(name)
         released = verb == "RELEASE SAVEPOINT"
-        position = len(self._names) - 1 - self._names[::-1].index(name)
-        del self._names[position if released else position + 1 :]
-        opening = f"SAVEPOINT {name}".encode()
-        if opening in self.due:
-            # Nothing was sent inside of it: what never began needs no end.
-            begun_at = len(self.due) - 1 - self.due[::-1].index(opening)
-            del self.due[begun_at if released else begun_at + 1 :]
+        if level is None or (failed and released):
+            return False
+        _, made_at = self._stack[level]
+        del self._stack[level if released else level + 1 :]
+        if made_at is None or (released and self._has_statements(made_at)):
+            self.due.append((text.encode(), None))
         else:
-            self.due.append(text.encode())
+            # Nothing was sent inside of it: what never began needs no end.
+            del self.due[made_at if released else made_at + 1 :]
         return True
+
+    def _has_statements(self, start: int) -> bool:
+        return any(values is not None for _, values in self.due[start:])
+
+    def _level(self, name: str) -> int | None:
+        return next((n for n in reversed(range(len(self._stack))) if self._stack[n][0] == name), None)
+
+    def sent(self) -> None:
+        """What was due is on its way."""
+        if self.due:
+            self._before = self.due, self._stack
+            self.due, self._stack = [], [(name, None) for name, _ in self._stack]
+
+    def renew(self) -> None:
+        """What was sent last has come to nothing, and is due again."""
+        self.due, self._stack = self._before
 
     @property
     def mends(self) -> bool:
         """Whether what is due brings a failed transaction back."""
-        return any(command.startswith(b"ROLLBACK TO ") for command in self.due)
+        return any(text.startswith(b"ROLLBACK TO ") for text, _ in self.due)
 
     def clear(self) -> None:
         """The transaction has ended, and they with it."""
-        self.due.clear()
-        self._names.clear()
+        if self.due or self._stack:
+            self.due, self._stack = [], []
+        self._before = [], []

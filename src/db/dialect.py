@@ -12,6 +12,7 @@ All else is the stock dialect: types, compiler, reflection, two-phase, server-si
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.dialects import registry
@@ -32,11 +33,14 @@ if TYPE_CHECKING:
 
 DRIVER = "postgresql+serverless"
 
+_FIRST_NAME = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^\s",]+))')
+
 
 class ServerlessDialect(PGDialect_psycopg):
     """The dialect on ``psycopg.Connection``.
 
-    ``default_schema_name`` and ``default_isolation_level`` are what the server would say of itself for this user;
+    ``default_schema_name`` is where tables without a schema are; by default the first in the search path that the
+    server reports (PostgreSQL 18 does), else ``public``. ``default_isolation_level`` is the server's for this user.
     ``use_native_hstore`` is off unless asked for, since looking the type up takes three round trips.
     """
 
@@ -47,8 +51,8 @@ class ServerlessDialect(PGDialect_psycopg):
 
     def __init__(
         self,
-        *,
-        default_schema_name: str = "public",
+        # Not keyword-only: create_engine() finds a dialect's arguments by reading its positional ones.
+        default_schema_name: str | None = None,
         default_isolation_level: str = "READ COMMITTED",
         use_native_hstore: bool = False,
         **kwargs: Any,
@@ -70,11 +74,15 @@ class ServerlessDialect(PGDialect_psycopg):
         version = _flight(connection.connection).info.server_version
         return version // 10_000, version % 10_000
 
-    def _get_default_schema_name(self, connection: Connection) -> str:  # noqa: ARG002
-        return self._told_schema_name
+    def _get_default_schema_name(self, connection: Connection) -> str:
+        if self._told_schema_name is not None:
+            return self._told_schema_name
+        return first_schema(_flight(connection.connection).info.parameter_status("search_path") or "") or "public"
 
     def get_default_isolation_level(self, dbapi_conn: DBAPIConnection) -> Any:  # noqa: ARG002
-        return self._told_isolation_level
+        # The server is asked after the engine's own level was set. AUTOCOMMIT is none that it would name.
+        own = self._on_connect_isolation_level
+        return self._told_isolation_level if own in {None, "AUTOCOMMIT"} else own
 
     def _set_backslash_escapes(self, connection: Connection) -> None:
         # A pooler that does not report it leaves None, and "on" is every server's default since 9.1.
@@ -91,9 +99,13 @@ class ServerlessDialect(PGDialect_psycopg):
     # Free liveness.
 
     def do_ping(self, dbapi_connection: DBAPIConnection) -> bool:
-        if self._driver(dbapi_connection).is_quiet():
+        flight = self._driver(dbapi_connection)
+        if flight.is_quiet():
             return True
-        return bool(super().do_ping(dbapi_connection))  # type: ignore[no-untyped-call]
+        unproven = flight.unproven
+        alive = super().do_ping(dbapi_connection)  # type: ignore[no-untyped-call]
+        flight.unproven = unproven  # a ping does nothing that a replay would lose
+        return bool(alive)
 
     # Replay.
 
@@ -125,13 +137,22 @@ class ServerlessDialect(PGDialect_psycopg):
         if context is None:
             raise error
         proxied: Any = context.root_connection.connection
-        stale, record = _flight(proxied), proxied._connection_record  # a detached connection has no record
-        if not stale.unproven or stale._autocommit or record is None or not stale.closed:
+        record = proxied._connection_record
+        if record is None:  # detached: no longer the pool's to replace
             raise error
-        if verdict(error) is not Verdict.RECONNECT:
+        stale = _flight(proxied)
+        if not (stale.unproven and stale.closed) or stale._autocommit or verdict(error) is not Verdict.RECONNECT:
             raise error
+        at_return = list(record.finalize_callback)  # puts the isolation level back; SQLAlchemy forgets it with the old
         record.invalidate(error)
-        proxied.dbapi_connection = record.get_connection()
+        try:
+            proxied.dbapi_connection = record.get_connection()
+        except self.loaded_dbapi.Error:
+            raise  # SQLAlchemy sees that the connection is lost
+        except BaseException:
+            context.root_connection.invalidate(error)  # else it would roll back on the dead one
+            raise
+        record.finalize_callback.extend(at_return)
         _flight(proxied).take_over(stale)
         self._move_cursor(cursor, proxied)
         if self.on_replay is not None:
@@ -153,6 +174,13 @@ class AsyncServerlessDialect(PGDialectAsync_psycopg, ServerlessDialect):
         dbapi: Any = self.loaded_dbapi
         return cast("DBAPIConnection", dbapi.connect(*cargs, async_creator_fn=AsyncFlightConnection.connect, **cparams))
 
+    def do_close(self, dbapi_connection: Any) -> None:
+        # Not the adapter's close(), which takes a greenlet: a pool is disposed of from anywhere.
+        dbapi_connection.driver_connection.hang_up()
+
+    def do_terminate(self, dbapi_connection: Any) -> None:
+        self.do_close(dbapi_connection)
+
     def _move_cursor(self, cursor: Any, proxied: PoolProxiedConnection) -> None:
         cursor._cursor.move_to(proxied.driver_connection)
         cursor._adapt_connection = proxied.dbapi_connection
@@ -164,6 +192,16 @@ class AsyncServerlessDialect(PGDialectAsync_psycopg, ServerlessDialect):
 
 def _flight(proxied: PoolProxiedConnection) -> FlightState:
     return cast("FlightState", proxied.driver_connection)
+
+
+def first_schema(search_path: str) -> str | None:
+    """The first schema of ``search_path``; None where that is the user's own, which most users do not have."""
+    match = _FIRST_NAME.match(search_path)
+    if match is None:
+        return None
+    quoted, plain = match.groups()
+    name = plain.lower() if quoted is None else quoted.replace('""', '"')
+    return None if name == "$user" else name
 
 
 registry.register("postgresql.serverless", __name__, "ServerlessDialect")

@@ -15,13 +15,15 @@ import select
 import socket
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 from psycopg import errors, generators, pq
+from psycopg._preparing import Prepare
 from psycopg.adapt import Transformer
+from psycopg.waiting import Wait
 
-from .boarding import Savepoints, may_share
+from .boarding import Riders, may_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,11 +34,8 @@ if TYPE_CHECKING:
     from psycopg.abc import Params, PQGen, Query
     from psycopg.pq.abc import PGconn, PGresult
 
-    # A command's text with $1, $2, … and the values in text format.
-    Command = tuple[bytes, Sequence[bytes | None] | None]
-    # Asked when a flight leaves, so that what it says of the time left is true then. `alone`: no BEGIN goes before it,
-    # and the statement that follows is a transaction of its own, which the prologue has to make read-only.
-    Prologue = Callable[[bool], Command]
+    from .boarding import Command
+
     ConnectionMixin = BaseConnection[Any]
     CursorMixin = BaseCursor[Any, Any]
 else:
@@ -46,44 +45,98 @@ else:
 _IDLE = pq.TransactionStatus.IDLE
 _IN_ERROR = pq.TransactionStatus.INERROR
 _FATAL_ERROR = pq.ExecStatus.FATAL_ERROR
+_PIPELINE_SYNC = pq.ExecStatus.PIPELINE_SYNC
 _WAIT_INTERVAL_S = 0.1  # psycopg's: how often a wait looks for Ctrl-C
 
 
 def fly(
     pgconn: PGconn, commands: Sequence[Command], statements: Sequence[Callable[[], None]]
 ) -> PQGen[list[list[PGresult]]]:
-    """Send ``commands``, and ``statements`` by calling them, in one flight; gives the results of each statement.
+    """Send ``commands``, and ``statements`` by calling them, in one flight; gives the results of each.
 
     Raises the error of a command; that of a statement is in its results, as psycopg's cursors expect it.
     """
     pgconn.enter_pipeline_mode()
-    for text, values in commands:
-        pgconn.send_query_params(text, values)
-    for send in statements:
-        send()
+    refusal = None
+    sent = 0
+    try:
+        for text, values in commands:
+            pgconn.send_query_params(text, values)
+            sent += 1
+        for send in statements:
+            send()
+            sent += 1
+    except psycopg.Error as error:
+        # libpq's own word, of too many parameters for example. What it took before is sent all the same.
+        refusal = error
     pgconn.pipeline_sync()
-    sent = len(commands) + len(statements)
     answers: list[list[PGresult]] = []
     try:
         yield from generators.send(pgconn)
-        while len(answers) < sent:
-            answers.append((yield from generators.fetch_many(pgconn)))
-        yield from generators.fetch_many(pgconn)  # the answer to the sync
+        yield from _fetch(pgconn, answers)
         pgconn.exit_pipeline_mode()
     except psycopg.OperationalError:
         # The server may have said why before it hung up: that is the better error.
         if not any(result.status == _FATAL_ERROR for results in answers for result in results):
             raise
-        answers += [[]] * (sent - len(answers))
+    answers = _by_command(answers, sent)
     for results in answers[: len(commands)]:
         _raise_error(pgconn, results)
-    return answers[len(commands) :]
+    if refusal is not None:
+        raise refusal
+    return answers
+
+
+def _fetch(pgconn: PGconn, answers: list[list[PGresult]]) -> PQGen[None]:
+    """Append the results of each command to ``answers``, up to the answer to the sync.
+
+    psycopg's ``fetch_many``, of which each command would take a call, costs more here than all the rest of a flight.
+    """
+    answers.append([])
+    while True:
+        if pgconn.is_busy():
+            while not (yield Wait.R):
+                continue
+            pgconn.consume_input()
+        elif (result := pgconn.get_result()) is None:
+            answers.append([])
+        elif result.status == _PIPELINE_SYNC:
+            answers.pop()
+            break
+        else:
+            answers[-1].append(result)
+            if result.status == _FATAL_ERROR and pgconn.status != pq.ConnStatus.OK:
+                raise psycopg.OperationalError("the connection was lost")  # why, that result says
+    while (notify := pgconn.notifies()) is not None:
+        if pgconn.notify_handler is not None:
+            pgconn.notify_handler(notify)
+
+
+def _by_command(answers: list[list[PGresult]], sent: int) -> list[list[PGresult]]:
+    """One list of results for each command that was sent, empty where the connection was lost before its answer."""
+    by_command = answers[:sent] + [[]] * (sent - len(answers))
+    # Without BEGIN the sync commits, and a deferred constraint may refuse that: an error of the last statement's.
+    if of_the_sync := [result for results in answers[sent:] for result in results]:
+        by_command[-1] = of_the_sync
+    return by_command
 
 
 def _raise_error(pgconn: PGconn, results: Sequence[PGresult]) -> None:
     for result in results:
         if result.status == _FATAL_ERROR:
             raise errors.error_from_result(result, encoding=pgconn._encoding)
+
+
+class Prologue(Protocol):
+    """What a unit of work says behind BEGIN. Asked when the flight leaves, so that it is true of the time left then."""
+
+    def __call__(self, alone: bool) -> Command:
+        """The statement. ``alone``, no BEGIN goes before it, and it makes what follows a read-only transaction."""
+        ...
+
+    def heard(self, result: PGresult) -> bool:
+        """Whether the server that gave this answer to it is to be used; a connection to another is closed."""
+        ...
 
 
 class Gathering:
@@ -108,7 +161,7 @@ class FlightState(ConnectionMixin):
     single_reads = False
     # Kept by a pool, and nothing has come back since: if a flight fails now, nothing was done for this checkout yet.
     unproven = False
-    savepoints: Savepoints
+    riders: Riders
     gathering: Gathering | None = None
     _boarding = False  # a cursor sends its statement together with what is due
 
@@ -126,13 +179,14 @@ class FlightState(ConnectionMixin):
             self._read_only, self._begin_statement = None, b""
         self.prologue = self.patience_s = None
         self.single_reads, self.gathering = False, None
-        self.savepoints.clear()
+        self.riders.clear()
         self.unproven = True
 
     def take_over(self, stale: FlightState) -> None:
         """Stand in for ``stale``, which died before it did anything: the transaction to come is to be the same."""
         self.prologue, self.patience_s = stale.prologue, stale.patience_s
-        self.single_reads, self.savepoints = stale.single_reads, stale.savepoints
+        self.single_reads, self.riders = stale.single_reads, stale.riders
+        self.riders.renew()
         self.gathering = stale.gathering
         self._autocommit, self._begin_statement = stale._autocommit, stale._begin_statement
         self._isolation_level, self._read_only = stale._isolation_level, stale._read_only
@@ -145,7 +199,7 @@ class FlightState(ConnectionMixin):
     @property
     def failed(self) -> bool:
         """Whether the server refuses everything but a rollback, and none is due."""
-        return self.pgconn.transaction_status == _IN_ERROR and not self.savepoints.mends
+        return self.pgconn.transaction_status == _IN_ERROR and not self.riders.mends
 
     def must_open(self) -> bool:
         """Whether the next statement begins a transaction."""
@@ -153,23 +207,24 @@ class FlightState(ConnectionMixin):
 
     def fly(self, *statements: Callable[[], None]) -> PQGen[list[list[PGresult]]]:
         """Send what is due, and ``statements`` with it; gives the results of each."""
-        alone = self.single_reads and bool(statements) and not self.savepoints.due
+        alone = self.single_reads and bool(statements) and not self.riders.due
+        opens = self.must_open()
         commands = self._due(alone=alone)
         self._check_connection_ok()
-        self.savepoints.due.clear()
-        results = yield from fly(self.pgconn, commands, statements)
+        self.riders.sent()
+        answers = yield from fly(self.pgconn, commands, statements)
+        if opens and self.prologue is not None and not self.prologue.heard(answers[0 if alone else 1][0]):
+            self.pgconn.finish()
+            raise psycopg.OperationalError("this server is not to be used now: connection closed")
         self.unproven = False
-        return results
+        return answers[len(commands) :]
 
     def _due(self, *, alone: bool) -> list[Command]:
-        commands: list[Command] = []
-        if self.must_open():
-            if not alone:
-                commands.append((self._get_tx_start_command(), None))
-            if self.prologue is not None:
-                commands.append(self.prologue(alone))
-        commands += [(command, None) for command in self.savepoints.due]
-        return commands
+        if not self.must_open():
+            return self.riders.due
+        begin = () if alone else ((self._get_tx_start_command(), None),)
+        prologue = () if self.prologue is None else (self.prologue(alone),)
+        return [*begin, *prologue, *self.riders.due]
 
     def _is_idle(self) -> bool:
         """Whether there is no transaction to end, on either side."""
@@ -191,34 +246,38 @@ class FlightState(ConnectionMixin):
             return
         if self._autocommit:
             self.unproven = False
-        elif not (self.must_open() or self.savepoints.due):
-            return
-        elif self._pipeline is None:
+        elif self.must_open() or self.riders.due:
+            yield from self._send_due()
+
+    def _send_due(self) -> PQGen[None]:
+        """Send what is due without a statement, or leave it to the pipeline that is open."""
+        if self._pipeline is None:
             yield from self.fly()
-        else:
-            for text, values in self._due(alone=False):
-                self._pipeline.command_queue.append(partial(self.pgconn.send_query_params, text, values))
-                self._pipeline.result_queue.append(None)
-            self.savepoints.due.clear()
+            return
+        for text, values in self._due(alone=False):
+            self._pipeline.command_queue.append(partial(self.pgconn.send_query_params, text, values))
+            self._pipeline.result_queue.append(None)
+        self.riders.sent()
 
     def _exec_command(self, command: Any, result_format: pq.Format = pq.Format.TEXT) -> PQGen[PGresult | None]:
-        """Send a command of psycopg's own: COMMIT, a server-side cursor's FETCH, a two-phase PREPARE."""
-        if self.savepoints.due and self._pipeline is None:
-            yield from self.fly()
-        result = yield from super()._exec_command(command, result_format)
+        """Send a command of psycopg's own: COMMIT, a server-side cursor's FETCH, the BEGIN of ``transaction()``."""
+        opens = self.must_open() and command == self._get_tx_start_command()
+        if opens or self.riders.due:
+            yield from self._send_due()
+        result = None if opens else (yield from super()._exec_command(command, result_format))
         self.unproven = False
         return result
 
     def _commit_gen(self) -> PQGen[None]:
-        if self.savepoints.due and self.pgconn.transaction_status != _IDLE and self._pipeline is None:
+        if self.riders.due and self.pgconn.transaction_status != _IDLE and self._pipeline is None:
             (results,) = yield from self.fly(partial(self.pgconn.send_query_params, b"COMMIT", None))
             _raise_error(self.pgconn, results)
         else:
             yield from super()._commit_gen()
-        self.savepoints.clear()
+        self.riders.clear()
 
     def _rollback_gen(self) -> PQGen[None]:
-        self.savepoints.clear()
+        self.riders.clear()
         yield from super()._rollback_gen()
 
 
@@ -235,10 +294,10 @@ class FlightCursorState(CursorMixin):
             if conn.gathering is not None:
                 yield from self._gather(conn.gathering, query, params)
                 return
-            if not params and conn.savepoints.postpone(query, failed=conn.failed):
+            if not (params or conn._autocommit) and conn.riders.postpone(query, failed=conn.failed):
                 self._reset()
                 return
-            if (conn.savepoints.due or conn.must_open()) and may_share(query, has_params=bool(params)):
+            if (conn.riders.due or conn.must_open()) and may_share(query, has_params=bool(params)):
                 conn._boarding = True
         try:
             yield from super()._execute_gen(query, params, prepare=prepare, binary=binary)
@@ -251,9 +310,19 @@ class FlightCursorState(CursorMixin):
         if not self._conn._boarding:
             yield from super()._maybe_prepare_gen(pgq, prepare=prepare, binary=binary)
             return
+        # Not prepared this time, but counted, and looked at for what makes prepared statements invalid.
+        prepared = self._conn._prepared
+        key = prepared.maybe_add_to_cache(pgq, Prepare.NO, b"")
         (results,) = yield from self._conn.fly(partial(self._execute_send, pgq, force_extended=True, binary=binary))
+        if key is not None:
+            prepared.validate(key, Prepare.NO, b"", results)
         self._check_results(results)
         self._set_results(results)
+
+    def _check_results(self, results: list[PGresult]) -> None:
+        """psycopg's, of each answer to a statement: those in a pipeline too, which no flight of ours has brought."""
+        self._conn.unproven = False
+        super()._check_results(results)
 
     def _gather(self, gathering: Gathering, query: str, params: Params | None) -> PQGen[None]:
         self._reset()
@@ -312,21 +381,21 @@ class FlightConnection(FlightState, psycopg.Connection[Any]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.savepoints = Savepoints()
+        self.riders = Riders()
         self.cursor_factory = FlightCursor
         self.server_cursor_factory = FlightServerCursor
 
     def commit(self) -> None:
         """psycopg's, which would wait for nothing where there is nothing to end, as most often on return to a pool."""
         if self._is_idle():
-            self.savepoints.clear()
+            self.riders.clear()
         else:
             super().commit()
 
     def rollback(self) -> None:
         """Likewise."""
         if self._is_idle():
-            self.savepoints.clear()
+            self.riders.clear()
         else:
             super().rollback()
 
@@ -345,21 +414,21 @@ class AsyncFlightConnection(FlightState, psycopg.AsyncConnection[Any]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.savepoints = Savepoints()
+        self.riders = Riders()
         self.cursor_factory = AsyncFlightCursor
         self.server_cursor_factory = AsyncFlightServerCursor
 
     async def commit(self) -> None:
         """psycopg's, which would wait for nothing where there is nothing to end, as most often on return to a pool."""
         if self._is_idle():
-            self.savepoints.clear()
+            self.riders.clear()
         else:
             await super().commit()
 
     async def rollback(self) -> None:
         """Likewise."""
         if self._is_idle():
-            self.savepoints.clear()
+            self.riders.clear()
         else:
             await super().rollback()
 

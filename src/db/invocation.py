@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .deadline import Deadline
+from .repeats import Repeats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,7 @@ class Invocation:
     request_id: str | None
     deadline: Deadline | None
     cold: bool
+    repeats: Repeats | None = field(default_factory=Repeats, compare=False)
 
     @classmethod
     def from_context(cls, context: LambdaContext | None, *, cold: bool, now: float) -> Invocation:
@@ -34,7 +36,7 @@ class Invocation:
         return cls(request_id=context.aws_request_id, deadline=Deadline.from_context(context, now=now), cold=cold)
 
 
-NONE = Invocation(request_id=None, deadline=None, cold=False)
+NONE = Invocation(request_id=None, deadline=None, cold=False, repeats=None)
 
 _bound: contextvars.ContextVar[Invocation | None] = contextvars.ContextVar("db_invocation", default=None)
 # Those that run in this process: one, but for tests and local servers. A thread that the handler starts has none bound.

@@ -18,6 +18,7 @@ from sqlalchemy import text
 
 from . import runtime
 from .deadline import usable_s
+from .delivery import ride
 from .errors import (
     AlreadyDoneError,
     DbError,
@@ -67,7 +68,7 @@ _INSERT = _own(
 )
 _SELECT = _own("SELECT payload_hash, result FROM db_once WHERE expires_at > now() AND " + _MINE)  # noqa: S608 - two constants
 _DELETE_EXPIRED = _own("DELETE FROM db_once WHERE expires_at <= now() AND " + _MINE)  # noqa: S608 - two constants
-_SET_RESULT = _own("UPDATE db_once SET result = :result WHERE " + _MINE)  # noqa: S608 - two constants
+_SET_RESULT = f"UPDATE db_once SET result = $2 WHERE {_MINE}".replace(":key", "$1").encode()  # noqa: S608 - constants
 _PURGE = _own(
     "DELETE FROM db_once"
     " WHERE ctid = ANY (ARRAY(SELECT ctid FROM db_once WHERE expires_at <= now() LIMIT :limit)) AND expires_at <= now()"
@@ -269,9 +270,9 @@ def find(tx: Connection, key: str) -> Stored | None:
 
 
 def store(tx: Connection, key: str, result: str | None) -> None:
-    """Write the result, as JSON, into the record that ``tx`` has made. None is there already."""
+    """Write the result, as JSON, into the record that ``tx`` has made, on the way to COMMIT. None is there already."""
     if result is not None:
-        tx.execute(_SET_RESULT, {"key": key, "result": result})
+        ride(tx, (_SET_RESULT, [key.encode(), result.encode()]))
 
 
 def checked_key(key: str) -> str:

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 from .deadline import limits, patience_s
 from .invocation import current_invocation
+from .names import name_for
 from .scope import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .flight import Command
+    from psycopg.pq.abc import PGresult
+
+    from .boarding import Command
     from .settings import Settings
 
 # The first PostgreSQL that can bound a whole transaction.
@@ -29,12 +32,14 @@ class Opening:
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self._deadline = current_invocation().deadline
+        now = current_invocation()
+        self._deadline = now.deadline
         self._has_transaction_timeout = tuple(server_version) >= TRANSACTION_TIMEOUT_SINCE
         self._scope = Scope(
             tenant=tenant,
             # Where startup options are not to be had, each transaction says it.
             search_path=settings.schema if settings.proxy != "none" else None,
+            application_name=name_for(settings, now.request_id),
             through_function=settings.proxy == "rds-proxy",
         )
 
@@ -49,6 +54,10 @@ class Opening:
             bounds_transaction=self._has_transaction_timeout and not alone,
         )
         return self._scope.prologue(now_limits, read_only=alone)
+
+    def heard(self, result: PGresult) -> bool:  # noqa: ARG002
+        """Whether the server may be used: any that answers."""
+        return True
 
     def patience_s(self) -> float | None:
         """Seconds to wait for an answer; None outside an invocation."""

@@ -94,42 +94,55 @@ class Scope:
     def prologue(self, limits: Limits, *, read_only: bool = False) -> tuple[bytes, list[bytes | None]]:
         """One PostgreSQL statement that sets all of it for the transaction, and its parameters."""
         limit = _milliseconds(limits.statement_s)
-        values = {
-            "statement_timeout": limit,
-            "lock_timeout": _milliseconds(limits.lock_s),
-            # A handler that stalls or is killed between statements must not hold its locks for longer than it lives.
-            "idle_in_transaction_session_timeout": limit,
-            "transaction_timeout": None if limits.transaction_s is None else _milliseconds(limits.transaction_s),
-            TENANT_SETTING: self.tenant,
-            "search_path": self.search_path,
-            "application_name": self.application_name,
-            "transaction_read_only": "on" if read_only else None,
-        }
+        values: list[bytes | None] = [
+            limit,
+            _milliseconds(limits.lock_s),
+            limit,
+            None if limits.transaction_s is None else _milliseconds(limits.transaction_s),
+            *self._held,
+            b"on" if read_only else None,
+        ]
         if self.through_function:
-            return _CALL, [None if value is None else value.encode() for value in values.values()]
-        given = {name: value for name, value in values.items() if value is not None}
-        return _set_config(tuple(given)), [value.encode() for value in given.values()]
+            return _CALL, values
+        return _set_config(*[value is not None for value in values]), [value for value in values if value is not None]
+
+    @functools.cached_property
+    def _held(self) -> list[bytes | None]:
+        held = (self.tenant, self.search_path, self.application_name)
+        return [None if value is None else value.encode() for value in held]
+
+
+# What a prologue sets, in the order of Scope.prologue and of the function below.
+_SETTINGS = (
+    "statement_timeout",
+    "lock_timeout",
+    # A handler that stalls or is killed between statements must not hold its locks for longer than it lives.
+    "idle_in_transaction_session_timeout",
+    "transaction_timeout",
+    TENANT_SETTING,
+    "search_path",
+    "application_name",
+    "transaction_read_only",
+)
 
 
 @functools.cache  # of as many texts as there are sets of values that go together: a handful
-def _set_config(names: tuple[str, ...]) -> bytes:
-    calls = []
-    for number, name in enumerate(names, 1):
-        if name == "transaction_timeout":
-            # Off and on again: a timer that a default of role or database started at BEGIN is not set anew by a value.
-            calls.append("set_config('transaction_timeout', '0', true)")
-        calls.append(f"set_config('{name}', ${number}, true)")
+def _set_config(*given: bool) -> bytes:
+    names = [name for name, is_given in zip(_SETTINGS, given, strict=True) if is_given]
+    calls = [f"set_config('{name}', ${number}, true)" for number, name in enumerate(names, 1)]
+    if "transaction_timeout" in names:
+        # Off and on again: a timer that a default of role or database started at BEGIN is not set anew by a value.
+        calls.insert(names.index("transaction_timeout"), "set_config('transaction_timeout', '0', true)")
     return f"SELECT {', '.join(calls)}".encode()
 
 
-def _milliseconds(seconds: float) -> str:
+def _milliseconds(seconds: float) -> bytes:
     # Zero would mean no limit at all.
-    return f"{max(int(seconds * 1000), 1)}ms"
+    return b"%dms" % max(int(seconds * 1000), 1)
 
 
 PROLOGUE_FUNCTION = "db_begin_unit"
 _CALL = f"SELECT {PROLOGUE_FUNCTION}($1, $2, $3, $4, $5, $6, $7, $8)".encode()
-# Takes the values in the order of Scope.prologue.
 CREATE_PROLOGUE_FUNCTION = f"""
 CREATE OR REPLACE FUNCTION {PROLOGUE_FUNCTION}(
     statement_timeout text, lock_timeout text, idle_in_transaction_session_timeout text, transaction_timeout text,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio  # SQLAlchemy has loaded it
 import contextvars
 import math
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -12,20 +12,22 @@ from sqlalchemy import exc
 
 from . import runtime
 from .deadline import usable_s
+from .delivery import flight_of, is_failed, prepare, say
 from .engine import capacity
 from .errors import ConfigurationError, OutcomeUnknownError, Verdict, sqlstate, verdict
-from .flight import FlightState
+from .flight import Gathering
 from .invocation import current_invocation
-from .lifecycle import log_retry
+from .lifecycle import OWN_STATEMENT, log_retry
 from .opening import Opening
 from .retry import Backoff
 from .scope import tenant_for
-from .unit import UNIT, Unit, unit_of
+from .unit import Unit, unit_of, work_for
+from .waiting import on_loop, sleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sqlalchemy import Connection, Engine, RootTransaction
+    from sqlalchemy import Connection, Engine, Executable, Result, RootTransaction
     from sqlalchemy.orm import Session
 
     from .connector import Role
@@ -84,6 +86,25 @@ def read(*, tenant: str | None = None, snapshot: bool = False) -> Iterator[Conne
         _roll_back(transaction)  # there is nothing to commit
 
 
+def fetch(*statements: Executable, tenant: str | None = None) -> list[Result[Any]]:
+    """The results of independent reads, in their order, from one round trip.
+
+    Statements are those of ``Connection.execute`` with their values bound. They make one read-only transaction on the
+    reader; tenant, time limits and errors are those of ``read``, and the error of one is the error of all.
+    """
+    if not statements:
+        return []
+    with read(tenant=tenant) as conn:
+        flight = flight_of(conn)
+        if flight is not None:
+            # Once to collect them, as SQLAlchemy compiles them; the second time the first of them sends all.
+            flight.gathering = gathering = Gathering()
+            for statement in statements:
+                conn.execute(statement, execution_options={OWN_STATEMENT: True})
+            gathering.is_complete = True
+        return [conn.execute(statement).freeze()() for statement in statements]
+
+
 @contextmanager
 def session(*, tenant: str | None = None, isolation: Isolation | None = None) -> Iterator[Session]:
     """A ``sqlalchemy.orm.Session`` inside ``begin``: flushed and committed when the block ends.
@@ -120,7 +141,7 @@ def run(
         unit = Unit()
         try:
             with begin(tenant=tenant, isolation=isolation) as tx:
-                unit = unit_of(tx)
+                unit = unit_of(tx.connection)
                 return fn(tx, *args, **kwargs)
         except Exception as error:
             advice = verdict(error)
@@ -131,7 +152,7 @@ def run(
             log_retry(error, attempt=attempt, delay_s=delay_s)
         if advice is Verdict.DISCARD_POOL:
             now.discard_idle()
-        time.sleep(delay_s)
+        sleep(delay_s)
         attempt += 1
 
 
@@ -152,20 +173,21 @@ def _transaction(
     """A transaction on ``role``; with ``single`` each statement is one of its own. SQLite can be told none of this."""
     now = runtime.current()
     chosen = tenant_for(tenant, required=now.settings.tenant_required)
-    engine = now.engine(role)
+    engine = now.engine(role, asynchronous=on_loop())
     _require_time(now)
     with _unit(engine) as unit, engine.connect() as conn, _commit_known_or_said(unit):
-        flight = _flight(conn)
-        on_postgres = flight is not None
-        conn.execution_options(**{UNIT: unit}, **({"isolation_level": isolation} if isolation and on_postgres else {}))
-        if flight is not None:
+        work_for(unit, conn)
+        unsaid = None
+        if conn.dialect.name == "postgresql":
             opening = Opening(
                 now.settings, chosen, server_version=conn.dialect.server_version_info or (), clock=now.clock
             )
-            flight.serve(opening, opening.patience_s, read_only=read_only, single=single)
+            unsaid = prepare(conn, opening, isolation=isolation, read_only=read_only, single=single)
         # Inside a `with`, SQLAlchemy refuses what would follow an early commit() without prologue.
         with conn.begin() as transaction:
             try:
+                if unsaid is not None:
+                    say(conn, unsaid(alone=False))
                 yield conn, transaction
                 _refuse_swallowed_failure(conn, transaction)
             except BaseException:
@@ -175,14 +197,8 @@ def _transaction(
 
 def _refuse_swallowed_failure(conn: Connection, transaction: RootTransaction) -> None:
     """Raise PendingRollbackError where a COMMIT would seem to succeed, and commit nothing."""
-    flight = _flight(conn) if transaction.is_active else None
-    if flight is not None and flight.failed:
+    if transaction.is_active and is_failed(conn):
         raise exc.PendingRollbackError(_SWALLOWED)
-
-
-def _flight(conn: Connection) -> FlightState | None:
-    driver = conn.connection.driver_connection
-    return driver if isinstance(driver, FlightState) else None
 
 
 def _require_time(now: Runtime) -> None:
@@ -202,19 +218,25 @@ def _roll_back(transaction: RootTransaction) -> None:
             raise
 
 
+def open_units() -> tuple[Unit, ...]:
+    """The units of this context that have not ended."""
+    return tuple(unit for unit in _units.get() if unit.open)
+
+
 @contextmanager
 def _unit(engine: Engine) -> Iterator[Unit]:
     """A unit of work on ``engine``. One that could only wait for those around it is refused at once."""
-    open_units = tuple(unit for unit in _units.get() if unit.open)
-    around = sum(unit.engine is engine for unit in open_units)
+    around_it = open_units()
+    around = sum(unit.engine is engine for unit in around_it)
     if around >= capacity(engine):
+        setting = "DB_ASYNC_CONNECTIONS" if engine.dialect.is_async else "DB_POOL_SIZE"
         problem = (
             f"a unit of work inside {around} others of its context needs a connection of its own and the pool has none "
-            "left: use the outer one's, or raise DB_POOL_SIZE"
+            f"left: use the outer one's, or raise {setting}"
         )
         raise ConfigurationError([problem])
     unit = Unit(engine)
-    _units.set((*open_units, unit))
+    _units.set((*around_it, unit))
     try:
         yield unit
     finally:
@@ -229,4 +251,8 @@ def _commit_known_or_said(unit: Unit) -> Iterator[None]:
     except exc.DBAPIError as error:
         if unit.commit_failed and error.connection_invalidated and sqlstate(error) not in _ENDED_BY_LIMIT:
             raise OutcomeUnknownError("the connection was lost while the transaction committed") from error
+        raise
+    except asyncio.CancelledError as error:
+        if unit.commit_failed:
+            raise OutcomeUnknownError("the task was cancelled while the transaction committed") from error
         raise

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("effects")
 
 TRIPS = 2  # BEGIN, prologue and the record's insert; COMMIT
-TRIPS_WITH_RESULT = 3
+TRIPS_WITH_RESULT = 2  # the result rides with COMMIT
 TRIPS_OF_A_DUPLICATE = 3  # the insert that meets a record, the record, COMMIT
 
 NOTE = text("INSERT INTO effects (note) VALUES (:note)")

@@ -1,0 +1,177 @@
+"""Which statements share a flight, and what may become of commands that wait for one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from db.boarding import Riders, may_share
+
+SHARE = [
+    "SELECT 1",
+    "select 1",
+    "\n  INSERT INTO t VALUES (1)",
+    "((SELECT 1) UNION SELECT 2)",
+    "WITH x AS (SELECT 1) SELECT * FROM x",
+    "COPYRIGHT",  # a word that only begins like one
+    "CREATE TABLE t (n int)",
+    "EXPLAIN SELECT 1",
+    "SELECT '$', '$a'",
+]
+STAND_APART = [
+    "",
+    "  \n",
+    "(",
+    ";",
+    "COPY t FROM STDIN",
+    "\tcopy t TO STDOUT",
+    "(COPY t TO STDOUT",
+    "BEGIN",
+    "START TRANSACTION",
+    "COMMIT",
+    "commit AND CHAIN",
+    "END",
+    "ROLLBACK",
+    "ABORT",
+    "PREPARE TRANSACTION 'x'",
+    "/* why */ SELECT 1",
+    "-- why\nSELECT 1",
+    "SELECT 1; SELECT 2",
+    "SELECT ';'",  # not worth a parser
+    "SELECT $1",
+]
+
+
+@pytest.mark.parametrize("text", SHARE)
+def test_a_single_statement_shares(text: str) -> None:
+    """With parameters or without."""
+    assert may_share(text, has_params=False)
+    assert may_share(text, has_params=True)
+
+
+@pytest.mark.parametrize("text", STAND_APART)
+def test_what_could_be_several_or_ends_the_transaction_or_breaks_a_pipeline_stands_apart(text: str) -> None:
+    """In doubt it costs a trip."""
+    assert not may_share(text, has_params=False)
+
+
+def test_a_parameter_proves_that_a_text_is_one_statement() -> None:
+    """The server takes no second one with them, so a semicolon is part of a string."""
+    assert may_share("SELECT ';', %s", has_params=True)
+    assert not may_share("COPY t FROM %s", has_params=True)
+
+
+class Server:
+    """Savepoints as the server keeps them: a name may be there twice, and the later one hides the earlier.
+
+    What is done inside of one is undone with it.
+    """
+
+    def __init__(self) -> None:
+        self.stack: list[str] = []
+        self.done: list[tuple[str, int]] = []  # work, and how deep it is
+
+    def take(self, command: str) -> None:
+        verb, _, name = command.rpartition(" ")
+        if verb == "work":
+            self.done.append((name, len(self.stack)))
+        elif verb == "SAVEPOINT":
+            self.stack.append(name)
+        else:
+            level = max(n for n, own in enumerate(self.stack) if own == name)
+            released = verb == "RELEASE SAVEPOINT"
+            del self.stack[level if released else level + 1 :]
+            kept = self.done if released else [(work, depth) for work, depth in self.done if depth <= level]
+            self.done = [(work, min(depth, level if released else depth)) for work, depth in kept]
+
+    def seen(self) -> tuple[list[str], list[tuple[str, int]]]:
+        return self.stack, self.done
+
+
+SAVEPOINT_COMMANDS = [
+    f"{verb} {name}" for verb in ("SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT") for name in "ab"
+]
+# A statement that waits for its answer, and one that rides with the next.
+COMMANDS = st.lists(st.sampled_from([*SAVEPOINT_COMMANDS, "statement", "rider"]), max_size=30)
+
+
+def board(riders: Riders, everything: Server, command: str) -> None:
+    """Let ``command`` wait, and do at once to ``everything`` what it says."""
+    if command.startswith("work"):
+        everything.take(command)
+        riders.add(command.encode(), [])
+    elif riders.postpone(command, failed=False):
+        everything.take(command)
+    else:
+        assert command.rpartition(" ")[2] not in everything.stack
+
+
+def fly(riders: Riders, server: Server) -> None:
+    due = [text.decode() for text, _ in riders.due]
+    riders.sent()
+    for command in due:
+        server.take(command)
+
+
+@given(COMMANDS)
+def test_what_waits_and_what_is_left_out_changes_nothing(commands: list[str]) -> None:
+    """The server ends with the same savepoints and the same work as one that was sent all commands at once."""
+    everything, server, riders = Server(), Server(), Riders()
+    for number, command in enumerate(commands):
+        if command == "statement":
+            fly(riders, server)
+            for each in (everything, server):
+                each.take(f"work {number}")
+        else:
+            board(riders, everything, f"work {number}" if command == "rider" else command)
+    fly(riders, server)
+    assert server.seen() == everything.seen()
+
+
+@given(COMMANDS)
+def test_a_first_flight_that_came_to_nothing_is_due_again(commands: list[str]) -> None:
+    """On a connection that takes over, which then has what the first one would have had."""
+    everything, riders = Server(), Riders()
+    for number, command in enumerate(commands):
+        board(riders, everything, f"work {number}" if command in {"statement", "rider"} else command)
+    fly(riders, Server())
+    riders.renew()
+    replacement = Server()
+    fly(riders, replacement)
+    assert replacement.seen() == everything.seen()
+
+
+def test_an_empty_savepoint_is_never_sent() -> None:
+    """What never began needs no end."""
+    riders = Riders()
+    for command in ("SAVEPOINT a", "SAVEPOINT b", "ROLLBACK TO SAVEPOINT b", "RELEASE SAVEPOINT a"):
+        assert riders.postpone(command, failed=False)
+    assert riders.due == []
+
+
+def test_in_a_failed_transaction_only_a_way_back_can_wait() -> None:
+    """The server refuses the rest, and its refusal belongs to the command that it refuses."""
+    riders = Riders()
+    riders.postpone("SAVEPOINT a", failed=False)
+    riders.sent()
+    assert not riders.postpone("SAVEPOINT b", failed=True)
+    assert not riders.postpone("RELEASE SAVEPOINT a", failed=True)
+    assert not riders.mends
+    assert riders.postpone("ROLLBACK TO SAVEPOINT a", failed=True)
+    assert riders.mends
+
+
+@pytest.mark.parametrize("text", ["SELECT 1", "savepoint a", 'SAVEPOINT "a b"', "ROLLBACK TO a", "RELEASE SAVEPOINT a"])
+def test_what_it_does_not_know_is_sent(text: str) -> None:
+    """Another spelling, a name with a blank, a savepoint of nobody's."""
+    assert not Riders().postpone(text, failed=False)
+
+
+def test_the_end_of_the_transaction_ends_them() -> None:
+    """Nothing is due after it, and no name is known."""
+    riders = Riders()
+    riders.postpone("SAVEPOINT a", failed=False)
+    riders.clear()
+    assert riders.due == []
+    assert not riders.postpone("RELEASE SAVEPOINT a", failed=False)
