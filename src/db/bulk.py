@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Table, exc
 from sqlalchemy.schema import MetaData
+from sqlalchemy.util import await_
 
+from .delivery import flight_of
+from .errors import ConfigurationError
 from .lifecycle import OWN_STATEMENT
-from .transaction import begin, flight_of
+from .transaction import begin
+from .waiting import entered, on_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -116,6 +120,8 @@ def _bound_by(processors: Sequence[Callable[[Any], Any] | None]) -> Callable[[Se
 def _load(conn: Connection, plan: CopyPlan, progress: Callable[[int], object] | None) -> int:
     flight = flight_of(conn)
     rows = plan.rows(conn.dialect)
+    if flight is None and conn.dialect.name == "postgresql":
+        raise ConfigurationError(["copy_rows needs psycopg: DB_ASYNC_DRIVER names another driver"])
     if flight is None:
         return _insert(conn, plan, rows, progress)
     if flight.unproven:
@@ -125,25 +131,40 @@ def _load(conn: Connection, plan: CopyPlan, progress: Callable[[int], object] | 
     dbapi: Any = conn.dialect.loaded_dbapi
     try:
         driver: Any = conn.connection.driver_connection
+        if on_loop():
+            with entered(driver.cursor()) as cursor, entered(cursor.copy(statement)) as copy:
+                return _write(lambda some: await_(_send_on_loop(copy, some)), rows, progress)
         with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            return _write(copy.write_row, rows, progress)
+            return _write(lambda some: _send(copy, some), rows, progress)
     except dbapi.Error as error:
         raise driver_error(conn, statement, error) from error
 
 
 def _write(
-    write_row: Callable[[Sequence[Any]], None], rows: Iterator[Sequence[Any]], progress: Callable[[int], object] | None
+    send: Callable[[Iterable[Sequence[Any]]], int],
+    rows: Iterator[Sequence[Any]],
+    progress: Callable[[int], object] | None,
 ) -> int:
     sent = 0
-    while True:
-        before = sent
-        for row in itertools.islice(rows, PROGRESS_EVERY_ROWS):
-            write_row(row)
-            sent += 1
-        if sent == before:
-            return sent
+    while some := send(itertools.islice(rows, PROGRESS_EVERY_ROWS)):
+        sent += some
         if progress is not None:
             progress(sent)
+    return sent
+
+
+def _send(copy: Any, rows: Iterable[Sequence[Any]]) -> int:
+    number = 0
+    for number, row in enumerate(rows, 1):  # noqa: B007 - counted
+        copy.write_row(row)
+    return number
+
+
+async def _send_on_loop(copy: Any, rows: Iterable[Sequence[Any]]) -> int:
+    number = 0
+    for number, row in enumerate(rows, 1):  # noqa: B007 - counted
+        await copy.write_row(row)
+    return number
 
 
 def driver_error(conn: Connection, statement: str, error: Exception) -> exc.DBAPIError:

@@ -5,37 +5,38 @@
 
 from __future__ import annotations
 
+import asyncio  # SQLAlchemy has loaded it
 import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import URL, create_engine
-from sqlalchemy.pool import NullPool, Pool, QueuePool, StaticPool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, Pool, QueuePool, StaticPool
 
-from .connector import Connector
-from .dialect import DRIVER
+from .dialect import DRIVER, first_schema
 from .errors import ConfigurationError
 from .flight import FlightState
-from .lifecycle import RETURNED_AT
+from .lifecycle import RETURNED_AT, warn_of_lost_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Dialect, Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
-    from .connector import Role
-    from .credentials import Source
-    from .lifecycle import Lifecycle
+    from .lifecycle import Connect, Lifecycle
     from .settings import Settings
 
 _ECHO: dict[str, bool | Literal["debug"]] = {"off": False, "on": True, "debug": "debug"}
 
 
 class StaleConnectionError(Exception):
-    """Why a pooled connection was dropped unasked: it was idle for longer than DB_POOL_IDLE_S. Never raised."""
+    """Why a pooled connection was dropped unasked. Never raised.
+
+    It was idle for longer than DB_POOL_IDLE_S, or it only stood in for a reader.
+    """
 
 
 class IdleAwareQueuePool(QueuePool):
@@ -52,9 +53,14 @@ class IdleAwareQueuePool(QueuePool):
     def _do_get(self) -> ConnectionPoolEntry:
         record = super()._do_get()
         returned_at = record.info.get(RETURNED_AT)
-        if returned_at is not None and time.time() - returned_at >= self._idle_s:
+        if returned_at is not None and self._is_stale(record, returned_at, now=time.time()):
             record.invalidate(StaleConnectionError())
         return record
+
+    def _is_stale(self, record: ConnectionPoolEntry, returned_at: float, *, now: float) -> bool:
+        driver = record.driver_connection
+        stood_in = isinstance(driver, FlightState) and now >= driver.serves_until
+        return stood_in or now - returned_at >= self._idle_s
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         if isinstance(driver := record.driver_connection, FlightState):
@@ -68,6 +74,33 @@ class IdleAwareQueuePool(QueuePool):
         return pool
 
 
+class AsyncIdleAwareQueuePool(IdleAwareQueuePool, AsyncAdaptedQueuePool):
+    """The same for connections that are bound to an event loop. It serves the one that it first meets.
+
+    When that has been closed, what the pool kept is of no use any more and it begins anew on the next one. On a second
+    loop beside the first it raises ConfigurationError.
+    """
+
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        self._stay_on(asyncio.get_running_loop())
+        return super()._do_get()
+
+    def _stay_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not None and self._loop is not loop:
+            if not self._loop.is_closed():
+                problem = (
+                    "the connections of db.aio belong to another event loop, which is still open: make the handler "
+                    "async def instead of calling asyncio.run() in it, or use db.begin() here"
+                )
+                raise ConfigurationError([problem])
+            warn_of_lost_loop()
+            self.dispose()
+            self._pool = self._queue_class(self._pool.maxsize, self._pool.use_lifo)
+        self._loop = loop
+
+
 @dataclass(frozen=True)
 class PoolPlan:
     """A pool class and the arguments to ``create_engine`` that go with it."""
@@ -76,7 +109,7 @@ class PoolPlan:
     arguments: Mapping[str, Any]
 
 
-def plan_pool(settings: Settings) -> PoolPlan:
+def plan_pool(settings: Settings, *, asynchronous: bool = False) -> PoolPlan:
     """The pool that ``settings`` ask for. SQLite in memory gets one connection always: it is the data."""
     url = settings.url
     if settings.is_sqlite and (settings.pool == "static" or url is None or url.database in {None, "", ":memory:"}):
@@ -84,10 +117,10 @@ def plan_pool(settings: Settings) -> PoolPlan:
     if settings.pool == "null":
         return PoolPlan(NullPool, {})
     return PoolPlan(
-        IdleAwareQueuePool,
+        AsyncIdleAwareQueuePool if asynchronous else IdleAwareQueuePool,
         {
-            "pool_size": settings.pool_size,
-            "max_overflow": settings.max_overflow,
+            "pool_size": settings.async_connections if asynchronous else settings.pool_size,
+            "max_overflow": 0 if asynchronous else settings.max_overflow,
             "pool_timeout": settings.pool_timeout_s,
             "pool_recycle": settings.pool_recycle_s,
             "pool_pre_ping": settings.pool_pre_ping,
@@ -117,23 +150,44 @@ def _own_dialect(url: URL) -> URL:
     return url
 
 
-def _connect_as_given(dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any]) -> DBAPIConnection:
+def _create_async_engine(url: URL, **arguments: Any) -> Engine:
+    # Imports the ORM: only who uses it.
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    return create_async_engine(url, **arguments).sync_engine
+
+
+def _async_driver(settings: Settings, url: URL) -> tuple[URL, dict[str, Any]]:
+    """``url`` with the dialect that DB_ASYNC_DRIVER names, and that dialect's arguments. Raises ConfigurationError."""
+    if url.get_backend_name() != "postgresql":
+        raise ConfigurationError(["db.aio is for PostgreSQL only: DB_URL names another database"])
+    if settings.async_driver == "psycopg":
+        return url, {}
+    try:
+        from .asyncpg_driver import DRIVER as ASYNCPG
+    except ImportError as error:
+        raise ConfigurationError(["DB_ASYNC_DRIVER=asyncpg needs the package asyncpg: see docs/aio.md"]) from error
+    return url.set(drivername=ASYNCPG), {"names_statements": settings.proxy == "none"}
+
+
+def _connect_as_given(dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any], _: Any) -> DBAPIConnection:
     """SQLite has neither credentials nor a wire: the URL says all."""
     return dialect.connect(*cargs, **cparams)
 
 
-def build_engine(
-    settings: Settings, source: Source | None, lifecycle: Lifecycle, *, role: Role, clock: Callable[[], float]
-) -> Engine:
-    """An engine for ``role``, watched by ``lifecycle``. Opens no connection and asks for no secret yet."""
-    plan = plan_pool(settings)
+def build_engine(settings: Settings, connect: Connect, lifecycle: Lifecycle, *, asynchronous: bool = False) -> Engine:
+    """An engine watched by ``lifecycle``, whose connections ``connect`` opens; none is opened yet."""
+    plan = plan_pool(settings, asynchronous=asynchronous)
     url = _own_dialect(settings.url) if settings.source == "url" and settings.url is not None else URL.create(DRIVER)
     is_postgres = url.get_backend_name() == "postgresql"
     arguments = dict(plan.arguments)
+    if asynchronous:
+        url, of_driver = _async_driver(settings, url)
+        arguments |= of_driver
     if is_postgres and settings.schema:
         # What SQLAlchemy would ask the server for; it takes tables without a schema to be there.
-        arguments["default_schema_name"] = settings.schema.partition(",")[0].strip()
-    engine = create_engine(
+        arguments["default_schema_name"] = first_schema(settings.schema)
+    engine = (_create_async_engine if asynchronous else create_engine)(
         url,
         poolclass=plan.pool_class,
         echo=_ECHO[settings.echo],
@@ -141,6 +195,5 @@ def build_engine(
         hide_parameters=settings.hide_parameters,
         **arguments,
     )
-    connect = Connector(settings, source, role=role, clock=clock) if is_postgres else _connect_as_given
-    lifecycle.watch(engine, connect)
+    lifecycle.watch(engine, connect if is_postgres else _connect_as_given)
     return engine

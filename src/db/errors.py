@@ -3,8 +3,12 @@
     DbError
     ├── ConfigurationError     fix the deployment: every problem of the settings at once
     ├── CredentialsError       fix the secret, its policy, or the way to it
+    ├── CapacityError          come back later, or give the database more connections
     ├── TenantError            name the tenant that the work is for
     ├── DeadlineError          give the invocation more time: nothing was sent for it
+    ├── InvalidKeyError        name the work by a usable key
+    ├── KeyReusedError         send what was sent under the key before, or another key: nothing was done
+    ├── AlreadyDoneError       take its ``result``: the work was done before, once and for all
     └── OutcomeUnknownError    look whether the transaction committed before trying it again
 
 SQL errors stay SQLAlchemy's own. ``verdict()`` reads both kinds, and says what may be done next.
@@ -14,7 +18,7 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc as sa_exc
 
@@ -46,11 +50,18 @@ class CredentialsError(DbError):
         super().__init__(message)
 
 
+class CapacityError(DbError):
+    """The database, or the pooler before it, had no connection to give for as long as there was time to wait.
+
+    The message has the number of attempts and the seconds waited; the server's last refusal is the ``__cause__``.
+    """
+
+
 class TenantError(DbError, ValueError):
     """The tenant is missing where one is required, or is no usable name."""
 
 
-class DeadlineError(DbError, TimeoutError):
+class DeadlineError(DbError):  # no TimeoutError: SQLAlchemy drops a connection that raises one, as after a cancellation
     """The invocation has too little time left to begin the work. Nothing was sent to the database."""
 
 
@@ -59,6 +70,22 @@ class OutcomeUnknownError(DbError):
 
     Trying it again is right only where a second run has no further effect. The driver's error is the ``__cause__``.
     """
+
+
+class InvalidKeyError(DbError, ValueError):
+    """The key of ``db.once`` is missing, or is no usable name."""
+
+
+class KeyReusedError(DbError):
+    """The key has been used with another payload, so this is another request. Nothing was done for it."""
+
+
+class AlreadyDoneError(DbError):
+    """The block of ``db.once`` has run before and committed, and does not run again. ``result`` is what it stored."""
+
+    def __init__(self, key: str, result: Any) -> None:
+        self.result = result
+        super().__init__(f"what was to be done once under the key {key!r} has been done")
 
 
 class Verdict(enum.Enum):
@@ -99,7 +126,8 @@ _BY_SQLSTATE = {
 }
 
 # libpq gives no SQLSTATE for a connection that it could not open, so there the server's message is all there is.
-# tests/postgres/test_errors.py holds the texts against a real server. The first that matches decides; none: reconnect.
+# tests/postgres/test_errors.py holds the texts against a real server. The first that matches decides; none: reconnect,
+# for then nobody refused, but the network was in the way.
 _BY_CONNECT_MESSAGE = (
     ("password authentication failed", Verdict.REFETCH_CREDENTIALS),
     ("PAM authentication failed", Verdict.REFETCH_CREDENTIALS),  # RDS IAM: the token was refused
@@ -107,14 +135,23 @@ _BY_CONNECT_MESSAGE = (
     ("too many clients", Verdict.WAIT_FOR_CAPACITY),
     ("remaining connection slots", Verdict.WAIT_FOR_CAPACITY),
     ("no more connections allowed", Verdict.WAIT_FOR_CAPACITY),  # PgBouncer's max_client_conn
+    ("query_wait_timeout", Verdict.WAIT_FOR_CAPACITY),  # PgBouncer had no server connection to lend
+    ("Timed-out waiting to acquire database connection", Verdict.WAIT_FOR_CAPACITY),  # nor had RDS Proxy
+    ("the database system is", Verdict.RECONNECT),  # starting up, shutting down, in recovery, not yet accepting
+    ("terminating connection due to", Verdict.RECONNECT),  # a shutdown that overtook the connect
+    ("server conn crashed", Verdict.RECONNECT),  # PgBouncer lost its own
+    ("server login failed", Verdict.RECONNECT),  # likewise: "server login has been failing, try again later"
+    ("server login has been failing", Verdict.RECONNECT),
     ("does not exist", Verdict.GIVE_UP),  # database, role, or the file of root certificates
-    ("no pg_hba.conf entry", Verdict.GIVE_UP),
     ("certificate verify failed", Verdict.GIVE_UP),
     ("server certificate for", Verdict.GIVE_UP),  # it names another host
     ("does not support SSL", Verdict.GIVE_UP),
-    ("is not permitted to log in", Verdict.GIVE_UP),
-    ("permission denied", Verdict.GIVE_UP),
+    ("no password supplied", Verdict.GIVE_UP),
+    # Whatever else the server refuses, it has understood: no pg_hba.conf entry, permission denied, an unknown setting.
+    ("FATAL:", Verdict.GIVE_UP),
 )
+# What psycopg raises where a connect fails, and what stands in for it with asyncpg.
+_OPERATIONAL = {"psycopg.OperationalError", "sqlalchemy.dialects.postgresql.asyncpg.OperationalError"}
 _QUOTED = re.compile(r"""\"[^"]*"|'[^']*'""")
 
 
@@ -131,7 +168,7 @@ def verdict(error: BaseException) -> Verdict:
             return Verdict.OUTCOME_UNKNOWN
         case CredentialsError(transient=True):
             return Verdict.RECONNECT
-        case sa_exc.TimeoutError():
+        case CapacityError() | sa_exc.TimeoutError():
             return Verdict.WAIT_FOR_CAPACITY
         case sa_exc.DBAPIError(orig=BaseException() as orig):
             return _driver_verdict(orig, lost=error.connection_invalidated, connecting=error.statement is None)
@@ -154,5 +191,5 @@ def connect_verdict(error: BaseException) -> Verdict:
 
 
 def _is_operational(error: BaseException) -> bool:
-    # psycopg's, told by name: reading an error must not import the driver.
-    return any(f"{base.__module__}.{base.__name__}" == "psycopg.OperationalError" for base in type(error).__mro__)
+    # A driver's, told by name: reading an error must not import it.
+    return any(f"{base.__module__}.{base.__name__}" in _OPERATIONAL for base in type(error).__mro__)

@@ -10,6 +10,7 @@ overridden once for both. tests/contract/test_psycopg_internals.py names each of
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import socket
@@ -163,6 +164,7 @@ class FlightState(ConnectionMixin):
     unproven = False
     riders: Riders
     gathering: Gathering | None = None
+    serves_until = math.inf  # wall clock; a pool replaces it then: it only stood in for another server
     _boarding = False  # a cursor sends its statement together with what is due
 
     def serve(
@@ -214,7 +216,9 @@ class FlightState(ConnectionMixin):
         self.riders.sent()
         answers = yield from fly(self.pgconn, commands, statements)
         if opens and self.prologue is not None and not self.prologue.heard(answers[0 if alone else 1][0]):
+            # Only reads have a prologue that minds, so it may be sent again elsewhere, as after a death.
             self.pgconn.finish()
+            self.unproven = True
             raise psycopg.OperationalError("this server is not to be used now: connection closed")
         self.unproven = False
         return answers[len(commands) :]

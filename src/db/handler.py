@@ -104,6 +104,7 @@ def _end_of_invocation(now: Runtime) -> None:
     """What is to be settled before the environment is frozen."""
     if left := now.checked_out():
         warn_of_leak(left)
+    now.end_of_invocation()
     warn_of_repeats(current_invocation().repeats, budget=now.settings.statement_repeats)
 
 

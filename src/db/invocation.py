@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from .deadline import LambdaContext
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Invocation:
     """One call of the handler. Outside of one, ``NONE`` stands in: no request id, no deadline."""
 
     request_id: str | None
     deadline: Deadline | None
     cold: bool
-    repeats: Repeats | None = field(default_factory=Repeats, compare=False)
+    repeats: Repeats | None = field(default_factory=Repeats)
+    wrote: bool = False  # so that reads go where that is visible
 
     @classmethod
     def from_context(cls, context: LambdaContext | None, *, cold: bool, now: float) -> Invocation:
@@ -46,6 +47,13 @@ _running: list[Invocation] = []
 def current_invocation() -> Invocation:
     """The invocation of this context; in a thread of its handler's, the process's newest; NONE outside of any."""
     return _bound.get() or (_running[-1] if _running else NONE)
+
+
+def note_write() -> None:
+    """The invocation has written, if one is running."""
+    invocation = current_invocation()
+    if invocation is not NONE:
+        invocation.wrote = True
 
 
 @contextlib.contextmanager

@@ -282,6 +282,14 @@ def warn_of_repeats(repeats: Repeats | None, *, budget: int) -> None:
         logger.warning("statement repeated", extra={key: value for key, value in line.items() if value is not None})
 
 
+def warn_of_reader(reason: str, *, away_s: float) -> None:
+    """Say that reads go to the writer for a while, and why."""
+    logger.warning(
+        "the reader is out of use: reads go to the writer",
+        extra={"connection_event": "reader away", "reason": reason, "away_s": away_s},
+    )
+
+
 def log_retry(error: BaseException, *, attempt: int, delay_s: float) -> None:
     """Say that a transaction is tried again, and why."""
     now = current_invocation()

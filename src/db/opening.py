@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 TRANSACTION_TIMEOUT_SINCE = (17,)
 
 
+# Seconds since the last transaction that a standby has replayed, where there is one that it has not. A standby that its
+# primary cannot reach does not know what it has missed, and says 0.
+_AND_LAG = b""", CASE WHEN pg_is_in_recovery() AND pg_last_wal_receive_lsn() IS DISTINCT FROM pg_last_wal_replay_lsn()
+ THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) ELSE 0 END"""
+
+
 class Opening:
     """The prologue of one unit of work, called when a flight leaves; and how long to wait for its answer.
 
@@ -28,10 +34,18 @@ class Opening:
     """
 
     def __init__(
-        self, settings: Settings, tenant: str | None, *, server_version: Sequence[int | str], clock: Callable[[], float]
+        self,
+        settings: Settings,
+        tenant: str | None,
+        *,
+        server_version: Sequence[int | str],
+        clock: Callable[[], float],
+        is_near: Callable[[float], bool] | None = None,
     ) -> None:
+        """``is_near`` is asked whether a server so many seconds behind may answer; None where any may."""
         self._settings = settings
         self._clock = clock
+        self._is_near = is_near
         now = current_invocation()
         self._deadline = now.deadline
         self._has_transaction_timeout = tuple(server_version) >= TRANSACTION_TIMEOUT_SINCE
@@ -53,11 +67,15 @@ class Opening:
             lock_s=self._settings.lock_timeout_s,
             bounds_transaction=self._has_transaction_timeout and not alone,
         )
-        return self._scope.prologue(now_limits, read_only=alone)
+        text, values = self._scope.prologue(now_limits, read_only=alone)
+        return (text if self._is_near is None else text + _AND_LAG), values
 
-    def heard(self, result: PGresult) -> bool:  # noqa: ARG002
-        """Whether the server may be used: any that answers."""
-        return True
+    def heard(self, result: PGresult) -> bool:
+        """Whether the server may answer what came with this prologue, by what it said of its lag."""
+        if self._is_near is None:
+            return True
+        lag_s = result.get_value(0, result.nfields - 1)
+        return self._is_near(float(lag_s or 0))
 
     def patience_s(self) -> float | None:
         """Seconds to wait for an answer; None outside an invocation."""

@@ -17,6 +17,7 @@ from sqlalchemy import MetaData
 
 from . import runtime
 from .errors import ConfigurationError
+from .waiting import on_loop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,15 +50,18 @@ def reflect(
     key = (schema, None if only is None else tuple(only), views, snapshot and str(snapshot))
     with _lock:
         known = _reflected.setdefault(now, {})
-        if key not in known:
-            known[key] = _read(now, schema, only, views=views) if snapshot is None else load_snapshot(Path(snapshot))
-        return known[key]
+    if key not in known:
+        # Not under the lock, as it waits, and other tasks may run meanwhile: who comes then asks as well, and is given
+        # what the first one found.
+        found = _read(now, schema, only, views=views) if snapshot is None else load_snapshot(Path(snapshot))
+        known.setdefault(key, found)
+    return known[key]
 
 
 def _read(now: Runtime, schema: str | None, only: Sequence[str] | None, *, views: bool) -> MetaData:
     metadata = MetaData()
     # Autocommit: each question is one trip.
-    with now.engine("reader").connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+    with now.engine("reader", asynchronous=on_loop()).connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
         metadata.reflect(conn, schema=schema, only=only, views=views)
     return metadata
 

@@ -11,6 +11,8 @@ from .errors import Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_DOUBLINGS = 30  # past any cap, and well before a float overflows
+
 
 @dataclass(frozen=True, kw_only=True)
 class Backoff:
@@ -21,7 +23,7 @@ class Backoff:
 
     base_s: float = 0.05
     cap_s: float = 2.0
-    attempts: int = 6  # five delays of 0.05 to 0.8 s at the most: 1.55 s together, half of that on average
+    attempts: float = 6  # five delays of 0.05 to 0.8 s at the most: 1.55 s together, half of that on average
 
     def delay_s(
         self, verdict: Verdict, attempt: int, *, left_s: float, draw: Callable[[], float] = random.random
@@ -32,6 +34,6 @@ class Backoff:
         """
         if not verdict.transient or attempt >= self.attempts:
             return None
-        ceiling = min(self.cap_s, self.base_s * 2 ** (attempt - 1))
+        ceiling = min(self.cap_s, self.base_s * 2 ** min(attempt - 1, _DOUBLINGS))
         delay = ceiling * draw()
         return delay if delay < left_s else None

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy.pool import QueuePool
 
-from .connector import endpoint
+from .connector import Connector, endpoint, port
 from .credentials import source_for
+from .crowding import Crowding
 from .engine import build_engine
 from .invocation import current_invocation
 from .lifecycle import Lifecycle, warn_of_echo
 from .metrics import Tally
+from .readers import ReaderConnector, ReaderRoute
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -39,43 +41,67 @@ class Runtime:
         self.clock = clock
         self.tally = Tally()
         self._sources: dict[str | None, Source | None] = {}
-        self._engines: dict[Role, tuple[Engine, Lifecycle]] = {}
+        self._engines: dict[tuple[Role, bool], tuple[Engine, Lifecycle]] = {}
         self._lock = threading.Lock()
+        self._crowding = Crowding(self.clock)
+        self.reader_route = ReaderRoute(self.clock, max_lag_s=settings.reader_max_lag_s)
         if settings.function_name and (settings.echo, settings.echo_pool) != ("off", "off"):
             warn_of_echo(echo=settings.echo, echo_pool=settings.echo_pool)
 
-    def engine(self, role: Role = "writer") -> Engine:
+    def engine(self, role: Role = "writer", *, asynchronous: bool = False) -> Engine:
         """The engine for ``role``. Without a reader endpoint, the reader is the writer.
 
         ``unpooled`` is the writer with connections that close when they are done: for what changes a whole session.
+        An ``asynchronous`` one has connections of its own, and works in greenlets under an event loop only.
         """
         if role == "reader" and not self.settings.reader_host:
             role = "writer"
         with self._lock:
-            if role not in self._engines:
-                self._engines[role] = self._build(role)
-            return self._engines[role][0]
+            key = role, asynchronous
+            if key not in self._engines:
+                self._engines[key] = self._build(role, asynchronous=asynchronous)
+            return self._engines[key][0]
 
-    def _build(self, role: Role) -> tuple[Engine, Lifecycle]:
+    def _build(self, role: Role, *, asynchronous: bool) -> tuple[Engine, Lifecycle]:
         settings = self.settings
         if role == "unpooled":
             settings = dataclasses.replace(settings, pool="null", pool_size=1, max_overflow=0)
-        lifecycle = Lifecycle(
-            role=role, pool=settings.pool, tally=self.tally, slow_query_s=settings.slow_query_s, clock=self.clock
+        lifecycle = Lifecycle(settings, role=role, tally=self.tally, clock=self.clock)
+        return build_engine(settings, self._connector(role), lifecycle, asynchronous=asynchronous), lifecycle
+
+    def _connector(self, role: Role) -> Connector | ReaderConnector:
+        to_writer = Connector(
+            self.settings, self._source("writer"), role="writer", clock=self.clock, crowding=self._crowding
         )
-        return build_engine(settings, self._source(role), lifecycle, role=role, clock=self.clock), lifecycle
+        if role != "reader":
+            return to_writer
+        # The writer stands in sooner than a reader is waited for.
+        once = dataclasses.replace(self.settings, connect_wait_s=0.0)
+        to_reader = Connector(once, self._source(role), role=role, clock=self.clock)
+        return ReaderConnector(to_reader, to_writer, self.reader_route)
 
     def _source(self, role: Role) -> Source | None:
         # A secret serves both endpoints; a token is signed for one.
         host = endpoint(self.settings, role)
         key = host if self.settings.source == "iam" else None
         if key not in self._sources:
-            self._sources[key] = source_for(self.settings, host, clock=self.clock)
+            settings = dataclasses.replace(self.settings, port=port(self.settings, role))
+            self._sources[key] = source_for(settings, host, clock=self.clock)
         return self._sources[key]
 
     def checked_out(self) -> int:
         """Connections in a handler's hands now."""
         return sum(lifecycle.in_use for _, lifecycle in self._engines.values())
+
+    def open_connections(self) -> list[Any]:
+        """The driver connections that are open now. Takes no lock, so a signal handler may ask."""
+        return [found for _, lifecycle in list(self._engines.values()) for found in lifecycle.open_connections]
+
+    def forget_credentials(self) -> None:
+        """Drop what the sources have cached; the next connect asks again."""
+        for source in self._sources.values():
+            if source is not None:
+                source.forget()
 
     def dispose(self) -> None:
         """Close every connection, those in use among them. The engines stay usable and connect again when asked."""
@@ -88,6 +114,11 @@ class Runtime:
         for engine, lifecycle in self._engines.values():
             if not lifecycle.in_use:
                 engine.dispose()
+
+    def end_of_invocation(self) -> None:
+        """While the database is crowded, keep nothing of it: others wait for what would idle here."""
+        if self._crowding.crowded:
+            self.discard_idle()
 
     def abandon(self) -> None:
         """Forget every connection without closing it: in a forked child they are the parent's."""
@@ -103,7 +134,10 @@ class Runtime:
             "pool": self.settings.pool,
             "cold": now.cold,
             "request_id": now.request_id,
-            "engines": {role: _pool_numbers(*built) for role, built in self._engines.items()},
+            "engines": {
+                f"aio {role}" if asynchronous else role: _pool_numbers(*built)
+                for (role, asynchronous), built in self._engines.items()
+            },
             "totals": self.tally.as_dict(),
         }
 
@@ -111,7 +145,7 @@ class Runtime:
 def _pool_numbers(engine: Engine, lifecycle: Lifecycle) -> dict[str, Any]:
     pool: Any = engine.pool
     numbers = {"size": pool.size(), "idle": pool.checkedin()} if isinstance(pool, QueuePool) else {"size": 0, "idle": 0}
-    return {"kind": type(pool).__name__.removeprefix("IdleAware"), **numbers, "checked_out": lifecycle.in_use}
+    return {"kind": type(pool).__name__.replace("IdleAware", ""), **numbers, "checked_out": lifecycle.in_use}
 
 
 _runtime: Runtime | None = None

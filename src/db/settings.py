@@ -26,9 +26,12 @@ _MOST_SECONDS = 2_147_483  # PostgreSQL counts milliseconds in 31 bits
 
 Auth = Literal["secret", "iam", "url"]
 PoolKind = Literal["queue", "null", "static"]
+AsyncDriver = Literal["psycopg", "asyncpg"]
 Proxy = Literal["none", "pgbouncer", "rds-proxy"]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 Echo = Literal["off", "on", "debug"]
+SqlComments = Literal["off", "function", "request"]
+Trace = Literal["off", "xray", "otel"]
 
 
 def _whole(raw: str) -> int:
@@ -139,6 +142,10 @@ class Settings:
     name: str | None = _setting(None, _TEXT, "Database; overrides the secret's.")
     user: str | None = _setting(None, _TEXT, "User; overrides the secret's; needed for DB_AUTH=iam.")
     reader_host: str | None = _setting(None, _TEXT, "Server for db.read(); the writer when unset.")
+    reader_port: int | None = _setting(None, _WHOLE, "Port of the reader; the writer's when unset.", floor=1)
+    reader_max_lag_s: float | None = _setting(
+        None, _SECONDS, "How far behind a reader may be for db.read(); any lag when unset (not for Aurora).", floor=0.1
+    )
     secret_ttl_s: float = _setting(
         3600.0, _SECONDS, "Age at which a cached secret is fetched again; a refused password does so at once.", floor=1
     )
@@ -153,6 +160,12 @@ class Settings:
         1, _WHOLE, "Connections kept; a standard environment serves one event at a time.", floor=1
     )
     max_overflow: int = _setting(0, _WHOLE, "Connections allowed beyond DB_POOL_SIZE, closed on return.", floor=0)
+    async_connections: int = _setting(
+        4, _WHOLE, "Connections of db.aio, for each endpoint; with DB_POOL=queue they are kept.", floor=1
+    )
+    async_driver: AsyncDriver = _setting(
+        "psycopg", _choice("psycopg", "asyncpg"), "Driver of db.aio (see docs/aio.md)."
+    )
     pool_timeout_s: float = _setting(5.0, _SECONDS, "Longest wait for a pooled connection.", floor=0)
     pool_recycle_s: float = _setting(600.0, _SECONDS, "Age at which a connection is replaced, by wall clock.", floor=1)
     pool_idle_s: float = _setting(
@@ -173,6 +186,9 @@ class Settings:
     )
     schema: str | None = _setting(None, _TEXT, "search_path of every connection.")
     application_name: str | None = _setting(None, _TEXT, "Name in pg_stat_activity; the function's name when unset.")
+    application_name_request_id: bool = _setting(
+        True, _FLAG, "Add the request id to that name, for each transaction of an invocation."
+    )
 
     # Time.
     connect_timeout_s: float = _setting(
@@ -202,6 +218,17 @@ class Settings:
     # Rules and what is seen.
     tenant_required: bool = _setting(False, _FLAG, "Refuse a transaction or read for which no tenant is bound.")
     slow_query_s: float = _setting(1.0, _SECONDS, "A statement that takes longer is logged, without values.", floor=0)
+    statement_repeats: int = _setting(
+        20, _WHOLE, "Runs of one statement in an invocation beyond which it is warned of; 0 is off.", floor=0
+    )
+    sql_comments: SqlComments = _setting(
+        "off",
+        _choice("off", "function", "request"),
+        "Comment behind each statement that names the function, or with request also the request and its trace.",
+    )
+    trace: Trace = _setting(
+        "off", _choice("off", "xray", "otel"), "A span for each statement and connect (see docs/observability.md)."
+    )
     echo: Echo = _setting(
         "off",
         _choice("off", "on", "debug"),

@@ -16,7 +16,7 @@ from .delivery import flight_of, is_failed, prepare, say
 from .engine import capacity
 from .errors import ConfigurationError, OutcomeUnknownError, Verdict, sqlstate, verdict
 from .flight import Gathering
-from .invocation import current_invocation
+from .invocation import current_invocation, note_write
 from .lifecycle import OWN_STATEMENT, log_retry
 from .opening import Opening
 from .retry import Backoff
@@ -70,15 +70,18 @@ def begin(*, tenant: str | None = None, isolation: Isolation | None = None) -> I
 
 
 @contextmanager
-def read(*, tenant: str | None = None, snapshot: bool = False) -> Iterator[Connection]:
+def read(*, tenant: str | None = None, snapshot: bool = False, fresh: bool = False) -> Iterator[Connection]:
     """A read-only transaction on the reader, or on the writer where there is no reader endpoint.
 
     With ``snapshot`` all statements of the block see one state of the database (REPEATABLE READ); without, each sees
-    what was committed before it. Tenant, time limits and errors are those of ``begin``; a write raises SQLAlchemy's
+    what was committed before it. On a reader that may be a moment old: with ``fresh``, and after a write in the same
+    invocation, the writer is read. It also stands in for a reader that is out of reach, or further behind than
+    DB_READER_MAX_LAG_S. Tenant, time limits and errors are those of ``begin``; a write raises SQLAlchemy's
     InternalError (SQLSTATE 25006).
     """
     isolation: Isolation | None = "REPEATABLE READ" if snapshot else None
-    with _transaction("reader", tenant, isolation=isolation, read_only=True, single=not snapshot) as (
+    role: Role = "writer" if fresh or current_invocation().wrote else "reader"
+    with _transaction(role, tenant, isolation=isolation, read_only=True, single=not snapshot) as (
         conn,
         transaction,
     ):
@@ -86,15 +89,16 @@ def read(*, tenant: str | None = None, snapshot: bool = False) -> Iterator[Conne
         _roll_back(transaction)  # there is nothing to commit
 
 
-def fetch(*statements: Executable, tenant: str | None = None) -> list[Result[Any]]:
+def fetch(*statements: Executable, tenant: str | None = None, fresh: bool = False) -> list[Result[Any]]:
     """The results of independent reads, in their order, from one round trip.
 
-    Statements are those of ``Connection.execute`` with their values bound. They make one read-only transaction on the
-    reader; tenant, time limits and errors are those of ``read``, and the error of one is the error of all.
+    Statements are those of ``Connection.execute`` with their values bound. They make one read-only transaction, where
+    ``read`` would make it; tenant, time limits and errors are those of ``read``, and the error of one is the error of
+    all.
     """
     if not statements:
         return []
-    with read(tenant=tenant) as conn:
+    with read(tenant=tenant, fresh=fresh) as conn:
         flight = flight_of(conn)
         if flight is not None:
             # Once to collect them, as SQLAlchemy compiles them; the second time the first of them sends all.
@@ -179,8 +183,13 @@ def _transaction(
         work_for(unit, conn)
         unsaid = None
         if conn.dialect.name == "postgresql":
+            route = now.reader_route
             opening = Opening(
-                now.settings, chosen, server_version=conn.dialect.server_version_info or (), clock=now.clock
+                now.settings,
+                chosen,
+                server_version=conn.dialect.server_version_info or (),
+                clock=now.clock,
+                is_near=route.is_near if role == "reader" and route.asks_for_lag else None,
             )
             unsaid = prepare(conn, opening, isolation=isolation, read_only=read_only, single=single)
         # Inside a `with`, SQLAlchemy refuses what would follow an early commit() without prologue.
@@ -241,6 +250,8 @@ def _unit(engine: Engine) -> Iterator[Unit]:
         yield unit
     finally:
         unit.open = False
+        if unit.commit_sent:
+            note_write()
 
 
 @contextmanager

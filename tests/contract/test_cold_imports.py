@@ -10,13 +10,25 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[2] / "src"
-# Each loads where it is first used: boto3 with the first secret, the ORM with db.session, Alembic with a migration.
-HEAVY = {"alembic", "boto3", "botocore.client", "devkit", "moto", "pydantic", "sqlalchemy.orm"}
+# Each loads where it is first used: boto3 with a secret outside Lambda, the ORM with db.session, Alembic with a
+# migration.
+HEAVY = {
+    "alembic",
+    "boto3",
+    "botocore.session",
+    "urllib3",
+    "devkit",
+    "moto",
+    "pydantic",
+    "sqlalchemy.orm",
+    "db.aio",
+    "greenlet",
+}
 HANDLERS = {
     "handlers.health": {"aws_lambda_powertools.event_handler", "aws_lambda_powertools.utilities.batch"},
     "handlers.migrate": {"aws_lambda_powertools.event_handler", "aws_lambda_powertools.utilities.batch"},
     "handlers.orders.api": {"aws_lambda_powertools.utilities.batch"},
-    "handlers.orders.intake": {"aws_lambda_powertools.event_handler"},
+    "handlers.orders.intake": {"aws_lambda_powertools.event_handler", "aws_lambda_powertools.utilities.batch"},
     "handlers.orders.report": {"aws_lambda_powertools.event_handler", "aws_lambda_powertools.utilities.batch"},
 }
 

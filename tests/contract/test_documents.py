@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import make_url, text
 
 import db
 from db import runtime
@@ -16,6 +19,8 @@ from db.settings import Settings
 from devkit.postgres import Postgres
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from devkit.plugin import Database, MakeLambdaContext
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +54,26 @@ def test_the_readmes_handler_works(database: Database, postgres: Postgres, lambd
     assert counts == [1, 2, 1]
 
 
+def test_the_loop_in_the_document_on_seeing_sql_is_warned_of(
+    database: Database, postgres: Postgres, lambda_context: MakeLambdaContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the statement that takes its place is not."""
+    create = f"CREATE TABLE orders (id int, status text); GRANT SELECT ON orders TO {database.app}"
+    postgres.execute(create, database=database.name)
+    db.configure(Settings(url=make_url(database.url())))
+    (block,) = python_in(ROOT / "docs" / "observability.md")
+    shown: dict[str, Any] = {}
+    exec(block, shown)  # noqa: S102 - the document's own code
+    shown["handler"]({"orders": list(range(25))}, lambda_context())
+    db.dispose()
+    runtime._runtime = None
+    (line,) = (vars(r) for r in caplog.records if getattr(r, "connection_event", None) == "repeated statement")
+    (example,) = re.findall(
+        r"^```json\n(.*?)^```", (ROOT / "docs" / "observability.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert {key: line[key] for key in ("statement", "runs", "fingerprint")}.items() <= json.loads(example).items()
+
+
 def test_the_tests_in_the_documents_pass(tmp_path: Path) -> None:
     """Run by pytest in a project of their own."""
     (block,) = python_in(ROOT / "docs" / "testing.md")
@@ -57,6 +82,66 @@ def test_the_tests_in_the_documents_pass(tmp_path: Path) -> None:
         pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--rootdir", str(tmp_path), str(tmp_path)])
         == 0
     )
+
+
+@pytest.fixture
+def page(database: Database, postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Runs the code of a page, ``upgrade()`` included, on a database that has ``tables``; gives what it defines."""
+    monkeypatch.setenv("APP_ROLE", database.app)
+    monkeypatch.setenv("REPORT_ROLE", database.owner)
+
+    def run(name: str, tables: str = "") -> dict[str, Any]:
+        postgres.execute(tables.format(role=database.app) or "SELECT 1", database=database.name)
+        shown: dict[str, Any] = {"__name__": name}
+        exec("\n\n".join(python_in(ROOT / "docs" / name)), shown)  # noqa: S102 - the document's own code
+        db.configure(Settings(url=make_url(database.url("owner"))))
+        if "upgrade" in shown:
+            with db.begin() as tx, Operations.context(MigrationContext.configure(tx)):
+                shown["upgrade"]()
+        db.configure(Settings(url=make_url(database.url())))
+        return shown
+
+    yield run
+    db.dispose()
+    runtime._runtime = None
+
+
+def test_once_is_as_documented(page: Callable[..., Any], database: Database, postgres: Postgres) -> None:
+    """One charge, one reminder, one answer."""
+    shown = page(
+        "once.md",
+        "CREATE TABLE accounts (id int, balance int); CREATE TABLE reminders (customer text);"
+        " INSERT INTO accounts VALUES (1, 100); GRANT ALL ON accounts, reminders TO {role}",
+    )
+    event = {"request_id": "r-1", "charge": {"account": 1, "amount": 30}}
+    answers = [shown["handler"](event, None) for _ in range(2)]
+    assert [(answer["charged"], answer["replayed"]) for answer in answers] == [(30, False), (30, True)]
+    for _ in range(2):
+        shown["remind"]("c-1")
+    assert shown["charge_once"]({"body": '{"request_id": "r-2", "amount": 1}'}, None)["body"] == "charged"
+    counted = "SELECT balance, (SELECT count(*) FROM reminders), (SELECT count(*) FROM db_once) FROM accounts"
+    assert postgres.execute(counted, database=database.name) == [(70, 1, 3)]
+
+
+def test_a_batch_is_as_documented(page: Callable[..., Any], database: Database, postgres: Postgres) -> None:
+    """The bad record is reported, the good one stored."""
+    shown = page("batch.md", "CREATE TABLE readings (value int); GRANT INSERT ON readings TO {role}")
+    bodies = {"1": '{"value": 1}', "2": "no reading"}
+    records = [{"eventSource": "aws:sqs", "messageId": name, "body": body} for name, body in bodies.items()]
+    assert shown["handler"]({"Records": records}, None) == {"batchItemFailures": [{"itemIdentifier": "2"}]}
+    assert postgres.execute("SELECT value FROM readings", database=database.name) == [(1,)]
+
+
+def test_tenants_are_as_documented(page: Callable[..., Any]) -> None:
+    """Each sees its own invoices, and one without a name none."""
+    handler = page("tenants.md")["handler"]
+    seen = {}
+    for tenant, number in (("acme", "1"), ("globex", "1"), ("acme", "2")):
+        claims = {"authorizer": {"jwt": {"claims": {"tenant_id": tenant}}}}
+        seen[tenant] = handler({"requestContext": claims, "number": number}, None)
+    assert seen == {"acme": ["1", "2"], "globex": ["1"]}
+    with db.read() as conn:
+        assert conn.execute(text("SELECT count(*) FROM invoices")).scalar_one() == 0
 
 
 def test_the_roles_and_the_database_are_made_as_documented() -> None:

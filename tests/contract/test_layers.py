@@ -11,15 +11,18 @@ SRC = Path(__file__).parents[2] / "src"
 
 # From the ground up. A module imports only from rows above its own here.
 ROWS = [
-    {"errors"},
-    {"settings", "deadline", "metrics", "unit", "crowding", "timebox", "flight"},
-    {"invocation", "retry", "scope", "dialect"},
-    {"credentials", "opening"},
-    {"lifecycle", "connector"},
-    {"engine"},
+    {"errors", "boarding", "fingerprint", "sqlcomment"},
+    {"settings", "deadline", "metrics", "unit", "crowding", "timebox", "flight", "repeats"},
+    {"invocation", "retry", "scope", "waiting", "dialect", "names", "tracing"},
+    {"credentials", "opening", "asyncpg_driver", "statements"},
+    {"lifecycle", "connector", "delivery"},
+    {"engine", "readers"},
     {"runtime", "loop"},
     {"shutdown", "snapshot"},
-    {"transaction", "handler"},
+    {"transaction", "handler", "records"},
+    {"bulk", "reflection", "once", "batch"},
+    {"idempotency", "powertools"},
+    {"aio"},
     {"migrations"},
 ]
 ROW_OF = {name: number for number, row in enumerate(ROWS) for name in row}
@@ -84,5 +87,5 @@ def test_only_lifecycle_listens_to_sqlalchemy() -> None:
 @pytest.mark.parametrize("path", modules("db"), ids=lambda p: p.name)
 def test_no_module_of_db_is_imported_by_a_name_that_the_package_gives_to_something_else(path: Path) -> None:
     """``db.scope`` is the function: ``from . import scope`` would give one or the other, by the order of imports."""
-    shadowed = {"engine", "invocation", "scope"}
+    shadowed = {"batch", "engine", "invocation", "once", "scope"}
     assert not {f"db.{name}" for name in shadowed} & imported(path) or path.name == "__init__.py"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import exc, text
+from sqlalchemy import text
 
 import db
 from db.settings import Settings
@@ -76,17 +76,6 @@ def test_a_connection_that_works_survives_the_rotation(
     rotate(postgres, database, "changed")
     by_secret("changed")
     assert backend_pid() == pid
-
-
-def test_a_secret_that_is_wrong_is_fetched_once_more_and_no_oftener(
-    by_secret: Callable[[str], str], local_aws: LocalAws
-) -> None:
-    """The same password again would be refused again; the server's own error comes out."""
-    by_secret("mistaken")
-    before = local_aws.count("GetSecretValue")
-    with pytest.raises(exc.OperationalError, match="password authentication failed"):
-        backend_pid()
-    assert local_aws.count("GetSecretValue") - before == 2
 
 
 def test_a_missing_secret_is_the_packages_own_error(by_secret: Any, local_aws: LocalAws) -> None:

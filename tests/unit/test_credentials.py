@@ -3,12 +3,14 @@
 import json
 import logging
 import threading
+import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import boto3
 import pytest
-from botocore.exceptions import ConnectTimeoutError
+from botocore.exceptions import ClientError, ConnectTimeoutError
 from moto import mock_aws
 
 from db.credentials import Credentials, no_debug_lines
@@ -57,6 +59,13 @@ def put(value: object) -> str:
     if "orders/app" in names:
         return client.put_secret_value(SecretId="orders/app", SecretString=text)["VersionId"]
     return client.create_secret(Name="orders/app", SecretString=text)["VersionId"]
+
+
+def stage(value: object) -> None:
+    """A version that a rotation is about to make current."""
+    boto3.client("secretsmanager").put_secret_value(
+        SecretId="orders/app", SecretString=json.dumps(value), VersionStages=["AWSPENDING"]
+    )
 
 
 def source(clock: Clock, ttl_s: float = 60) -> SecretsManagerSource:
@@ -131,6 +140,55 @@ def test_the_old_copy_serves_while_secrets_manager_is_out_of_reach(
     assert caught.value.transient
 
 
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ThrottlingException", "ResourceNotFoundException"])
+def test_the_old_copy_serves_while_a_newer_one_is_refused(
+    code: str, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A policy that somebody broke must not end what works; it is said, and asked for again a minute later."""
+    put(FULL)
+    kept = source(clock)
+    old = kept.current()
+    clock.now += 3600
+    asked: list[float] = []
+
+    def refuse(**_: object) -> None:
+        asked.append(clock.now)
+        raise ClientError({"Error": {"Code": code, "Message": "no"}}, "GetSecretValue")
+
+    monkeypatch.setattr(kept._client, "get_secret_value", refuse)
+    for _ in range(3):
+        assert kept.current() is old
+    clock.now += 61
+    assert kept.current() is old
+    assert len(asked) == 2
+    warned = [r for r in caplog.records if r.getMessage() == "an old copy of the secret serves"]
+    assert len(warned) == 2
+    with pytest.raises(CredentialsError, match=code):
+        kept.refresh(old)
+
+
+def test_what_a_rotation_has_staged_can_be_asked_for(clock: Clock) -> None:
+    """AWSPENDING, while there is one."""
+    put(FULL)
+    kept = source(clock)
+    assert kept.staged() is None
+    stage(FULL | {"password": "staged"})
+    assert kept.refresh(kept.current()).password == CANARY
+    staged = kept.staged()
+    assert staged is not None
+    assert staged.password == "staged"
+
+
+def test_what_is_forgotten_is_asked_for_again(clock: Clock) -> None:
+    """Before a snapshot, above all."""
+    put(FULL)
+    kept = source(clock)
+    kept.current()
+    second = put(FULL | {"password": "new"})
+    kept.forget()
+    assert kept.current().version == second
+
+
 def test_a_missing_secret_is_named(clock: Clock) -> None:
     """With what to do about it."""
     with pytest.raises(CredentialsError, match="'orders/app': there is no such secret") as caught:
@@ -173,9 +231,14 @@ def test_credentials_print_without_the_password(clock: Clock) -> None:
 IAM = Settings(auth="iam", host="db.example.com", name="orders", user="app")
 
 
-def test_a_token_is_what_boto3_would_sign(clock: Clock) -> None:
-    """Signed by botocore without the service client, to the same signature in the same second."""
-    client, tokens = boto3.client("rds"), RdsIamSource(IAM, "db.example.com", clock=clock)
+@pytest.mark.parametrize("session_token", [None, "t/o+k=n"])
+def test_a_token_is_what_boto3_would_sign(session_token: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signed without the service client, to the same signature in the same second."""
+    if session_token is None:
+        monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+    else:
+        monkeypatch.setenv("AWS_SESSION_TOKEN", session_token)
+    client, tokens = boto3.client("rds"), RdsIamSource(IAM, "db.example.com", clock=time.time)
     for _ in range(3):  # a second may pass between the two, though not thrice
         theirs = client.generate_db_auth_token("db.example.com", 5432, "app")
         ours = tokens.refresh(tokens.current()).password
@@ -224,6 +287,34 @@ def test_a_token_is_used_for_fourteen_minutes(clock: Clock) -> None:
     assert tokens.current() is first
     clock.now += 1
     assert tokens.current() is not first
+
+
+def test_a_token_does_not_outlive_the_keys_that_signed_it(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other keys in the environment, or an expiry that has come, make a new one."""
+    tokens = RdsIamSource(IAM, "db.example.com", clock=clock)
+    first = tokens.current()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "rotated")
+    second = tokens.current()
+    assert "rotated" in second.password
+    assert "rotated" not in first.password
+    assert tokens.current() is second
+    monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", "1970-01-01T00:17:00+00:00")  # 20 s ahead: within the margin
+    assert tokens.current() is not second
+
+
+def test_keys_that_only_botocore_finds_sign_as_well(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A profile here; the role of a container after a snapshot."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    keys = tmp_path / "credentials"
+    keys.write_text("[default]\naws_access_key_id = filed\naws_secret_access_key = filed\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(keys))
+    tokens = RdsIamSource(IAM, "db.example.com", clock=clock)
+    token = tokens.current()
+    assert "X-Amz-Credential=filed" in token.password
+    assert tokens.current() is token
 
 
 def test_a_process_without_a_region_cannot_sign(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

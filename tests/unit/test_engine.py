@@ -113,6 +113,15 @@ def test_the_connect_timeout_is_what_is_left_in_whole_seconds() -> None:
     )
 
 
+def test_hosts_share_the_connect_timeout() -> None:
+    """The driver grants it to each of them anew."""
+    merged = connect_params(
+        Settings(secret_id="s", host="a.example.com,b.example.com", sslrootcert="/ca.pem"),
+        SECRET, {}, role="writer", timeout_s=9,
+    )  # fmt: skip
+    assert merged["connect_timeout"] == 4
+
+
 def test_startup_options_are_for_the_server_alone() -> None:
     """RDS Proxy refuses them, and PgBouncer would have to be told to ignore them."""
     assert params(schema="shop")["options"] == "-c search_path=shop"

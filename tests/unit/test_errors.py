@@ -43,6 +43,13 @@ def test_a_sqlstate_decides_through_sqlalchemys_wrapping(error: Exception, expec
         ('FATAL:  PAM authentication failed for user "app"', Verdict.REFETCH_CREDENTIALS),
         ("FATAL:  sorry, too many clients already", Verdict.WAIT_FOR_CAPACITY),
         ("FATAL:  remaining connection slots are reserved for roles with the SUPERUSER", Verdict.WAIT_FOR_CAPACITY),
+        ("FATAL:  query_wait_timeout", Verdict.WAIT_FOR_CAPACITY),
+        ("FATAL:  Timed-out waiting to acquire database connection", Verdict.WAIT_FOR_CAPACITY),
+        ('FATAL:  no pg_hba.conf entry for host "10.0.0.1", user "app"', Verdict.GIVE_UP),
+        ('FATAL:  unrecognized configuration parameter "nonsense"', Verdict.GIVE_UP),
+        ("FATAL:  terminating connection due to administrator command", Verdict.RECONNECT),
+        ("FATAL:  the database system is shutting down", Verdict.RECONNECT),
+        ("session is read-only", Verdict.RECONNECT),
         ('FATAL:  database "orders" does not exist', Verdict.GIVE_UP),
         ("FATAL:  the database system is starting up", Verdict.RECONNECT),
         ("connection refused", Verdict.RECONNECT),
@@ -76,9 +83,10 @@ def test_an_unknown_outcome_is_never_transient() -> None:
     assert not Verdict.OUTCOME_UNKNOWN.transient
 
 
-def test_a_full_pool_asks_to_wait() -> None:
-    """SQLAlchemy's own time-out is no driver's error."""
+def test_a_full_pool_and_a_full_server_ask_to_wait() -> None:
+    """SQLAlchemy's own time-out is no driver's error, nor is what is raised when waiting was in vain."""
     assert verdict(exc.TimeoutError()) is Verdict.WAIT_FOR_CAPACITY
+    assert verdict(errors.CapacityError("full")) is Verdict.WAIT_FOR_CAPACITY
 
 
 def test_credentials_may_come_back_only_where_aws_was_out_of_reach() -> None:
@@ -97,5 +105,5 @@ def test_anything_else_gives_up(error: BaseException) -> None:
 def test_every_error_has_the_one_root() -> None:
     """``except db.DbError`` catches all that the package raises itself."""
     named = [getattr(errors, name) for name in dir(errors) if name.endswith("Error")]
-    assert len(named) == 6
+    assert errors.CapacityError in named
     assert all(issubclass(error, errors.DbError) for error in named)

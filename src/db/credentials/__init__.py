@@ -1,7 +1,8 @@
 """Who may enter the database: ``Credentials``, and a source of them for each way that a Lambda function has.
 
 A source answers ``current()`` from its cache while that is fresh, and ``refresh(rejected)`` after the server refused
-what it gave. Whoever connects asks the source each time, so nothing is ever frozen into an engine.
+what it gave. Whoever connects asks the source each time, so nothing is ever frozen into an engine; ``entry`` says in
+which order.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Credentials:
 
 
 class Source(Protocol):
-    """Gives credentials. Both methods raise CredentialsError."""
+    """Gives credentials. All but ``forget`` raise CredentialsError."""
 
     def current(self) -> Credentials:
         """Credentials believed to be right, from the cache where it is fresh."""
@@ -51,6 +52,14 @@ class Source(Protocol):
 
         The answer may be the same again: then there is nothing newer yet.
         """
+        ...
+
+    def staged(self) -> Credentials | None:
+        """Credentials that are to become current, where that can be known: a rotation is under way."""
+        ...
+
+    def forget(self) -> None:
+        """Drop every copy: the next connect asks anew."""
         ...
 
 

@@ -1,28 +1,36 @@
 """Credentials from Secrets Manager, cached by wall clock.
 
 Reads both shapes of a secret: the rotation templates' JSON (engine, host, port, username, password, dbname) and the one
-that RDS manages itself, which holds no more than username and password.
+that RDS manages itself, which holds no more than username and password. How it is asked: ``get_secret``.
 https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_secret_json_structure.html
 """
 
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from db.errors import CredentialsError
+from db.invocation import NONE, current_invocation
 
 from . import Credentials, no_debug_lines
+from .get_secret import (
+    Answer,
+    Place,
+    Refused,
+    Unreachable,
+    ask_boto3,
+    ask_directly,
+    ask_extension,
+    boto3_client,
+    extension_port,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mypy_boto3_secretsmanager import SecretsManagerClient
-
-# Short enough that a function outside its VPC endpoint's reach says so within an API's timeout of ten seconds.
-_CONNECT_TIMEOUT_S = 2
-_READ_TIMEOUT_S = 3
-_ATTEMPTS = 2
+    from .get_secret import Stage
 
 # Error codes of GetSecretValue, and what to do about each.
 # https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html
@@ -34,11 +42,18 @@ _REMEDIES = {
     "UnrecognizedClientException": "the AWS credentials of this process are not valid",
     "ExpiredTokenException": "the AWS credentials of this process have expired",
 }
-_TRANSIENT = {"InternalServiceError", "InternalServiceErrorException", "ThrottlingException", "ServiceUnavailable"}
+
+# How long an expired copy serves before Secrets Manager, which could not give a newer one, is asked again: a database
+# that is connected to often must not wait each time for what does not answer.
+_ASK_AGAIN_S = 60
 
 
 class SecretsManagerSource:
-    """Credentials held by the secret ``secret_id``; asks AWS again when its copy is older than ``ttl_s``."""
+    """Credentials held by the secret ``secret_id``; asks AWS again when its copy is older than ``ttl_s``.
+
+    The first copy may come from the Parameters and Secrets extension. What replaces a refused one never does, as the
+    extension gives what it has for up to 300 s and cannot be told to forget it.
+    """
 
     def __init__(
         self, secret_id: str, *, ttl_s: float, clock: Callable[[], float], username: str | None = None
@@ -47,73 +62,92 @@ class SecretsManagerSource:
         self._username = username  # instead of the secret's
         self._ttl_s = ttl_s
         self._clock = clock
-        self._client: SecretsManagerClient | None = None
+        self._client: Any = None
         self._cached: Credentials | None = None
+        self._ask_again_at = 0.0
 
     def current(self) -> Credentials:
-        """The cached secret, fetched again past its TTL. The old copy serves while Secrets Manager is out of reach."""
-        cached = self._cached
+        """The cached secret, fetched again past its TTL.
+
+        The old copy serves on where a newer one is not to be had, for whatever reason: most likely it still opens the
+        door, and where it does not, the refusal leads to ``refresh``, which says what is wrong.
+        """
+        cached, now = self._cached, self._clock()
         # A clock that steps back makes the copy look young, so it serves until a refusal: harmless.
-        if cached is not None and self._clock() - cached.fetched_at < self._ttl_s:
+        if cached is not None and (now - cached.fetched_at < self._ttl_s or now < self._ask_again_at):
             return cached
         try:
-            return self._fetch()
+            return self._keep(self._ask_cheaply())
         except CredentialsError as error:
-            if cached is None or not error.transient:
+            if cached is None:
                 raise
+            self._ask_again_at = now + _ASK_AGAIN_S
+            _warn_of_old_copy(error, age_s=now - cached.fetched_at)
             return cached
 
     def refresh(self, rejected: Credentials) -> Credentials:  # noqa: ARG002 - the protocol's; a secret is fetched whole
         """The secret as Secrets Manager has it now."""
-        return self._fetch()
+        return self._keep(self._ask("AWSCURRENT"))
 
-    def _fetch(self) -> Credentials:
-        from botocore.exceptions import BotoCoreError, ClientError
+    def staged(self) -> Credentials | None:
+        """What a rotation that is under way will make current; None where there is none.
 
+        A rotation sets the password in the database before it moves AWSCURRENT, so in between this is what works. It is
+        the last resort: where it cannot be read, a policy for AWSCURRENT alone among the reasons, there is none.
+        """
         try:
-            with no_debug_lines():
-                answer = self._open_client().get_secret_value(SecretId=self.secret_id)
-        except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "unknown")
-            remedy = _REMEDIES.get(code, "Secrets Manager refused")
-            message = f"secret {self.secret_id!r}: {remedy} ({code})"
-            raise CredentialsError(message, transient=code in _TRANSIENT) from error
-        except BotoCoreError as error:
-            raise self._unreachable(error) from error
+            return self._keep(self._ask("AWSPENDING"))
+        except CredentialsError:
+            return None
+
+    def forget(self) -> None:
+        """Drop the copy and the client: the next connect asks anew."""
+        self._cached = self._client = None
+
+    def _keep(self, answer: Answer) -> Credentials:
         self._cached = parse_secret(
-            self.secret_id,
-            answer.get("SecretString"),
-            version=answer.get("VersionId"),
-            fetched_at=self._clock(),
-            username=self._username,
+            self.secret_id, answer.text, version=answer.version, fetched_at=self._clock(), username=self._username
         )
         return self._cached
 
-    def _unreachable(self, error: Exception) -> CredentialsError:
-        from botocore.exceptions import ConnectionError as BotoConnectionError
-        from botocore.exceptions import HTTPClientError
+    def _ask_cheaply(self) -> Answer:
+        # The extension is not ready before Init has ended: outside an invocation it is not worth the wait.
+        port = extension_port(os.environ) if current_invocation() is not NONE else None
+        if port is not None:
+            try:
+                return ask_extension(port, self.secret_id, token=os.environ.get("AWS_SESSION_TOKEN", ""))
+            except Unreachable:
+                pass  # Secrets Manager itself gives the secret, or the reason why not
+        return self._ask("AWSCURRENT")
 
-        if isinstance(error, (BotoConnectionError, HTTPClientError)):
-            return CredentialsError(
-                f"secret {self.secret_id!r}: Secrets Manager cannot be reached ({type(error).__name__}); a function in "
-                "a VPC needs an interface endpoint for it, or a NAT gateway",
+    def _ask(self, stage: Stage) -> Answer:
+        try:
+            place = Place.from_env(os.environ)
+            if place is not None:
+                return ask_directly(place, self.secret_id, stage, clock=self._clock)
+            with no_debug_lines():
+                return ask_boto3(self._open_client(), self.secret_id, stage)
+        except Refused as error:
+            remedy = _REMEDIES.get(error.code, "Secrets Manager refused")
+            message = f"secret {self.secret_id!r}: {remedy} ({error.code})"
+            raise CredentialsError(message, transient=error.transient) from error
+        except Unreachable as error:
+            raise CredentialsError(
+                f"secret {self.secret_id!r}: Secrets Manager cannot be reached ({error}); a function in a VPC needs an "
+                "interface endpoint for it, or a NAT gateway",
                 transient=True,
-            )
-        return CredentialsError(f"secret {self.secret_id!r}: {error} ({type(error).__name__})")
+            ) from error
 
-    def _open_client(self) -> SecretsManagerClient:
+    def _open_client(self) -> Any:
         if self._client is None:
-            # boto3 costs some 0.3 s to import: only who needs a secret, and only once.
-            import boto3
-            from botocore.config import Config
-
-            config = Config(
-                connect_timeout=_CONNECT_TIMEOUT_S,
-                read_timeout=_READ_TIMEOUT_S,
-                retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-            )
-            self._client = boto3.client("secretsmanager", config=config)
+            self._client = boto3_client()
         return self._client
+
+
+def _warn_of_old_copy(error: CredentialsError, *, age_s: float) -> None:
+    from aws_lambda_powertools import Logger
+
+    Logger().warning("an old copy of the secret serves", extra={"reason": str(error), "age_s": round(age_s)})
 
 
 def parse_secret(

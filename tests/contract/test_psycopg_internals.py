@@ -1,0 +1,205 @@
+"""What lies below the public interfaces of psycopg and SQLAlchemy and is used here, name by name, as it is installed.
+
+A release that renames or changes one of these shows here, and not in a handler.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import _preparing, errors, generators, pq
+from psycopg._connection_base import BaseConnection
+from psycopg._cursor_base import BaseCursor
+from psycopg._pipeline_base import BasePipeline
+from sqlalchemy import create_engine
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.dialects.postgresql.psycopg import (
+    AsyncAdapt_psycopg_cursor,
+    PGDialect_psycopg,
+    PGDialectAsync_psycopg,
+    PsycopgAdaptDBAPI,
+)
+from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
+
+from db import dialect, flight
+from devkit.plugin import Database
+
+ROOT = Path(__file__).parents[2]
+
+# Overridden: what it is called with, which is what an override has to take.
+OVERRIDDEN: dict[tuple[type, str], str] = {
+    (BaseConnection, "_commit_gen"): "self",
+    (BaseConnection, "_exec_command"): "self, command, result_format",
+    (BaseConnection, "_rollback_gen"): "self",
+    (BaseConnection, "_start_query"): "self",
+    (BaseCursor, "_check_results"): "self, results",
+    (BaseCursor, "_execute_gen"): "self, query, params, *, prepare, binary",
+    (BaseCursor, "_maybe_prepare_gen"): "self, pgq, *, prepare, binary",
+    (psycopg.AsyncConnection, "commit"): "self",
+    (psycopg.AsyncConnection, "rollback"): "self",
+    (psycopg.AsyncConnection, "wait"): "self, gen, interval, timeout",
+    (psycopg.Connection, "commit"): "self",
+    (psycopg.Connection, "rollback"): "self",
+    (psycopg.Connection, "wait"): "self, gen, interval, timeout",
+    (PGDialect, "_get_default_schema_name"): "self, connection",
+    (PGDialect, "_get_server_version_info"): "self, connection",
+    (PGDialect, "_set_backslash_escapes"): "self, connection",
+    (PGDialect_psycopg, "connect"): "self, *cargs, **cparams",
+    (PGDialect_psycopg, "do_close"): "self, dbapi_connection",
+    (PGDialect_psycopg, "do_execute"): "self, cursor, statement, parameters, context",
+    (PGDialect_psycopg, "do_execute_no_params"): "self, cursor, statement, context",
+    (PGDialect_psycopg, "do_executemany"): "self, cursor, statement, parameters, context",
+    (PGDialect_psycopg, "do_ping"): "self, dbapi_connection",
+    (PGDialect_psycopg, "do_terminate"): "self, dbapi_connection",
+    (PGDialect_psycopg, "get_async_dialect_cls"): "url",
+    (PGDialect_psycopg, "get_default_isolation_level"): "self, dbapi_conn",
+    (PGDialect_psycopg, "reset_isolation_level"): "self, dbapi_conn",
+}
+# Called, read or set by a private name.
+CALLED: dict[tuple[type, str], str] = {
+    (BaseConnection, "_check_connection_ok"): "self",
+    (BaseConnection, "_get_tx_start_command"): "self",
+    (BaseCursor, "_convert_query"): "self, query, params",
+    (BaseCursor, "_execute_send"): "self, query, *, force_extended, binary",
+    (BaseCursor, "_reset"): "self, reset_query",
+    (BaseCursor, "_set_results"): "self, results",
+    (PGDialect_psycopg, "_do_isolation_level"): "self, connection, autocommit, isolation_level",
+    (PGDialectAsync_psycopg, "_do_isolation_level"): "self, connection, autocommit, isolation_level",
+}
+OF_A_CONNECTION = {
+    "_autocommit",
+    "_begin_statement",
+    "_closed",
+    "_deferrable",
+    "_isolation_level",
+    "_num_transactions",
+    "_pipeline",
+    "_prepared",
+    "_read_only",
+    "_tpc",
+}
+OF_A_CURSOR = {"_conn", "_pgconn", "_tx"}
+OF_THE_ASYNC_ADAPTER = {"_adapt_connection", "_connection", "_cursor"}
+OF_THE_DIALECT = {"_backslash_escapes", "_on_connect_isolation_level"}
+OTHERS = {"_WaitTimeout", "_connection_record", "_encoding"}
+# Without an underscore, and documented nowhere.
+UNDOCUMENTED: dict[tuple[Any, str], str] = {
+    (_preparing.PrepareManager, "maybe_add_to_cache"): "self, query, prep, name",
+    (_preparing.PrepareManager, "validate"): "self, key, prep, name, results",
+    (generators, "_send"): "pgconn",  # what its compiled twin does, which has no signature
+    (PsycopgAdaptDBAPI, "connect"): "self, *arg, **kw",
+    (_ConnectionRecord, "get_connection"): "self",
+    (_ConnectionRecord, "invalidate"): "self, e, soft",
+}
+
+
+def parameters(function: Any) -> str:
+    """The signature without types and defaults."""
+    bare = [p.replace(annotation=p.empty, default=p.empty) for p in inspect.signature(function).parameters.values()]
+    return str(inspect.Signature(bare))[1:-1]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [*OVERRIDDEN, *CALLED, *UNDOCUMENTED], ids=lambda v: getattr(v, "__name__", v)
+)
+def test_a_method_takes_what_it_is_given_here(owner: Any, name: str) -> None:
+    """In the versions that are installed."""
+    assert parameters(getattr(owner, name)) == (OVERRIDDEN | CALLED | UNDOCUMENTED)[owner, name]
+
+
+def ours(cls: type) -> set[str]:
+    """The names that the class has from this project and that hide one of a library's."""
+    local = [base for base in cls.__mro__ if base.__module__.startswith("db.")]
+    foreign = [base for base in cls.__mro__ if base not in local and base is not object]
+    names = {name for base in local for name, value in vars(base).items() if callable(value) or is_method(value)}
+    return {name for name in names if not name.startswith("__") and any(name in vars(base) for base in foreign)}
+
+
+def is_method(value: object) -> bool:
+    return isinstance(value, (classmethod, staticmethod, property))
+
+
+def test_no_other_method_is_overridden() -> None:
+    """So the list above is all of them."""
+    classes = [
+        cls
+        for module in (flight, dialect)
+        for cls in vars(module).values()
+        if inspect.isclass(cls) and cls.__module__ == module.__name__ and len(cls.__mro__) > 2
+    ]
+    assert {name for cls in classes for name in ours(cls)} == {name for _, name in OVERRIDDEN}
+
+
+def test_no_other_private_name_is_used() -> None:
+    """Nor below them."""
+    used: set[str] = set()
+    defined: set[str] = set()
+    for module in (flight, dialect):
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            match node:
+                case ast.Attribute(attr=name) if name.startswith("_") and not name.startswith("__"):
+                    used.add(name)
+                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                    defined.add(name)
+                case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                    defined.add(name)
+                case ast.Assign(targets=[ast.Attribute(attr=name)]) if name.startswith("_told_"):
+                    defined.add(name)
+    listed = OF_A_CONNECTION | OF_A_CURSOR | OF_THE_ASYNC_ADAPTER | OF_THE_DIALECT | OTHERS
+    assert used - defined == listed | {name for _, name in CALLED}
+
+
+def test_the_attributes_are_there(database: Database) -> None:
+    """On live objects of both libraries."""
+    engine = create_engine(database.url())
+    with engine.connect() as conn:
+        driver: Any = conn.connection.driver_connection
+        assert {name for name in OF_A_CONNECTION if hasattr(driver, name)} == OF_A_CONNECTION
+        with driver.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            assert {name for name in OF_A_CURSOR if hasattr(cursor, name)} == OF_A_CURSOR
+        assert driver.pgconn._encoding == "utf-8"
+        fairy: Any = conn.connection
+        assert isinstance(fairy, _ConnectionFairy)
+        assert isinstance(fairy._connection_record, _ConnectionRecord)
+        assert list(fairy._connection_record.finalize_callback) == []
+        assert {name for name in OF_THE_DIALECT if hasattr(engine.dialect, name)} == OF_THE_DIALECT
+        pipeline = BasePipeline(driver)
+        assert [*pipeline.command_queue, *pipeline.result_queue] == []
+    slots = {name for cls in AsyncAdapt_psycopg_cursor.__mro__ for name in getattr(cls, "__slots__", ())}
+    assert slots >= OF_THE_ASYNC_ADAPTER
+    engine.dispose()
+
+
+def test_the_other_names_are_there() -> None:
+    """An exception and an enumeration."""
+    assert issubclass(errors._WaitTimeout, Exception)
+    assert _preparing.Prepare.NO.name == "NO"
+    assert pq.ExecStatus.PIPELINE_SYNC
+
+
+def test_only_flight_imports_what_is_private_to_psycopg() -> None:
+    """One module to look at when a release breaks something."""
+    private = {
+        path.name
+        for path in (ROOT / "src/db").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("psycopg._")
+    }
+    assert private == {"flight.py"}
+
+
+@pytest.mark.parametrize(("package", "pin"), [("psycopg", ">=3.3,<3.4"), ("sqlalchemy", ">=2.1,<2.2")])
+def test_the_versions_are_held(package: str, pin: str) -> None:
+    """To the minor releases that this has been tried on."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert [d.partition(">")[2] for d in project["dependencies"] if d.startswith(package)] == [pin[1:]]
+    lowest, below = (tuple(int(n) for n in bound.strip("<>=").split(".")) for bound in pin.split(","))
+    assert lowest <= tuple(int(n) for n in version(package).split(".")[:2]) < below

@@ -1,0 +1,173 @@
+"""A server that is full, away or out of reach: waited for as long as there is time, and said when it was in vain."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from sqlalchemy import exc, make_url, text
+
+import db
+from db import runtime
+from db.connector import Connector
+from db.crowding import Crowding
+from db.settings import Settings
+from devkit.postgres import Postgres
+
+from .conftest import Lines, Use, backend_pid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from devkit.plugin import Database, MakeLambdaContext
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[Postgres]:
+    """A server for two connections of ordinary roles, one of them mine to restart."""
+    with Postgres(settings={"max_connections": "5"}) as server:  # 3 are kept for superusers
+        server.create_role("guest", "guests")
+        server.create_database("house", owner="guest")
+        yield server
+
+
+@pytest.fixture
+def house(small: Postgres) -> Iterator[Settings]:
+    settings = Settings(url=make_url(small.url("house", "guest", "guests")), pool="null")
+    db.configure(settings)
+    yield settings
+    db.dispose()
+    runtime._runtime = None
+
+
+def guest(server: Postgres) -> psycopg.Connection[Any]:
+    return psycopg.connect(
+        host=server.host, port=server.port, dbname="house", user="guest", password="guests", autocommit=True
+    )
+
+
+def invoked(body: Callable[[], Any], context: Any) -> Any:
+    return db.invocation(lambda _event, _context: body())({}, context)
+
+
+def test_who_finds_the_house_full_waits_for_room(
+    small: Postgres, house: Settings, lambda_context: MakeLambdaContext, lines: Lines
+) -> None:
+    """The handler notices nothing but the time."""
+    guests = [guest(small) for _ in range(2)]
+
+    def go() -> None:
+        for one in guests:
+            one.close()
+
+    leave = threading.Timer(0.5, go)
+    leave.start()
+    invoked(backend_pid, lambda_context(remaining_s=10))
+    leave.join()
+    (connect,) = lines.of("connect")
+    assert connect["attempts"] > 1
+    assert lines.of("connect waits")[0]["verdict"] == "wait until the database has a connection to give"
+
+
+def test_thirty_at_once_for_two_connections_all_get_their_turn(small: Postgres, house: Settings) -> None:
+    """Nobody fails, and the server never holds more than it grants."""
+    failures: list[BaseException] = []
+
+    def visit() -> None:
+        try:
+            with db.engine().connect() as conn:
+                conn.execute(text("SELECT 1"))
+        except Exception as error:  # noqa: BLE001 - what the test asks for
+            failures.append(error)
+
+    visitors = [threading.Thread(target=visit) for _ in range(30)]
+    for visitor in visitors:
+        visitor.start()
+    for visitor in visitors:
+        visitor.join(30)
+    assert failures == []
+
+
+def test_room_that_does_not_come_has_an_error_of_its_own(
+    small: Postgres, house: Settings, lambda_context: MakeLambdaContext
+) -> None:
+    """With the numbers, the server's own refusal behind it, and time left to answer."""
+    guests = [guest(small) for _ in range(2)]
+    context = lambda_context(remaining_s=1.5)
+    with pytest.raises(db.CapacityError, match=r"in \d+ attempts in 0\.\d s: .*connection") as caught:
+        invoked(backend_pid, context)
+    assert context.get_remaining_time_in_millis() > 300
+    assert isinstance(caught.value.__cause__, psycopg.OperationalError)
+    assert db.verdict(caught.value) is db.Verdict.WAIT_FOR_CAPACITY
+    for one in guests:
+        one.close()
+
+
+def test_a_refusal_for_want_of_room_is_remembered(small: Postgres, house: Settings) -> None:
+    """So that the environment gives its connection back while the house is crowded."""
+    crowding = Crowding(time.time)
+    settings = Settings(url=house.url, connect_wait_s=0)
+    connector = Connector(settings, None, role="writer", clock=time.time, crowding=crowding)
+    assert house.url is not None
+    dialect = db.engine().dialect
+    _, given = dialect.create_connect_args(house.url)
+    connector(dialect, (), dict(given)).close()
+    before = crowding.crowded
+    guests = [guest(small) for _ in range(2)]
+    with pytest.raises(db.CapacityError):
+        connector(dialect, (), dict(given))
+    assert (before, crowding.crowded) == (False, True)
+    for one in guests:
+        one.close()
+
+
+def test_a_restart_is_waited_out(small: Postgres, house: Settings, lambda_context: MakeLambdaContext) -> None:
+    """Shutting down, away, starting up: nothing has run, so the connect is tried again."""
+    stopping = threading.Thread(target=small.restart)
+    failures: list[BaseException] = []
+    stopping.start()
+    while stopping.is_alive():
+        try:
+            with db.engine().connect():
+                pass
+        except Exception as error:  # noqa: BLE001 - what the test asks for
+            failures.append(error)
+    stopping.join()
+    invoked(backend_pid, lambda_context(remaining_s=10))
+    assert failures == []
+
+
+def test_a_name_that_does_not_resolve_is_tried_for_as_long_as_there_is_time(
+    use: Use, database: Database, lines: Lines, lambda_context: MakeLambdaContext
+) -> None:
+    """During a failover the endpoint's name may be gone for a moment."""
+    use(host="nowhere.invalid", sslmode="prefer")
+    with pytest.raises(exc.OperationalError) as caught:
+        invoked(backend_pid, lambda_context(remaining_s=2))
+    (failed,) = lines.of("connect failed")
+    assert failed["attempts"] > 1
+    assert caught.value.orig is not None
+    assert "attempts in" in caught.value.orig.__notes__[0]
+
+
+@pytest.mark.parametrize("wrong", [{"name": "nowhere"}, {"sslmode": "require"}])
+def test_what_waiting_cannot_mend_fails_at_once(use: Use, lines: Lines, wrong: dict[str, Any]) -> None:
+    """Whoever made the mistake should hear of it now."""
+    use(**wrong)
+    with pytest.raises(exc.OperationalError):
+        backend_pid()
+    assert lines.of("connect waits") == []
+
+
+def test_a_peer_that_says_nothing_leaves_time_to_answer(use: Use, lambda_context: MakeLambdaContext) -> None:
+    """The driver itself waits two seconds at least, and longer for each further address."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        use(host="127.0.0.1", port=silent.getsockname()[1])
+        context = lambda_context(remaining_s=1.2)
+        with pytest.raises(db.DeadlineError, match="no connection in the"):
+            invoked(backend_pid, context)
+        assert context.get_remaining_time_in_millis() > 200

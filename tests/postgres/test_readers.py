@@ -1,0 +1,156 @@
+"""Reads go to the reader, unless they have to see a write, or it is gone, or it lags: with a real streaming replica."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import make_url, text
+
+import db
+from db import runtime
+from db.readers import AWAY_S, ReaderRoute
+from db.settings import Settings
+
+from .conftest import Lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from devkit.plugin import Database
+    from devkit.replica import Cluster
+
+    UseReader = Callable[..., None]
+
+IN_RECOVERY = text("SELECT pg_is_in_recovery()")
+COUNT = text("SELECT count(*) FROM seen")
+
+
+@pytest.fixture
+def use_reader(replicated: Cluster, replicated_database: Database) -> Iterator[UseReader]:
+    """The layer on a primary and its standby, with a table ``seen(n)``."""
+    owner = {"url": make_url(replicated_database.url("owner"))}
+    db.configure(Settings(**owner))  # type: ignore[arg-type]
+    with db.begin() as tx:
+        tx.execute(text("CREATE TABLE seen (n int)"))
+    replicated.catch_up()
+
+    def configure(**settings: Any) -> None:
+        reader = {"reader_host": replicated.reader.host, "reader_port": replicated.reader.port}
+        db.configure(Settings(**(owner | reader | settings)))  # type: ignore[arg-type]
+
+    yield configure
+    db.dispose()
+
+
+def reads_the_reader(**kwargs: Any) -> bool:
+    with db.read(**kwargs) as conn:
+        return bool(conn.execute(IN_RECOVERY).scalar_one())
+
+
+def in_an_invocation(work: Callable[[], Any]) -> Any:
+    return db.invocation(lambda _event, _context: work())({}, None)
+
+
+def write() -> None:
+    with db.begin() as tx:
+        tx.execute(text("INSERT INTO seen VALUES (1)"))
+
+
+def test_a_read_goes_to_the_reader_and_a_fresh_one_to_the_writer(use_reader: UseReader) -> None:
+    """Both are read-only; fetch and snapshots go the same ways."""
+    use_reader()
+    assert [reads_the_reader(), reads_the_reader(snapshot=True)] == [True, True]
+    assert [reads_the_reader(fresh=True), reads_the_reader(fresh=True, snapshot=True)] == [False, False]
+    assert [db.fetch(IN_RECOVERY, fresh=fresh)[0].scalar_one() for fresh in (False, True)] == [True, False]
+
+
+def test_what_an_invocation_wrote_it_reads(use_reader: UseReader, replicated: Cluster) -> None:
+    """Though the reader has not replayed it; the next invocation is back on the reader."""
+    use_reader()
+    replicated.pause_replay()
+
+    def work() -> tuple[bool, bool, int]:
+        before = reads_the_reader()
+        write()
+        with db.read() as conn:
+            seen = conn.execute(COUNT).scalar_one()
+        return before, reads_the_reader(), seen
+
+    assert in_an_invocation(work) == (True, False, 1)
+    assert in_an_invocation(reads_the_reader)
+
+
+def test_a_transaction_that_rolled_back_wrote_nothing(use_reader: UseReader) -> None:
+    """The reader will do."""
+    use_reader()
+
+    def work() -> bool:
+        with pytest.raises(ZeroDivisionError), db.begin() as tx:
+            tx.execute(text("INSERT INTO seen VALUES (1)"))
+            raise ZeroDivisionError
+        return reads_the_reader()
+
+    assert in_an_invocation(work)
+
+
+def test_a_reader_that_is_gone_is_stood_in_for(use_reader: UseReader, replicated: Cluster, lines: Lines) -> None:
+    """By the writer, for whom it finds without a connection and for whom it had one; nothing fails."""
+    use_reader()
+    assert reads_the_reader()
+    replicated.standby.kill()
+    replicated.lose_standby()
+    assert not reads_the_reader()
+    assert not reads_the_reader()
+    assert len(lines.of("reader away")) == 1
+    assert db.status()["totals"]["connects"] == 2
+
+
+def test_it_gets_another_chance(use_reader: UseReader, replicated: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection that stood in is closed when the reader's time away is over."""
+    use_reader()
+    replicated.reader.refuse()
+    assert not reads_the_reader()
+    replicated.reader.accept()
+    assert not reads_the_reader()
+    clock: Callable[[], float] = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + AWAY_S)  # which the pool looks at
+    runtime.current().reader_route.away_until = 0
+    assert reads_the_reader()
+
+
+@pytest.mark.parametrize("snapshot", [False, True])
+def test_a_reader_that_lags_is_not_asked(
+    snapshot: bool, use_reader: UseReader, replicated: Cluster, lines: Lines
+) -> None:
+    """What it answered is dropped, and the writer asked instead; how far behind it is came along with the answer."""
+    use_reader(reader_max_lag_s=0.1)
+    assert reads_the_reader(snapshot=snapshot)
+    replicated.pause_replay()
+    write()
+    replicated.primary.execute("SELECT pg_sleep(0.2)")
+    with db.read(snapshot=snapshot) as conn:
+        assert conn.execute(COUNT).scalar_one() == 1
+    (line,) = lines.of("reader away")
+    assert "s behind" in line["reason"]
+
+
+def test_any_lag_will_do_unless_one_is_set(use_reader: UseReader, replicated: Cluster) -> None:
+    """And nothing is asked for it: Aurora's readers have no such functions."""
+    use_reader()
+    replicated.pause_replay()
+    write()
+    with db.read() as conn:
+        assert conn.execute(COUNT).scalar_one() == 0
+
+
+def test_a_route_remembers_for_a_while() -> None:
+    """Then the reader is tried again."""
+    now = [100.0]
+    route = ReaderRoute(lambda: now[0], max_lag_s=2)
+    assert route.is_near(2.0)
+    assert not route.is_near(2.1)
+    assert route.is_away
+    now[0] += AWAY_S
+    assert not route.is_away

@@ -1,0 +1,203 @@
+"""Rotations as Secrets Manager's functions do them: real roles, real versions, each of the steps in between."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from sqlalchemy import exc, text
+
+import db
+from db import runtime
+from db.settings import Settings
+
+from .conftest import Lines, backend_pid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from devkit.aws import LocalAws
+    from devkit.plugin import Database, MakeLambdaContext, PutSecret
+    from devkit.postgres import Postgres
+
+
+class Rotation:
+    """The four steps of a rotation function, for the role ``app`` of ``database``."""
+
+    def __init__(self, postgres: Postgres, database: Database, put: PutSecret) -> None:
+        self._postgres, self._database, self._put = postgres, database, put
+        self.secret_id = f"rotation/{uuid.uuid4().hex}"
+        self.client = boto3.client("secretsmanager")
+        self.put(database.app_password)
+
+    def value(self, password: str, username: str | None = None) -> dict[str, object]:
+        database = self._database
+        place = {"engine": "postgres", "host": database.host, "port": database.port, "dbname": database.name}
+        return {**place, "username": username or database.app, "password": password}
+
+    def put(self, password: str, username: str | None = None) -> None:
+        self._put(self.secret_id, self.value(password, username))
+
+    def create_secret(self, password: str) -> str:
+        """AWSPENDING holds the new password; the database knows nothing yet."""
+        version = self.client.put_secret_value(
+            SecretId=self.secret_id,
+            SecretString=json.dumps(self.value(password)),
+            VersionStages=["AWSPENDING"],
+            ClientRequestToken=str(uuid.uuid4()),
+        )
+        return version["VersionId"]
+
+    def set_secret(self, password: str) -> None:
+        """The database takes the new password, and no longer the one that AWSCURRENT holds."""
+        self._postgres.execute(f"ALTER ROLE {self._database.app} PASSWORD '{password}'")
+
+    def finish_secret(self, version: str) -> None:
+        """AWSCURRENT moves, and nothing is pending any more."""
+        current = self.client.get_secret_value(SecretId=self.secret_id, VersionStage="AWSCURRENT")["VersionId"]
+        move = self.client.update_secret_version_stage
+        move(SecretId=self.secret_id, VersionStage="AWSCURRENT", MoveToVersionId=version, RemoveFromVersionId=current)
+        move(SecretId=self.secret_id, VersionStage="AWSPENDING", RemoveFromVersionId=version)
+
+
+@pytest.fixture
+def rotation(postgres: Postgres, database: Database, secret: PutSecret) -> Iterator[Rotation]:
+    made = Rotation(postgres, database, secret)
+    db.configure(Settings(secret_id=made.secret_id))
+    yield made
+    db.dispose()
+    runtime._runtime = None
+
+
+def connect_anew() -> None:
+    db.dispose()
+    backend_pid()
+
+
+def test_every_step_of_a_rotation_can_be_connected_in(rotation: Rotation) -> None:
+    """Before, with the new password staged, with it in the database alone, and when all is done."""
+    connect_anew()
+    version = rotation.create_secret("second")
+    connect_anew()
+    rotation.set_secret("second")
+    connect_anew()
+    rotation.finish_secret(version)
+    connect_anew()
+
+
+def test_a_cold_start_in_the_middle_of_a_rotation_succeeds(rotation: Rotation) -> None:
+    """It has no copy, and AWSCURRENT is what the database no longer takes."""
+    rotation.create_secret("second")
+    rotation.set_secret("second")
+    backend_pid()
+
+
+def test_ten_rotations_under_load_fail_nothing(rotation: Rotation) -> None:
+    """Connections are opened all the while, in two threads; each rotation pauses between its steps."""
+    done, failures = threading.Event(), list[BaseException]()
+    opened: list[int] = []
+
+    def load() -> None:
+        while not done.is_set():
+            try:
+                with db.engine().connect() as conn:
+                    opened.append(conn.scalar(text("SELECT 1")) or 0)
+            except Exception as error:  # noqa: BLE001 - what the test asks for
+                failures.append(error)
+
+    db.configure(Settings(secret_id=rotation.secret_id, pool="null"))
+    threads = [threading.Thread(target=load) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(10):
+            version = rotation.create_secret(f"password-{number}")
+            rotation.set_secret(f"password-{number}")
+            done.wait(0.1)
+            rotation.finish_secret(version)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join(30)
+    assert failures == []
+    assert len(opened) > 10
+
+
+def test_a_user_that_is_cloned_takes_over(rotation: Rotation, postgres: Postgres, database: Database) -> None:
+    """Alternating users: the version brings another name, and the old one still works for who has it."""
+    clone = f"{database.app}_clone"
+    postgres.create_role(clone, "clones")
+    try:
+        held = backend_pid()
+        rotation.put("clones", clone)
+        assert backend_pid() == held
+        rotation.set_secret("revoked")
+        db.dispose()
+        with db.read() as conn:
+            assert conn.scalar(text("SELECT current_user")) == clone
+    finally:
+        db.dispose()
+        postgres.execute(f"DROP ROLE {clone}")
+
+
+def test_what_is_not_staged_is_waited_for(rotation: Rotation, lines: Lines) -> None:
+    """A password that somebody changed by hand, with the secret a moment behind."""
+    rotation.set_secret("by hand")
+    catches_up = threading.Timer(0.4, rotation.put, ["by hand"])
+    catches_up.start()
+    backend_pid()
+    catches_up.join()
+    (connect,) = lines.of("connect")
+    assert connect["attempts"] > 1
+    assert lines.of("connect waits")[0]["attempt"] == 1
+
+
+def test_a_secret_that_is_wrong_ends_in_the_servers_error(rotation: Rotation, local_aws: LocalAws) -> None:
+    """After one look past every cache and one at what is staged, where there is no time to wait."""
+    rotation.put("mistaken")
+    db.configure(Settings(secret_id=rotation.secret_id, connect_wait_s=0))
+    before = local_aws.count("GetSecretValue")
+    with pytest.raises(exc.OperationalError, match="password authentication failed"):
+        backend_pid()
+    assert local_aws.count("GetSecretValue") - before == 3
+
+
+def test_a_secret_that_stays_wrong_is_not_asked_for_without_end(
+    rotation: Rotation, lambda_context: MakeLambdaContext, local_aws: LocalAws, lines: Lines
+) -> None:
+    """The invocation's time ends it, and the log has two lines for all of it at the level that is on."""
+    rotation.put("mistaken")
+
+    @db.invocation
+    def handler(_event: Any, _context: Any) -> None:
+        backend_pid()
+
+    before = local_aws.count("GetSecretValue")
+    with pytest.raises(exc.OperationalError, match="password authentication failed"):
+        handler({}, lambda_context(remaining_s=2))
+    assert local_aws.count("GetSecretValue") - before < 100
+    (failed,) = lines.of("connect failed")
+    assert failed["attempts"] > 1
+    assert len([line for line in lines.of("connect waits") if line["levelname"] == "WARNING"]) == 1
+
+
+def test_a_password_that_cannot_be_fetched_again_says_why(rotation: Rotation, local_aws: LocalAws) -> None:
+    """The secret is gone, and what is cached is refused: mending the secret comes first."""
+    backend_pid()
+    db.dispose()
+    rotation.set_secret("second")
+    local_aws.delete_secret(rotation.secret_id)
+    with pytest.raises(db.CredentialsError, match="there is no such secret") as caught:
+        backend_pid()
+    assert "password authentication failed" in str(caught.value.__cause__)
+
+
+def test_a_password_that_still_works_is_used_though_the_secret_is_gone(rotation: Rotation, local_aws: LocalAws) -> None:
+    """Likewise where it is denied, or Secrets Manager is down."""
+    backend_pid()
+    local_aws.delete_secret(rotation.secret_id)
+    connect_anew()
