@@ -44,7 +44,8 @@ def copy_rows(
     driver's. Within ``tx`` the load is part of that transaction; else it has one of its own, for ``tenant``.
     ``progress`` is called with the number of rows sent after every 10,000 of them.
 
-    The whole load is one statement, and DB_STATEMENT_TIMEOUT_S bounds it. A row that does not fit raises SQLAlchemy's
+    The whole load is one statement, and DB_STATEMENT_TIMEOUT_S bounds it. PostgreSQL refuses COPY into a table with
+    row-level security. A row that does not fit raises SQLAlchemy's
     error, in which the server names the line and the column, or ValueError where it lacks a column; other errors are
     those of ``begin``. On SQLite it inserts.
     """

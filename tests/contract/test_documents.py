@@ -93,7 +93,8 @@ def page(database: Database, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
     def run(name: str, tables: str = "") -> dict[str, Any]:
         postgres.execute(tables.format(role=database.app) or "SELECT 1", database=database.name)
         shown: dict[str, Any] = {"__name__": name}
-        exec("\n\n".join(python_in(ROOT / "docs" / name)), shown)  # noqa: S102 - the document's own code
+        code = "\n\n".join(python_in(ROOT / "docs" / name))
+        exec(compile(code, name, "exec", dont_inherit=True), shown)  # noqa: S102 - the document's own code
         db.configure(Settings(url=make_url(database.url("owner"))))
         if "upgrade" in shown:
             with db.begin() as tx, Operations.context(MigrationContext.configure(tx)):
@@ -163,3 +164,38 @@ def test_links_between_the_documents_lead_somewhere(document: Path) -> None:
     """To a file that is there."""
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text())
     assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+def test_reads_are_as_documented(page: Callable[..., Any]) -> None:
+    """One, two of one state, two at once."""
+    shown = page(
+        "reads.md",
+        "CREATE TABLE orders (id int, status text); INSERT INTO orders VALUES (1, 'open'), (2, 'done');"
+        " GRANT SELECT ON orders TO {role}",
+    )
+    assert (shown["one"]("acme"), shown["consistent"]("acme"), shown["together"]("acme")) == (1, (1, 2), (1, [2, 1]))
+
+
+def test_bulk_loads_are_as_documented(
+    page: Callable[..., Any], database: Database, postgres: Postgres, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lines of a file, mappings, and a table's rows replaced."""
+    shown = page("bulk.md", "CREATE TABLE prices (sku text, currency text, minor int); GRANT ALL ON prices TO {role}")
+    assert shown["load"](["a,EUR,100", "b,EUR,250"], "acme") == 2
+    assert "2 rows" in capsys.readouterr().out
+    assert shown["load_some"]([{"sku": "c", "minor": 1}]) == 1
+    db.run(shown["replace"], [("d", "EUR", 1)])
+    assert postgres.execute("SELECT * FROM prices", database=database.name) == [("d", "EUR", 1)]
+
+
+def test_sessions_and_reflection_are_as_documented(page: Callable[..., Any], tmp_path: Path) -> None:
+    """With a snapshot, no connection is opened for the schema."""
+    shown = page(
+        "orm.md",
+        "CREATE TABLE customers (id int PRIMARY KEY, name text); INSERT INTO customers VALUES (1, 'a');"
+        " GRANT ALL ON customers TO {role}",
+    )
+    assert shown["rename"](1, "b").name == "b"
+    assert shown["names"]() == ["b"]
+    shown["build"](tmp_path / "schema")
+    assert set(shown["at_run_time"](tmp_path / "schema").tables) == {"customers"}

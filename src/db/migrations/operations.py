@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from db.scope import CREATE_PROLOGUE_FUNCTION, PROLOGUE_FUNCTION
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -66,6 +68,17 @@ def create_once_table(op: Any, *, used_by: Iterable[str], purged_by: str | None 
                 f"CREATE POLICY purge_{command.lower()} ON {ONCE_TABLE} FOR {command} TO {_quoted(op, purged_by)}"
                 " USING (expires_at <= now())"
             )
+
+
+def create_prologue_function(op: Any, *, used_by: Iterable[str]) -> None:
+    """Make the function that ``DB_PROXY=rds-proxy`` opens each transaction with, for the roles in ``used_by``.
+
+    RDS Proxy pins a session for a ``set_config`` in a statement's text, and does not look into a function. It is made
+    in the schema that the migration works in, which has to be in the search path of those roles.
+    """
+    op.execute(CREATE_PROLOGUE_FUNCTION)
+    for role in used_by:
+        op.execute(f"GRANT EXECUTE ON FUNCTION {PROLOGUE_FUNCTION} TO {_quoted(op, role)}")
 
 
 def drop_once_table(op: Any) -> None:

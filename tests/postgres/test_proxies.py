@@ -1,0 +1,143 @@
+"""What stands before the server: PgBouncer, a real one; and RDS Proxy, by the rules of what pins its sessions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import Column, Integer, MetaData, Table, Text, func, insert, make_url, select, text
+
+import db
+from db.migrations.operations import create_prologue_function
+from db.settings import Settings
+from devkit.pinning import no_pinning
+
+from .conftest import Use
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from devkit.plugin import Database, MakePgBouncer, MakeWire
+    from devkit.statements import PostgresWire
+
+LEDGER = Table("ledger", MetaData(), Column("n", Integer, primary_key=True), Column("tenant", Text))
+ONE = text("SELECT 1")
+
+
+def write() -> None:
+    with db.begin(tenant="acme") as tx:
+        tx.execute(ONE)
+
+
+def read() -> None:
+    with db.read(tenant="acme") as conn:
+        conn.execute(ONE)
+
+
+def reads() -> None:
+    db.fetch(ONE, ONE, tenant="acme")
+
+
+def savepoints() -> None:
+    with db.begin(tenant="acme") as tx:
+        for _ in range(3):
+            with tx.begin_nested():
+                tx.execute(ONE)
+
+
+WORK = [(write, 2), (read, 1), (reads, 1), (savepoints, 4)]
+
+
+def through(database: Database, wire: PostgresWire, **settings: Any) -> None:
+    db.configure(Settings(url=make_url(database.through(wire).url()), sslmode="disable", **settings))
+
+
+@pytest.fixture
+def pooled(ledger: None, database: Database, pgbouncer: MakePgBouncer, wire: MakeWire) -> PostgresWire:
+    """The layer behind PgBouncer in transaction mode, which has one connection to the server for all its clients."""
+    counted = wire(upstream=pgbouncer(default_pool_size=1))
+    through(database, counted, proxy="pgbouncer")
+    return counted
+
+
+@pytest.mark.parametrize(("work", "trips"), WORK)
+def test_through_pgbouncer_it_costs_the_same(work: Callable[[], None], trips: int, pooled: PostgresWire) -> None:
+    """The pooler passes a flight on as it comes."""
+    work()
+    before = pooled.counts()
+    work()
+    assert (pooled.counts() - before).trips == trips
+
+
+def test_through_pgbouncer_nothing_carries_over(pooled: PostgresWire, database: Database) -> None:
+    """The next client has the same server connection, and neither tenant nor limits nor a transaction of the last."""
+    seen = select(
+        func.coalesce(func.current_setting("app.tenant_id", True), ""),
+        func.current_setting("statement_timeout"),
+        func.current_setting("transaction_read_only"),
+    )
+    for work in (write, read, savepoints):
+        work()
+        with db.engine().connect() as conn:
+            assert tuple(conn.execute(seen).one()) == ("", "0", "off")
+
+
+def test_through_pgbouncer_the_schema_is_said_by_each_transaction(pooled: PostgresWire, database: Database) -> None:
+    """It takes no startup options."""
+    through(database, pooled, proxy="pgbouncer", schema="pg_catalog")
+    with db.read() as conn:
+        assert conn.execute(text("SHOW search_path")).scalar_one() == "pg_catalog"
+
+
+@pytest.fixture
+def unpinned(ledger: None, database: Database, wire: MakeWire, use: Use) -> PostgresWire:
+    """The layer as it speaks to RDS Proxy, over a wire that can be read."""
+    use(role="owner")
+    with db.begin() as tx:
+        create_prologue_function(Operations(MigrationContext.configure(tx)), used_by=[database.app])
+    tapped = wire()
+    through(database, tapped, proxy="rds-proxy", schema="public")
+    return tapped
+
+
+@pytest.mark.parametrize(("work", "trips"), WORK)
+def test_no_unit_of_work_pins_a_session_of_rds_proxy(
+    work: Callable[[], None], trips: int, unpinned: PostgresWire
+) -> None:
+    """From the connect on, at the same price."""
+    with no_pinning(unpinned):
+        work()
+        before = unpinned.counts()
+        work()
+    assert (unpinned.counts() - before).trips == trips
+
+
+def test_many_rows_do_not_pin(unpinned: PostgresWire) -> None:
+    """SQLAlchemy's INSERT of a thousand rows at a time would be a text of more than 16 KB."""
+    rows = [{"n": n, "tenant": "acme"} for n in range(500)]
+    with no_pinning(unpinned), db.begin() as tx:
+        assert len(tx.execute(insert(LEDGER).returning(LEDGER.c.n), rows).all()) == 500
+
+
+def test_the_function_sets_what_the_statement_would(unpinned: PostgresWire, database: Database) -> None:
+    """Tenant, limits, schema and read-only, for the transaction and no longer."""
+    names = (
+        "app.tenant_id", "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout",
+        "transaction_timeout", "search_path", "transaction_read_only",
+    )  # fmt: skip
+    seen = select(*[func.coalesce(func.current_setting(name, True), "") for name in names])
+
+    def states() -> list[tuple[str, ...]]:
+        with db.begin(tenant="acme") as tx, db.engine("reader").connect() as plain:
+            inside, outside = tuple(tx.execute(seen).one()), tuple(plain.execute(seen).one())
+        with db.read(tenant="acme") as conn:
+            return [inside, tuple(conn.execute(seen).one()), outside]
+
+    found = []
+    for proxy in ("rds-proxy", "pgbouncer"):
+        through(database, unpinned, proxy=proxy, schema="public", pool_size=2, statement_timeout_s=7)
+        found.append(states())
+    assert found[0] == found[1]
+    assert found[0][0][:3] == ("acme", "7s", "6300ms")
