@@ -123,10 +123,9 @@ async def gather(*awaitables: Awaitable[T], limit: int | None = None) -> list[T]
 
     ``limit`` is DB_ASYNC_CONNECTIONS unless given, less what the units of work around it hold, so that none waits for a
     connection. Each is a task of its own, which sees tenant and deadline of the caller. The first error cancels the
-    others and is raised when they have ended: unlike after ``asyncio.gather``, nothing is left running.
+    others and is raised when they have ended: unlike after ``asyncio.gather``, nothing is left running. Raises
+    ValueError for a ``limit`` below 1.
     """
-    places = asyncio.Semaphore(_free_connections() if limit is None else limit)
-
     failed = False
 
     async def in_turn(awaitable: Awaitable[T]) -> T:
@@ -141,6 +140,7 @@ async def gather(*awaitables: Awaitable[T], limit: int | None = None) -> list[T]
                 raise
 
     try:
+        places = asyncio.Semaphore(_checked(limit) if limit is not None else _free_connections())
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(in_turn(awaitable)) for awaitable in awaitables]
     except BaseExceptionGroup as errors:
@@ -358,6 +358,12 @@ def _plain(fn: Callable[..., Awaitable[T]]) -> Callable[..., T]:
         return await_(fn(_proxy(tx), *args, **kwargs))
 
     return call
+
+
+def _checked(limit: int) -> int:
+    if limit < 1:
+        raise ValueError(f"limit is {limit}: nothing would ever run")
+    return limit
 
 
 def _free_connections() -> int:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
 
+from .connections import AsyncFlightConnection, FlightConnection
 from .errors import Verdict, verdict
-from .flight import AsyncFlightConnection, FlightConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable

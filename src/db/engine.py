@@ -166,6 +166,10 @@ def _async_driver(settings: Settings, url: URL) -> tuple[URL, dict[str, Any]]:
         raise ConfigurationError(["db.aio is for PostgreSQL only: DB_URL names another database"])
     if settings.async_driver == "psycopg":
         return url, {}
+    if settings.reader_max_lag_s is not None:
+        raise ConfigurationError(
+            ["DB_READER_MAX_LAG_S is looked at by psycopg alone, not with DB_ASYNC_DRIVER=asyncpg"]
+        )
     try:
         from .asyncpg_driver import DRIVER as ASYNCPG
     except ImportError as error:

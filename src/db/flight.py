@@ -4,36 +4,34 @@ A *flight* is what goes to the server before the next wait: one round trip. psyc
 here BEGIN, the prologue and due savepoint commands travel in pipeline mode in front of the statement, so that they cost
 bytes and no trip. What comes of it (results, exceptions, transaction state) is as psycopg's own.
 
-The only module that reaches below psycopg's public interface: the generators that its sync and async classes share,
-overridden once for both. tests/contract/test_psycopg_internals.py names each of them, and holds the version range.
+This reaches below psycopg's public interface: the generators that its sync and async classes share are overridden once
+for both. tests/contract/test_psycopg_internals.py names each of them, and holds the version range. How a flight travels
+is ``pipeline``'s; the classes that these are mixed into are in ``connections``.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import select
-import socket
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
-from psycopg import errors, generators, pq
+from psycopg import pq
 from psycopg._preparing import Prepare
 from psycopg.adapt import Transformer
-from psycopg.waiting import Wait
 
 from .boarding import Riders, may_share
+from .pipeline import fly, is_readable, raise_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from psycopg._connection_base import BaseConnection
     from psycopg._cursor_base import BaseCursor
     from psycopg._queries import PostgresQuery
     from psycopg.abc import Params, PQGen, Query
-    from psycopg.pq.abc import PGconn, PGresult
+    from psycopg.pq.abc import PGresult
 
     from .boarding import Command
 
@@ -45,87 +43,6 @@ else:
 
 _IDLE = pq.TransactionStatus.IDLE
 _IN_ERROR = pq.TransactionStatus.INERROR
-_FATAL_ERROR = pq.ExecStatus.FATAL_ERROR
-_PIPELINE_SYNC = pq.ExecStatus.PIPELINE_SYNC
-_WAIT_INTERVAL_S = 0.1  # psycopg's: how often a wait looks for Ctrl-C
-
-
-def fly(
-    pgconn: PGconn, commands: Sequence[Command], statements: Sequence[Callable[[], None]]
-) -> PQGen[list[list[PGresult]]]:
-    """Send ``commands``, and ``statements`` by calling them, in one flight; gives the results of each.
-
-    Raises the error of a command; that of a statement is in its results, as psycopg's cursors expect it.
-    """
-    pgconn.enter_pipeline_mode()
-    refusal = None
-    sent = 0
-    try:
-        for text, values in commands:
-            pgconn.send_query_params(text, values)
-            sent += 1
-        for send in statements:
-            send()
-            sent += 1
-    except psycopg.Error as error:
-        # libpq's own word, of too many parameters for example. What it took before is sent all the same.
-        refusal = error
-    pgconn.pipeline_sync()
-    answers: list[list[PGresult]] = []
-    try:
-        yield from generators.send(pgconn)
-        yield from _fetch(pgconn, answers)
-        pgconn.exit_pipeline_mode()
-    except psycopg.OperationalError:
-        # The server may have said why before it hung up: that is the better error.
-        if not any(result.status == _FATAL_ERROR for results in answers for result in results):
-            raise
-    answers = _by_command(answers, sent)
-    for results in answers[: len(commands)]:
-        _raise_error(pgconn, results)
-    if refusal is not None:
-        raise refusal
-    return answers
-
-
-def _fetch(pgconn: PGconn, answers: list[list[PGresult]]) -> PQGen[None]:
-    """Append the results of each command to ``answers``, up to the answer to the sync.
-
-    psycopg's ``fetch_many``, of which each command would take a call, costs more here than all the rest of a flight.
-    """
-    answers.append([])
-    while True:
-        if pgconn.is_busy():
-            while not (yield Wait.R):
-                continue
-            pgconn.consume_input()
-        elif (result := pgconn.get_result()) is None:
-            answers.append([])
-        elif result.status == _PIPELINE_SYNC:
-            answers.pop()
-            break
-        else:
-            answers[-1].append(result)
-            if result.status == _FATAL_ERROR and pgconn.status != pq.ConnStatus.OK:
-                raise psycopg.OperationalError("the connection was lost")  # why, that result says
-    while (notify := pgconn.notifies()) is not None:
-        if pgconn.notify_handler is not None:
-            pgconn.notify_handler(notify)
-
-
-def _by_command(answers: list[list[PGresult]], sent: int) -> list[list[PGresult]]:
-    """One list of results for each command that was sent, empty where the connection was lost before its answer."""
-    by_command = answers[:sent] + [[]] * (sent - len(answers))
-    # Without BEGIN the sync commits, and a deferred constraint may refuse that: an error of the last statement's.
-    if of_the_sync := [result for results in answers[sent:] for result in results]:
-        by_command[-1] = of_the_sync
-    return by_command
-
-
-def _raise_error(pgconn: PGconn, results: Sequence[PGresult]) -> None:
-    for result in results:
-        if result.status == _FATAL_ERROR:
-            raise errors.error_from_result(result, encoding=pgconn._encoding)
 
 
 class Prologue(Protocol):
@@ -196,7 +113,7 @@ class FlightState(ConnectionMixin):
 
     def is_quiet(self) -> bool:
         """Whether the socket is open and has nothing to say, as one that lives, or that died in silence. No trip."""
-        return self.pgconn.status == pq.ConnStatus.OK and not _is_readable(self.pgconn.socket)
+        return self.pgconn.status == pq.ConnStatus.OK and not is_readable(self.pgconn.socket)
 
     @property
     def failed(self) -> bool:
@@ -275,7 +192,7 @@ class FlightState(ConnectionMixin):
     def _commit_gen(self) -> PQGen[None]:
         if self.riders.due and self.pgconn.transaction_status != _IDLE and self._pipeline is None:
             (results,) = yield from self.fly(partial(self.pgconn.send_query_params, b"COMMIT", None))
-            _raise_error(self.pgconn, results)
+            raise_error(self.pgconn, results)
         else:
             yield from super()._commit_gen()
         self.riders.clear()
@@ -346,111 +263,3 @@ class FlightCursorState(CursorMixin):
     def move_to(self, connection: FlightState) -> None:
         """Go on with ``connection``: the one that the cursor was made for is dead."""
         self._conn, self._pgconn = connection, connection.pgconn
-
-
-def _is_readable(fileno: int) -> bool:
-    if not hasattr(select, "poll"):  # Windows
-        return bool(select.select([fileno], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(fileno, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-class FlightCursor(FlightCursorState, psycopg.Cursor[Any]):
-    """``psycopg.Cursor`` whose first statement shares a flight with BEGIN."""
-
-    __slots__ = ()
-
-
-class FlightServerCursor(FlightCursorState, psycopg.ServerCursor[Any]):
-    """``psycopg.ServerCursor``; it is declared behind an opening flight."""
-
-    __slots__ = ()
-
-
-class AsyncFlightCursor(FlightCursorState, psycopg.AsyncCursor[Any]):
-    """``psycopg.AsyncCursor`` whose first statement shares a flight with BEGIN."""
-
-    __slots__ = ()
-
-
-class AsyncFlightServerCursor(FlightCursorState, psycopg.AsyncServerCursor[Any]):
-    """``psycopg.AsyncServerCursor``; it is declared behind an opening flight."""
-
-    __slots__ = ()
-
-
-class FlightConnection(FlightState, psycopg.Connection[Any]):
-    """``psycopg.Connection`` whose transactions open in one flight."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.riders = Riders()
-        self.cursor_factory = FlightCursor
-        self.server_cursor_factory = FlightServerCursor
-
-    def commit(self) -> None:
-        """psycopg's, which would wait for nothing where there is nothing to end, as most often on return to a pool."""
-        if self._is_idle():
-            self.riders.clear()
-        else:
-            super().commit()
-
-    def rollback(self) -> None:
-        """Likewise."""
-        if self._is_idle():
-            self.riders.clear()
-        else:
-            super().rollback()
-
-    def wait(self, gen: PQGen[Any], interval: float = _WAIT_INTERVAL_S, timeout: float | None = None) -> Any:
-        """psycopg's, bounded by ``patience_s``."""
-        if timeout is not None or self.patience_s is None:
-            return super().wait(gen, interval, timeout)
-        try:
-            return super().wait(gen, interval, self.patience_s())
-        except errors._WaitTimeout:
-            raise self._gave_up() from None
-
-
-class AsyncFlightConnection(FlightState, psycopg.AsyncConnection[Any]):
-    """``psycopg.AsyncConnection`` whose transactions open in one flight."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.riders = Riders()
-        self.cursor_factory = AsyncFlightCursor
-        self.server_cursor_factory = AsyncFlightServerCursor
-
-    async def commit(self) -> None:
-        """psycopg's, which would wait for nothing where there is nothing to end, as most often on return to a pool."""
-        if self._is_idle():
-            self.riders.clear()
-        else:
-            await super().commit()
-
-    async def rollback(self) -> None:
-        """Likewise."""
-        if self._is_idle():
-            self.riders.clear()
-        else:
-            await super().rollback()
-
-    def hang_up(self) -> None:
-        """Close at once, on whatever loop or on none: psycopg's ``close()`` waits for nothing either."""
-        if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
-            # A task may wait for the socket. It is to find its end there, and not another one's under its number.
-            with socket.socket(fileno=os.dup(self.pgconn.socket)) as line:
-                line.shutdown(socket.SHUT_RDWR)
-        else:
-            self._closed = True
-            self.pgconn.finish()
-
-    async def wait(self, gen: PQGen[Any], interval: float = _WAIT_INTERVAL_S, timeout: float | None = None) -> Any:
-        """psycopg's, bounded by ``patience_s``."""
-        if timeout is not None or self.patience_s is None:
-            return await super().wait(gen, interval, timeout)
-        try:
-            return await super().wait(gen, interval, self.patience_s())
-        except errors._WaitTimeout:
-            raise self._gave_up() from None

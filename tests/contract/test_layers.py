@@ -12,10 +12,10 @@ SRC = Path(__file__).parents[2] / "src"
 # From the ground up. A module imports only from rows above its own here.
 ROWS = [
     {"errors", "boarding", "fingerprint", "sqlcomment"},
-    {"settings", "deadline", "metrics", "unit", "crowding", "timebox", "flight", "repeats"},
-    {"invocation", "retry", "scope", "waiting", "dialect", "names", "tracing"},
-    {"credentials", "opening", "asyncpg_driver", "statements"},
-    {"lifecycle", "connector", "delivery"},
+    {"settings", "deadline", "metrics", "unit", "crowding", "timebox", "pipeline", "repeats"},
+    {"invocation", "retry", "scope", "waiting", "flight", "names", "tracing"},
+    {"connections", "credentials", "opening", "statements"},
+    {"asyncpg_driver", "dialect", "lifecycle", "connector", "delivery"},
     {"engine", "readers"},
     {"runtime", "loop"},
     {"shutdown", "snapshot"},

@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql.psycopg import (
 )
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 
-from db import dialect, flight
+from db import connections, dialect, flight, pipeline
 from devkit.plugin import Database
 
 ROOT = Path(__file__).parents[2]
@@ -126,11 +126,14 @@ def is_method(value: object) -> bool:
     return isinstance(value, (classmethod, staticmethod, property))
 
 
+MODULES = (pipeline, flight, connections, dialect)
+
+
 def test_no_other_method_is_overridden() -> None:
     """So the list above is all of them."""
     classes = [
         cls
-        for module in (flight, dialect)
+        for module in MODULES
         for cls in vars(module).values()
         if inspect.isclass(cls) and cls.__module__ == module.__name__ and len(cls.__mro__) > 2
     ]
@@ -141,7 +144,7 @@ def test_no_other_private_name_is_used() -> None:
     """Nor below them."""
     used: set[str] = set()
     defined: set[str] = set()
-    for module in (flight, dialect):
+    for module in MODULES:
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             match node:
                 case ast.Attribute(attr=name) if name.startswith("_") and not name.startswith("__"):
