@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,9 @@ UNCHECKED_HASH = (0b01).to_bytes(4, "little")
 Build = Callable[[str], Path]
 
 
-def make(folder: str, target: str, artifacts: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def make(
+    folder: str, target: str, artifacts: Path, environment: Mapping[str, str] | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """The makefile as lambda-builders calls it."""
     given = {"PYTHON": sys.executable, "RUNTIME": PYTHON_VERSION} | variables
     return subprocess.run(
@@ -38,7 +40,7 @@ def make(folder: str, target: str, artifacts: Path, **variables: str) -> subproc
         capture_output=True,
         text=True,
         cwd=ROOT / folder,
-        env={"PATH": os.environ["PATH"], "ARTIFACTS_DIR": str(artifacts)},
+        env={"PATH": os.environ["PATH"], "ARTIFACTS_DIR": str(artifacts), **(environment or {})},
     )
 
 

@@ -1,0 +1,129 @@
+"""``DB_ASYNC_DRIVER=asyncpg``: how libpq's words become its own, what a proxy allows, and what its errors ask for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import make_url, text
+
+import db
+from db import aio, loop
+from db.asyncpg_driver import asyncpg_arguments
+from db.settings import Settings
+
+if TYPE_CHECKING:
+    from devkit.plugin import Database, MakeWire
+    from devkit.postgres import Postgres
+    from tests.aio.conftest import Lines, Use
+
+PARAMS = {"host": "db.example", "port": 5432, "user": "app", "dbname": "orders", "connect_timeout": 5}
+
+
+async def one() -> None:
+    async with aio.begin(tenant="acme") as tx:
+        await tx.execute(text("SELECT 1"))
+
+
+def test_libpqs_words_are_translated() -> None:
+    """The certificate to verify travels in a DSN, as asyncpg reads it nowhere else as libpq does."""
+    found = asyncpg_arguments(
+        {**PARAMS, "sslmode": "verify-full", "sslrootcert": "/opt/a b.pem", "options": "-c a=1", "keepalives": 1}
+    )
+    assert found == {
+        "dsn": "postgresql://?sslmode=verify-full&sslrootcert=%2Fopt%2Fa+b.pem",
+        "host": "db.example",
+        "port": 5432,
+        "user": "app",
+        "database": "orders",
+        "timeout": 5,
+        "server_settings": {"options": "-c a=1"},
+    }
+
+
+def test_several_hosts_stay_several() -> None:
+    """Each with its port."""
+    found = asyncpg_arguments({**PARAMS, "host": "a,b", "port": "5433,5434"})
+    assert (found["host"], found["port"]) == (["a", "b"], [5433, 5434])
+
+
+def test_an_argument_that_it_does_not_have_is_refused() -> None:
+    """Rather than left out in silence."""
+    with pytest.raises(db.ConfigurationError, match="gssencmode"):
+        asyncpg_arguments({**PARAMS, "gssencmode": "disable"})
+
+
+@pytest.mark.parametrize(("proxy", "named"), [("none", True), ("pgbouncer", False)])
+def test_behind_a_proxy_no_statement_has_a_name(proxy: str, named: bool, use: Use) -> None:
+    """The server's connection is another for each transaction, and does not know it."""
+    use(async_driver="asyncpg", proxy=proxy)
+
+    async def prepared() -> int:
+        await one()
+        async with aio.read() as conn:
+            return int(await conn.scalar(text("SELECT count(*) FROM pg_prepared_statements")) or 0)
+
+    assert bool(loop.run(prepared())) is named
+
+
+def test_a_proxied_connection_carries_no_tenant(use: Use) -> None:
+    """The prologue is said in each transaction, as with psycopg."""
+    use(async_driver="asyncpg", proxy="pgbouncer")
+
+    async def tenant_after_another() -> str | None:
+        await one()
+        async with aio.begin() as tx:
+            found: str | None = await tx.scalar(text("SELECT current_setting('app.tenant_id', true)"))
+            return found
+
+    assert not loop.run(tenant_after_another())
+
+
+def test_a_refused_password_asks_for_new_credentials(database: Database) -> None:
+    """By SQLSTATE, which asyncpg has at connect and libpq has not."""
+    url = make_url(database.url()).set(password="wrong")
+    db.configure(Settings(url=url, async_driver="asyncpg"))
+    with pytest.raises(Exception, match="password authentication failed") as caught:
+        loop.run(one())
+    assert db.verdict(caught.value) is db.Verdict.REFETCH_CREDENTIALS
+
+
+def test_a_full_server_is_waited_for_and_then_said(
+    database: Database, postgres: Postgres, use: Use, lines: Lines
+) -> None:
+    """CapacityError, as with psycopg."""
+    postgres.execute(f"ALTER ROLE {database.app} CONNECTION LIMIT 0")
+    use(async_driver="asyncpg", connect_wait_s=0.3)
+    with pytest.raises(db.CapacityError):
+        loop.run(one())
+    assert lines.of("connect waits")
+
+
+def test_a_server_out_of_reach_is_tried_again(database: Database) -> None:
+    """Nobody listens there."""
+    url = make_url(database.url()).set(port=1)
+    db.configure(Settings(url=url, async_driver="asyncpg", connect_wait_s=0.2))
+    with pytest.raises(Exception, match="1") as caught:
+        loop.run(one())
+    assert db.verdict(caught.value) is db.Verdict.RECONNECT
+
+
+def test_a_readers_lag_is_not_looked_at(use: Use, database: Database) -> None:
+    """So it is refused to ask for that."""
+    use(async_driver="asyncpg", reader_host=database.host, reader_max_lag_s=1.0)
+    with pytest.raises(db.ConfigurationError, match="DB_READER_MAX_LAG_S"):
+        loop.run(one())
+
+
+def test_what_a_unit_of_work_costs(database: Database, wire: MakeWire, use: Use) -> None:
+    """Cold, two for each statement that is new to the connection; warm, three for the ping and four for the unit."""
+    proxy = wire()
+    url = make_url(database.through(proxy).url())
+    db.configure(Settings(url=url, sslmode="disable", async_driver="asyncpg"))
+
+    def cost() -> int:
+        before = proxy.counts()
+        loop.run(one())
+        return (proxy.counts() - before).trips
+
+    assert [cost(), cost(), cost()] == [9, 8, 7]

@@ -1,0 +1,65 @@
+"""``db.aio`` has what ``db`` has, under the same names, with the same arguments and the same promises."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import db
+from db import aio
+from db.once import Once
+
+SRC = Path(__file__).parents[2] / "src"
+# What waits for nothing, or wraps the handler as a whole: one serves both.
+SHARED = {"Settings", "Verdict", "configure", "dispose", "invocation", "scope", "sqlstate", "status", "verdict"}
+# What only concurrency needs.
+OWN = {"gather"}
+ERRORS = {name for name in db.__all__ if name.endswith("Error")}
+TWINS = sorted(set(db.__all__) - SHARED - ERRORS)
+
+
+def first_paragraph(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").partition("\n\n")[0]
+
+
+def parameters(thing: Any) -> list[tuple[str, Any, Any]]:
+    return [(p.name, p.kind, p.default) for p in inspect.signature(thing).parameters.values()]
+
+
+def test_every_unit_of_work_has_a_twin() -> None:
+    """And nothing else is there but what only concurrency needs."""
+    assert aio.__all__ == sorted({*TWINS, *OWN})
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_twins_have_the_same_parameters(name: str) -> None:
+    """Names, kinds and defaults."""
+    assert parameters(getattr(aio, name)) == parameters(getattr(db, name))
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_twins_promise_the_same(name: str) -> None:
+    """In the same words, to the end of the first paragraph; the rest says what differs, and where to read on."""
+    assert first_paragraph(getattr(aio, name)) == first_paragraph(getattr(db, name))
+    assert f"as ``db.{name}``" in (inspect.getdoc(getattr(aio, name)) or "")
+
+
+def test_what_once_gives_has_a_twin_too() -> None:
+    """Key, result, whether it was replayed; as a block or as a function."""
+    for name in ("run",):
+        assert parameters(getattr(aio.AsyncOnce, name)) == parameters(getattr(Once, name))
+        assert first_paragraph(getattr(aio.AsyncOnce, name)) == first_paragraph(getattr(Once, name))
+    public = {name for name in vars(aio.AsyncOnce) if not name.startswith("_")}
+    assert public == {"key", "replayed", "result", "run"}
+
+
+def test_nothing_of_it_is_loaded_before_it_is_used() -> None:
+    """Neither the module, nor greenlet and the ORM, which it brings."""
+    program = f"import sys; sys.path.insert(0, {str(SRC)!r}); import db; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert {"db.aio", "greenlet", "sqlalchemy.ext.asyncio", "sqlalchemy.orm"} & set(done.stdout.split()) == set()
