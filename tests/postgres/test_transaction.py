@@ -184,7 +184,7 @@ def test_run_gives_up_on_what_would_fail_alike() -> None:
 
 KILL_AT_COMMIT = """
 CREATE FUNCTION vanish() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
-    $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
+    $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()), pg_sleep(10); RETURN NULL; END $$;
 CREATE CONSTRAINT TRIGGER vanish AFTER INSERT ON ledger DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION vanish()
 """
