@@ -17,7 +17,7 @@ from .deadline import limits, usable_s
 from .delivery import is_failed, ride
 from .errors import ConfigurationError, CredentialsError, DbError, DeadlineError, Verdict, sqlstate, verdict
 from .invocation import current_invocation
-from .lifecycle import logger
+from .notices import logger
 from .records import is_stream, items_of
 from .scope import PROLOGUE_FUNCTION, TENANT_SETTING
 from .transaction import run

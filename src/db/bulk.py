@@ -12,7 +12,7 @@ from sqlalchemy.util import await_
 
 from .delivery import flight_of
 from .errors import ConfigurationError
-from .lifecycle import OWN_STATEMENT
+from .statements import OWN_STATEMENT
 from .transaction import begin
 from .waiting import entered, on_loop
 

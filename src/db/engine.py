@@ -17,7 +17,8 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, Pool, QueuePool, St
 from .dialect import DRIVER, first_schema
 from .errors import ConfigurationError
 from .flight import FlightState
-from .lifecycle import RETURNED_AT, warn_of_lost_loop
+from .lifecycle import RETURNED_AT
+from .notices import warn_of_lost_loop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import loop, runtime, shutdown, snapshot
 from .invocation import Invocation, current_invocation, running
-from .lifecycle import warn_of_leak, warn_of_repeats
 from .metrics import Tally, emit
+from .notices import warn_of_leak, warn_of_repeats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

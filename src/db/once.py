@@ -29,8 +29,9 @@ from .errors import (
     Verdict,
 )
 from .invocation import current_invocation
-from .lifecycle import OWN_STATEMENT, log_retry
+from .notices import log_retry
 from .retry import Backoff
+from .statements import OWN_STATEMENT
 from .transaction import begin, run
 from .waiting import sleep
 

@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from .errors import CapacityError, Verdict, verdict
-from .lifecycle import warn_of_reader
+from .notices import warn_of_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

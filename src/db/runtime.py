@@ -19,8 +19,9 @@ from .credentials import source_for
 from .crowding import Crowding
 from .engine import build_engine
 from .invocation import current_invocation
-from .lifecycle import Lifecycle, warn_of_echo
+from .lifecycle import Lifecycle
 from .metrics import Tally
+from .notices import warn_of_echo
 from .readers import ReaderConnector, ReaderRoute
 from .settings import Settings
 

@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from . import runtime
-from .lifecycle import log_no_shutdown_hook, log_shutdown
+from .notices import log_no_shutdown_hook, log_shutdown
 from .settings import single
 
 if TYPE_CHECKING:

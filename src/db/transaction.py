@@ -17,10 +17,11 @@ from .engine import capacity
 from .errors import ConfigurationError, OutcomeUnknownError, Verdict, sqlstate, verdict
 from .flight import Gathering
 from .invocation import current_invocation, note_write
-from .lifecycle import OWN_STATEMENT, log_retry
+from .notices import log_retry
 from .opening import Opening
 from .retry import Backoff
 from .scope import tenant_for
+from .statements import OWN_STATEMENT
 from .unit import Unit, unit_of, work_for
 from .waiting import on_loop, sleep
 

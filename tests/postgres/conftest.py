@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import make_url, text
 
 import db
-from db import lifecycle, runtime
+from db import notices, runtime
 from db.settings import Settings
 
 if TYPE_CHECKING:
@@ -66,12 +66,12 @@ class Lines(logging.Handler):
 @pytest.fixture
 def lines() -> Iterator[Lines]:
     """What the layer logs from here on, checkouts included."""
-    handler, level = Lines(), lifecycle.logger.log_level
-    lifecycle.logger.addHandler(handler)
-    lifecycle.logger.setLevel(logging.DEBUG)
+    handler, level = Lines(), notices.logger.log_level
+    notices.logger.addHandler(handler)
+    notices.logger.setLevel(logging.DEBUG)
     yield handler
-    lifecycle.logger.setLevel(level)
-    lifecycle.logger._logger.removeHandler(handler)
+    notices.logger.setLevel(level)
+    notices.logger._logger.removeHandler(handler)
 
 
 def backend_pid() -> int:
