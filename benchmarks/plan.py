@@ -18,13 +18,18 @@ class Plan:
     cpu_rounds: int
     cpu_times: int
     cold_starts: int
+    batch_rounds: int
+    copy_rounds: int
+    once_keys: int
+    once_duplicates: int
+    """Of each key, and as many callers at a time."""
     cold_warm_ups: int = 1
     """Starts that are not measured: they read the files for the first time."""
     warm_up: int = 12
     """Not measured. psycopg prepares a statement at its sixth execution."""
 
 
-# About eight minutes on two cores.
+# About ten minutes on two cores.
 FULL = Plan(
     delays_ms=(0, 0.5, 1, 5),
     latency_rounds=8,
@@ -33,6 +38,10 @@ FULL = Plan(
     cpu_rounds=16,
     cpu_times=40,
     cold_starts=7,
+    batch_rounds=10,
+    copy_rounds=8,
+    once_keys=200,
+    once_duplicates=50,
 )
 # Shows that everything still runs; its figures are worth nothing.
 QUICK = Plan(
@@ -43,5 +52,9 @@ QUICK = Plan(
     cpu_rounds=2,
     cpu_times=10,
     cold_starts=1,
+    batch_rounds=1,
+    copy_rounds=1,
+    once_keys=10,
+    once_duplicates=10,
     cold_warm_ups=0,
 )

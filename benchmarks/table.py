@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .markdown import markdown
 from .peers import peers
 from .sections.cold import OURS, REQUIREMENTS
 from .sections.cold import WORK as COLD_START
+from .tables_of_bulk import batches, loads, storm
 from .targets import MEGABYTE, TARGETS
-from .works import Work
+from .works import TRANSACTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from .series import Result
     from .targets import Figure, Target
@@ -21,7 +23,7 @@ SHOWN_DELAY_MS = 1
 
 
 def table(results: Mapping[str, Result]) -> str:
-    """Targets first, then the peers side by side, then cold starts; of the sections that were measured."""
+    """Targets first, then the peers side by side, then the rest; of the sections that were measured."""
     parts = [targets(results)]
     if "wire" in results:
         parts.append(trips_and_latency(results["wire"]))
@@ -29,17 +31,23 @@ def table(results: Mapping[str, Result]) -> str:
         parts.append(cpu(results["cpu"]))
     if "cold" in results:
         parts.append(cold_starts(results["cold"]))
+    if "batch" in results:
+        parts.append(batches(results["batch"]))
+    if "copy" in results:
+        parts.append(loads(results["copy"]))
+    if "once" in results:
+        parts.append(storm(results["once"]))
     return "\n\n".join(parts) + "\n"
 
 
 def targets(results: Mapping[str, Result]) -> str:
     """What was to be reached, and what was."""
     rows = [
-        (target.what, _shown(target, results[target.section]), f"≤ {target.limit:g}", _verdict(target, results))
+        (target.what, _shown(target, results[target.section]), _limit(target), _verdict(target, results))
         for target in TARGETS
         if target.section in results
     ]
-    return _markdown(("figure", "measured", "target", ""), rows)
+    return markdown(("figure", "measured", "target", ""), rows)
 
 
 def trips_and_latency(result: Result) -> str:
@@ -47,7 +55,7 @@ def trips_and_latency(result: Result) -> str:
     rows = []
     for peer in peers():
         cells = []
-        for work in Work:
+        for work in TRANSACTIONS:
             if not result.has(peer.name, work, "trips"):
                 cells.append(NOT_DONE)
                 continue
@@ -55,12 +63,12 @@ def trips_and_latency(result: Result) -> str:
             ms = result.find(peer.name, work, "wall_us", SHOWN_DELAY_MS).median() / 1000
             cells.append(f"{trips:.0f} · {ms:.1f} ms")
         rows.append((peer.name, *cells))
-    return _markdown((f"trips · latency at {SHOWN_DELAY_MS} ms", *Work), rows)
+    return markdown((f"trips · latency at {SHOWN_DELAY_MS} ms", *TRANSACTIONS), rows)
 
 
 def cpu(result: Result) -> str:
     """For each peer and work: the client's CPU."""
-    works = [work for work in Work if any(result.has(peer.name, work, "cpu_us") for peer in peers())]
+    works = [work for work in TRANSACTIONS if any(result.has(peer.name, work, "cpu_us") for peer in peers())]
     rows = []
     for peer in peers():
         medians = [
@@ -71,7 +79,7 @@ def cpu(result: Result) -> str:
         ]
         if set(medians) != {NOT_DONE}:
             rows.append((peer.name, *medians))
-    return _markdown(("client CPU", *works), rows)
+    return markdown(("client CPU", *works), rows)
 
 
 def cold_starts(result: Result) -> str:
@@ -85,7 +93,11 @@ def cold_starts(result: Result) -> str:
         )
         for variant in (OURS, *REQUIREMENTS)
     ]
-    return _markdown(("cold start to the first row", "CPU", "wall clock", "artifact, unzipped"), rows)
+    return markdown(("cold start to the first row", "CPU", "wall clock", "artifact, unzipped"), rows)
+
+
+def _limit(target: Target) -> str:
+    return f"{'≥' if target.at_least else '≤'} {target.limit:g}"
 
 
 def _shown(target: Target, result: Result) -> str:
@@ -101,8 +113,3 @@ def _number(figure: Figure) -> str:
 
 def _verdict(target: Target, results: Mapping[str, Result]) -> str:
     return "met" if target.met_by(results[target.section]) else "missed"
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

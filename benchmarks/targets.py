@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .sections import once
+from .sections.batch import DELAY_MS as BATCH_DELAY_MS
 from .sections.cold import BY_HAND, OURS, USUAL
 from .sections.cold import WORK as COLD_START
 from .works import Work
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 NULL = "db, DB_POOL=null"
 PLAIN = "SQLAlchemy"
 PRE_PING = "SQLAlchemy, pre-ping"
+DB_BATCH = "db.batch"
+EACH_PRE_PING = "SQLAlchemy, pre-ping, bound: a transaction for each record"
+DB_COPY = "db.copy_rows"
+RAW_COPY = "psycopg, cursor.copy()"
 MEGABYTE = 1_000_000
 
 
@@ -31,15 +37,17 @@ class Figure:
 
 @dataclass(frozen=True)
 class Target:
-    """What a figure is to reach: at most ``limit``."""
+    """What a figure is to reach: at most ``limit``, or at least."""
 
     section: str
     what: str
     limit: float
     figure: Callable[[Result], Figure]
+    at_least: bool = False
 
     def met_by(self, result: Result) -> bool:
-        return self.figure(result).value <= self.limit
+        value = self.figure(result).value
+        return value >= self.limit if self.at_least else value <= self.limit
 
 
 def _trips(peer: str, work: Work) -> Callable[[Result], Figure]:
@@ -62,6 +70,17 @@ def _ratio(
 
 def _megabytes(result: Result) -> Figure:
     return Figure(result.find(OURS, "artifact", "bytes").median() / MEGABYTE)
+
+
+def _growth(result: Result) -> Figure:
+    """Of the peak, from a load of a tenth to the last of all."""
+    ((some,),) = result.find(DB_COPY, Work.LOAD_SOME, "peak_bytes").rounds
+    ((*_, all_of_them),) = result.find(DB_COPY, Work.LOAD, "peak_bytes").rounds
+    return Figure((all_of_them - some) / MEGABYTE)
+
+
+def _count(measure: str) -> Callable[[Result], Figure]:
+    return lambda result: Figure(result.find(once.PEER, once.WORK, measure).median())
 
 
 TARGETS = (
@@ -91,6 +110,25 @@ TARGETS = (
     Target("cold", "CPU of a cold start ÷ the usual way", 0.25, _ratio("cpu_us", COLD_START, USUAL)),
     Target("cold", "CPU of a cold start ÷ psycopg and boto3 by hand", 0.5, _ratio("cpu_us", COLD_START, BY_HAND)),
     Target("cold", "artifact, unzipped, in MB", 25, _megabytes),
+    Target(
+        "batch",
+        "throughput of db.batch at 1 ms ÷ a transaction for each record, with pre-ping, tenant and deadline",
+        3,
+        # Throughputs are as times the other way round.
+        _ratio("wall_us", Work.BATCH, DB_BATCH, ours=EACH_PRE_PING, delay_ms=BATCH_DELAY_MS),
+        at_least=True,
+    ),
+    Target("batch", "trips, batch of 100 records, 10 of them bad", 103, _trips(DB_BATCH, Work.SPOILED)),
+    Target(
+        "copy",
+        "throughput of db.copy_rows ÷ psycopg's COPY, 1,000,000 rows",
+        0.9,
+        _ratio("wall_us", Work.LOAD, DB_COPY, ours=RAW_COPY),
+        at_least=True,
+    ),
+    Target("copy", "growth of peak memory from 100,000 rows to 1,000,000, in MB", 16, _growth),
+    Target("once", "keys whose effect is not there exactly once", 0, _count(once.WRONG_EFFECTS)),
+    Target("once", "keys whose callers did not all get the one answer", 0, _count(once.WRONG_ANSWERS)),
 )
 
 

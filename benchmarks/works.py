@@ -23,9 +23,14 @@ class Work(StrEnum):
     BOUND_READ = "bound read"
     BOUND_WRITE = "bound write"
     UNPOOLED = "bound write, own connection"
+    # Not of one transaction, and measured by sections of their own.
+    BATCH = "batch of 100 records"
+    SPOILED = "batch of 100 records, 10 of them bad"
+    LOAD_SOME = "load of 100,000 rows"
+    LOAD = "load of 1,000,000 rows"
 
 
-# How often each leaves its mark on the plain note, and on the tenant's.
+# How often each transaction leaves its mark on the plain note, and on the tenant's.
 HITS = {
     Work.FIRST: (1, 0),
     Work.NOTHING: (0, 0),
@@ -36,6 +41,7 @@ HITS = {
     Work.BOUND_WRITE: (0, 1),
     Work.UNPOOLED: (0, 1),
 }
+TRANSACTIONS = tuple(HITS)
 
 # A third of each page stays free, so that updates in place stay in place however many there are.
 TABLES = f"""

@@ -5,15 +5,16 @@ from __future__ import annotations
 import abc
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from benchmarks.works import Context, Work
+from benchmarks.works import TRANSACTIONS, Context, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-ALL = frozenset(Work)
+ALL = frozenset(TRANSACTIONS)
 POOLED = ALL - {Work.UNPOOLED}
 
 
@@ -104,3 +105,13 @@ def measured(run: Callable[[], Any], times: int) -> Samples:
         samples.wall_us.append(wall // 1000)
         samples.cpu_us.append(cpu // 1000)
     return samples
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held, file mappings included.
+
+    Not by getrusage: across fork and exec it starts with the peak of the process that started this one.
+    """
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import cold, cpu, wire
+from . import batch, cold, copy, cpu, once, wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,4 +19,7 @@ SECTIONS: dict[str, Callable[[Plan, Callable[[str], None]], list[Series]]] = {
     "wire": wire.measure,
     "cpu": cpu.measure,
     "cold": cold.measure,
+    "batch": batch.measure,
+    "copy": copy.measure,
+    "once": once.measure,
 }

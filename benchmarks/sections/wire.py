@@ -13,7 +13,7 @@ from benchmarks.peers import peers
 from benchmarks.place import Place
 from benchmarks.series import Series
 from benchmarks.workers import Worker, in_turn
-from benchmarks.works import Work
+from benchmarks.works import TRANSACTIONS, Work
 from devkit.postgres import Postgres
 from devkit.wire import Wire
 
@@ -41,7 +41,7 @@ def measure(plan: Plan, tell: Callable[[str], None]) -> list[Series]:
 def counted(peer: type[Peer], place: Place, warm_up: int) -> Iterator[Series]:
     """Trips and connections of each of the peer's works: of FIRST in a process that has done nothing yet, else warm."""
     with Wire(place.host, place.port) as wire, Worker(peer, place.url(wire.port)) as worker:
-        for work in Work:
+        for work in TRANSACTIONS:
             if work not in peer.offers:
                 continue
             if work is not Work.FIRST:
@@ -66,7 +66,7 @@ def _latency(place: Place, plan: Plan, delay_ms: float, tell: Callable[[str], No
         url = place.url(port)
         yield Series(peer=TRIP, work="SELECT 1", measure="wall_us", delay_ms=delay_ms, rounds=[_trips_us(url)])
         workers = [running.enter_context(Worker(peer, url)) for peer in peers()]
-        for work in Work:
+        for work in TRANSACTIONS:
             tell(f"wire: {delay_ms:g} ms, {work}")
             first = work is Work.FIRST
             taken = in_turn(
