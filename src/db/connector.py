@@ -42,10 +42,12 @@ Role = Literal["writer", "reader", "unpooled"]
 CONNECT_FLOOR_S = 2
 # An attempt is not begun with less than this: three round trips, and TLS, within a region.
 _LEAST_S = 0.1
-# The time is what ends both, not the count.
+# The time is what ends all of these, not the count.
 _BACKOFF = Backoff(base_s=0.05, cap_s=1.0, attempts=math.inf)
-# Slower, for each round is two logins and two requests to Secrets Manager, and the reason may be a plain mistake.
-_ROTATION_BACKOFF = Backoff(base_s=0.2, cap_s=2.0, attempts=math.inf)
+# Slower, for each round costs others. Of a rotation it is two logins and two requests to Secrets Manager, and the
+# reason may be a plain mistake; of a full server it is a process and often a login, and those inside wait for both.
+_SLOW_BACKOFF = Backoff(base_s=0.2, cap_s=2.0, attempts=math.inf)
+_SLOWLY = {Verdict.REFETCH_CREDENTIALS, Verdict.WAIT_FOR_CAPACITY}
 # A peer that went silent is given up after this much unacknowledged sending: well inside an API's ten seconds, well
 # above what a busy network needs to retransmit. Keepalives find the same while waiting for a long statement's answer.
 _SILENT_PEER_S = 5
@@ -182,7 +184,7 @@ class Connector:
                 self.crowding.refused()
             if advice is Verdict.REFETCH_CREDENTIALS and self._renewed(entry, error):
                 continue
-            backoff = _ROTATION_BACKOFF if advice is Verdict.REFETCH_CREDENTIALS else _BACKOFF
+            backoff = _SLOW_BACKOFF if advice in _SLOWLY else _BACKOFF
             delay_s = backoff.delay_s(advice, attempt, left_s=ends_at - self._clock() - _LEAST_S)
             if delay_s is None:
                 _raise_last(error, advice, attempts=attempt, waited_s=self._clock() - began)

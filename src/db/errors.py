@@ -139,8 +139,12 @@ _BY_CONNECT_MESSAGE = (
     ("Timed-out waiting to acquire database connection", Verdict.WAIT_FOR_CAPACITY),  # nor had RDS Proxy
     ("the database system is", Verdict.RECONNECT),  # starting up, shutting down, in recovery, not yet accepting
     ("terminating connection due to", Verdict.RECONNECT),  # a shutdown that overtook the connect
-    ("server conn crashed", Verdict.RECONNECT),  # PgBouncer lost its own
-    ("server login failed", Verdict.RECONNECT),  # likewise: "server login has been failing, try again later"
+    ("canceling authentication due to timeout", Verdict.RECONNECT),
+    # PgBouncer, where it cannot reach the server itself.
+    ("client_login_timeout", Verdict.RECONNECT),
+    ("cannot connect", Verdict.RECONNECT),
+    ("server conn crashed", Verdict.RECONNECT),
+    ("server login failed", Verdict.RECONNECT),
     ("server login has been failing", Verdict.RECONNECT),
     ("does not exist", Verdict.GIVE_UP),  # database, role, or the file of root certificates
     ("certificate verify failed", Verdict.GIVE_UP),

@@ -41,8 +41,9 @@ def within(limit_s: float, work: Callable[[], T], *, discard: Callable[[T], obje
             else:
                 discard(result)
 
-    threading.Thread(target=contextvars.copy_context().run, args=(run,), name="db-connect", daemon=True).start()
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name="db-connect", daemon=True)
     try:
+        thread.start()
         wait((outcome,), limit_s)
     except BaseException:  # SystemExit out of a signal handler, say
         if not outcome.cancel() and outcome.exception() is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextvars
 import threading
 from typing import NoReturn
@@ -49,6 +50,21 @@ def test_what_comes_too_late_is_discarded() -> None:
     asked.set()
     assert discarded.wait(LONG_S)
     assert late == ["late"]
+
+
+def test_what_is_done_when_nobody_waits_any_longer_is_discarded() -> None:
+    """A signal's handler may raise in the thread that waits: SystemExit at the environment's end, say."""
+    interrupted, discarded = threading.Event(), threading.Event()
+
+    def work() -> str:
+        _thread.interrupt_main()
+        interrupted.wait(LONG_S)
+        return "unwanted"
+
+    with pytest.raises(KeyboardInterrupt):
+        within(LONG_S, work, discard=lambda _: discarded.set())
+    interrupted.set()
+    assert discarded.wait(LONG_S)
 
 
 def test_a_failure_that_comes_too_late_is_nobodys() -> None:
