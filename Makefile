@@ -1,6 +1,6 @@
 # The verbs. Each sets up what it needs from a bare Python >= 3.11 and make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench sam-local build deploy lock clean
+.PHONY: help demo test check bench fleet sam-local build deploy lock clean
 
 # A uv of the machine's own, or a private one in .uv/.
 UV := $(or $(shell command -v uv),.uv/bin/uv)
@@ -41,6 +41,9 @@ check: .venv/ready  ## lint, types, template lint, tests
 
 bench: .venv/ready  ## the benchmarks beside their peers, to benchmarks/results (about ten minutes)
 	$(BIN)/python -m benchmarks
+
+fleet: .venv/ready  ## environments by the hundred under freezes, rotations, restarts, failovers and storms (ten minutes)
+	$(BIN)/python -m devkit fleet
 
 build: .venv/ready  ## the artifacts of `sam deploy`, in .aws-sam/build
 	$(BIN)/sam build

@@ -1,0 +1,53 @@
+"""``python -m devkit fleet [scenario …]``: the scenarios in full size, and whether each reached its target."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from devkit.lambda_env import SOURCE
+
+from .nursery import Nursery
+from .report import save, shown, table
+from .scenarios import SCENARIOS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+RESULTS = SOURCE.parent / "benchmarks" / "results"
+
+
+def run(names: Sequence[str]) -> int:
+    """Run the scenarios ``names``, by default all; 0 where each target was met. All of them go to benchmarks/results.
+
+    Raises KeyError for a name that is none.
+    """
+    chosen = {name: SCENARIOS[name] for name in names} or SCENARIOS
+    started = time.perf_counter()
+    findings = []
+    with _ended_by_sigterm(), Nursery() as nursery:
+        for name, scenario in chosen.items():
+            began = time.perf_counter()
+            findings.append(scenario(nursery))
+            print(f"{shown(findings[-1])}\n  {name} took {time.perf_counter() - began:.0f} s\n", flush=True)
+    missed = [finding.name for finding in findings if not finding.met]
+    if not names:
+        save(findings, RESULTS)
+    print(table(findings))
+    print(f"\n{len(findings) - len(missed)} of {len(findings)} targets met in {time.perf_counter() - started:.0f} s")
+    if missed:
+        print(f"missed: {', '.join(missed)}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM does what Ctrl-C does, so that every `with` ends what it started."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
