@@ -133,39 +133,52 @@ def _load(conn: Connection, plan: CopyPlan, progress: Callable[[int], object] | 
     try:
         driver: Any = conn.connection.driver_connection
         if on_loop():
-            with entered(driver.cursor()) as cursor, entered(cursor.copy(statement)) as copy:
-                return _write(lambda some: await_(_send_on_loop(copy, some)), rows, progress)
-        with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            return _write(lambda some: _send(copy, some), rows, progress)
+            with entered(driver.cursor()) as cursor:
+                with entered(cursor.copy(statement)) as copy:
+                    _write(lambda some: await_(_send_on_loop(copy, some)), rows, progress)
+                return int(cursor.rowcount)
+        with driver.cursor() as cursor:
+            with cursor.copy(statement) as copy:
+                _write(lambda some: _send(copy, some), rows, progress)
+            return int(cursor.rowcount)
     except dbapi.Error as error:
         raise driver_error(conn, statement, error) from error
 
 
 def _write(
-    send: Callable[[Iterable[Sequence[Any]]], int],
+    send: Callable[[Iterable[Sequence[Any]]], object],
     rows: Iterator[Sequence[Any]],
     progress: Callable[[int], object] | None,
-) -> int:
+) -> None:
+    if progress is None:
+        send(rows)
+        return
+    numbered = enumerate(rows, 1)
     sent = 0
-    while some := send(itertools.islice(rows, PROGRESS_EVERY_ROWS)):
-        sent += some
-        if progress is not None:
+
+    def counted() -> Iterator[Sequence[Any]]:
+        nonlocal sent
+        for sent, row in itertools.islice(numbered, PROGRESS_EVERY_ROWS):  # noqa: B007 - told below
+            yield row
+
+    told = -1
+    while sent != told:
+        told = sent
+        send(counted())
+        if sent != told:
             progress(sent)
-    return sent
 
 
-def _send(copy: Any, rows: Iterable[Sequence[Any]]) -> int:
-    number = 0
-    for number, row in enumerate(rows, 1):  # noqa: B007 - counted
-        copy.write_row(row)
-    return number
+def _send(copy: Any, rows: Iterable[Sequence[Any]]) -> None:
+    write_row = copy.write_row
+    for row in rows:
+        write_row(row)
 
 
-async def _send_on_loop(copy: Any, rows: Iterable[Sequence[Any]]) -> int:
-    number = 0
-    for number, row in enumerate(rows, 1):  # noqa: B007 - counted
-        await copy.write_row(row)
-    return number
+async def _send_on_loop(copy: Any, rows: Iterable[Sequence[Any]]) -> None:
+    write_row = copy.write_row
+    for row in rows:
+        await write_row(row)
 
 
 def driver_error(conn: Connection, statement: str, error: Exception) -> exc.DBAPIError:

@@ -46,7 +46,7 @@ _LEAST_S = 0.1
 _BACKOFF = Backoff(base_s=0.05, cap_s=1.0, attempts=math.inf)
 # Slower, for each round costs others. Of a rotation it is two logins and two requests to Secrets Manager, and the
 # reason may be a plain mistake; of a full server it is a process and often a login, and those inside wait for both.
-_SLOW_BACKOFF = Backoff(base_s=0.2, cap_s=2.0, attempts=math.inf)
+_SLOW_BACKOFF = Backoff(base_s=0.5, cap_s=2.0, attempts=math.inf)
 _SLOWLY = {Verdict.REFETCH_CREDENTIALS, Verdict.WAIT_FOR_CAPACITY}
 # A peer that went silent is given up after this much unacknowledged sending: well inside an API's ten seconds, well
 # above what a busy network needs to retransmit. Keepalives find the same while waiting for a long statement's answer.

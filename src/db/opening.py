@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .deadline import limits, patience_s
 from .invocation import current_invocation
 from .names import name_for
-from .scope import Scope
+from .scope import scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,11 +49,11 @@ class Opening:
         now = current_invocation()
         self._deadline = now.deadline
         self._has_transaction_timeout = tuple(server_version) >= TRANSACTION_TIMEOUT_SINCE
-        self._scope = Scope(
-            tenant=tenant,
+        self._scope = scope_of(
+            tenant,
             # Where startup options are not to be had, each transaction says it.
-            search_path=settings.schema if settings.proxy != "none" else None,
-            application_name=name_for(settings, now.request_id),
+            settings.schema if settings.proxy != "none" else None,
+            name_for(settings, now.request_id),
             through_function=settings.proxy == "rds-proxy",
         )
 

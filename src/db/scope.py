@@ -112,6 +112,19 @@ class Scope:
         return [None if value is None else value.encode() for value in held]
 
 
+@functools.lru_cache(maxsize=64)  # an environment serves few tenants at a time, each of them often
+def scope_of(
+    tenant: str | None, search_path: str | None, application_name: str | None, *, through_function: bool
+) -> Scope:
+    """A Scope, the one that was made before where there is one: it has encoded its values already."""
+    return Scope(
+        tenant=tenant,
+        search_path=search_path,
+        application_name=application_name,
+        through_function=through_function,
+    )
+
+
 # What a prologue sets, in the order of Scope.prologue and of the function below.
 _SETTINGS = (
     "statement_timeout",

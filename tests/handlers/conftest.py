@@ -41,7 +41,9 @@ class Shop:
     def enter_as(self, role: str, *, port: int | None = None) -> None:
         """Start afresh as the functions do that use the secret of ``role``; ``port`` instead of the server's."""
         self.put_secret(role, f"orders/{role}", port or self.database.port)
-        db.configure(db.Settings(secret_id=f"orders/{role}", connect_timeout_s=2, connect_wait_s=0, deadline_reserve_s=0.1))
+        db.configure(
+            db.Settings(secret_id=f"orders/{role}", connect_timeout_s=2, connect_wait_s=0, deadline_reserve_s=0.1)
+        )
 
     def api(
         self, method: str, path: str, body: Any = None, *, claims: Any = CLAIMS, query: Any = None, key: Any = None

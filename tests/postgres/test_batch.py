@@ -199,7 +199,12 @@ def test_a_backend_that_dies_at_commit_leaves_nothing_and_reports_all(database: 
 
 def test_a_database_that_is_away_reports_all(use: Use, lambda_context: MakeLambdaContext) -> None:
     """As an answer, not as an error that would hide which."""
-    use(url=make_url("postgresql://app:x@127.0.0.1:1/none"), connect_timeout_s=2, connect_wait_s=0, deadline_reserve_s=0.1)
+    use(
+        url=make_url("postgresql://app:x@127.0.0.1:1/none"),
+        connect_timeout_s=2,
+        connect_wait_s=0,
+        deadline_reserve_s=0.1,
+    )
     call = db.invocation(lambda _event, _context: db.batch(queue("a", "b"), note_it))
     assert failed(call({}, lambda_context(remaining_s=1))) == ["1", "2"]
 
