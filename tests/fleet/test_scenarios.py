@@ -29,7 +29,7 @@ def test_no_cut_of_the_wire_loses_or_repeats_an_acknowledged_write(nursery: Nurs
 
 
 def test_frozen_environments_find_their_way_back(nursery: Nursery) -> None:
-    """Their sessions have ended meanwhile: some first flights are sent again, none fails."""
+    """Their sessions have ended meanwhile, and a few of them are killed: none fails."""
     found = require(freezes(nursery, environments=4, invocations=6))
     assert found.outcomes[OURS].invoked == 24
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .environment import Answer, Environment, Function
     from .nursery import Nursery
 
+GATHER_S = 30.0  # for the callers of one moment to be there
+
 
 class Fleet:
     """``size`` environments of ``function``, for the length of a ``with`` block: real ones without a ``nursery``.
@@ -73,7 +75,7 @@ class Fleet:
         gate = threading.Barrier(len(asked))
 
         def ask(environment: Environment) -> None:
-            gate.wait()
+            gate.wait(GATHER_S)
             self.invoke(environment)
 
         with ThreadPoolExecutor(len(asked)) as callers:

@@ -18,10 +18,10 @@ BUCKETS = 120
 # Readable on a light page and on a dark one.
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #24292f } .title { font-weight: 600 } .small { font-size: 11px }
-path { fill: none; stroke: #8c959f; stroke-width: 1.5 } .ours { stroke: #0969da }
+.held { fill: none; stroke: #8c959f; stroke-width: 1.5 } .ours-held { fill: none; stroke: #0969da; stroke-width: 1.5 }
 .answered { fill: #8c959f } .ours-answered { fill: #0969da } .failed { fill: #cf222e }
 @media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3 } path { stroke: #6e7681 } .ours { stroke: #58a6ff }
+  text { fill: #e6edf3 } .held { stroke: #6e7681 } .ours-held { stroke: #58a6ff }
   .answered { fill: #6e7681 } .ours-answered { fill: #58a6ff } .failed { fill: #f85149 }
 }
 """
@@ -68,8 +68,7 @@ def _line(label: str, curve: Curve, longest: float, most: int, base: float) -> s
             steps.append(f"H{_x(at_s, longest):.0f}V{base - HELD * count / most:.0f}")
             before = count
     steps.append(f"H{_x(curve.held[-1][0] if curve.held else 0, longest):.0f}")
-    kind = ' class="ours"' if label.startswith("ours") else ""
-    return f'<path{kind} d="{"".join(steps)}"/>'
+    return f'<path class="{_style(label, "held")}" d="{"".join(steps)}"/>'
 
 
 def _strip(label: str, curve: Curve, longest: float, top: float) -> list[str]:
@@ -77,21 +76,21 @@ def _strip(label: str, curve: Curve, longest: float, top: float) -> list[str]:
     width = (WIDTH - LABEL) / BUCKETS
     asked = Counter((min(int(at_s / longest * BUCKETS), BUCKETS - 1), failed) for at_s, failed in curve.answers)
     most = max((asked[bucket, False] + asked[bucket, True] for bucket in range(BUCKETS)), default=0) or 1
-    kind = "ours-answered" if label.startswith("ours") else "answered"
-    bars = [f'<text class="small" x="{LABEL - 8}" y="{top + STRIP - 5:.0f}" text-anchor="end">{escape(label)}</text>']
+    bars: dict[str, str] = {"failed": "", _style(label, "answered"): ""}
     for bucket in range(BUCKETS):
         bottom = top + STRIP
-        for failed, style in ((True, "failed"), (False, kind)):
-            count = asked[bucket, failed]
-            if not count:
-                continue
-            height = max((STRIP - 4) * math.sqrt(count / most), 1.5)  # by area: a single failure is to be seen
-            bottom -= height
-            bars.append(
-                f'<rect class="{style}" x="{LABEL + bucket * width:.1f}" y="{bottom:.1f}" width="{width - 1:.1f}" '
-                f'height="{height:.1f}"/>'
-            )
-    return bars
+        for style, count in zip(bars, (asked[bucket, True], asked[bucket, False]), strict=True):
+            if count:
+                height = max((STRIP - 4) * math.sqrt(count / most), 1.5)  # a single failure is to be seen
+                bottom -= height
+                x = LABEL + bucket * width
+                bars[style] += f"M{x:.0f} {bottom:.1f}h{width - 1:.0f}v{height:.1f}h-{width - 1:.0f}z"
+    name = f'<text class="small" x="{LABEL - 8}" y="{top + STRIP - 5:.0f}" text-anchor="end">{escape(label)}</text>'
+    return [name, *(f'<path class="{style}" d="{drawn}"/>' for style, drawn in bars.items() if drawn)]
+
+
+def _style(label: str, what: str) -> str:
+    return f"ours-{what}" if label.startswith("ours") else what
 
 
 def _x(at_s: float, longest: float) -> float:

@@ -95,13 +95,14 @@ def deploy(nursery: Nursery, *, environments: int = 40, max_connections: int = 5
 def warm(
     nursery: Nursery, *, environments: int = 200, active: int = 20, most_held: int = 30, seconds: float = 8.0
 ) -> Finding:
-    """All have served a burst; then few of them have work, and the others are frozen."""
+    """All have served; then few of them have work, and the others are frozen."""
     outcomes: dict[str, Outcome] = {}
     curves: dict[str, Curve] = {}
     for name in (OURS, PLAIN):
         with _alone(name, nursery, environments=environments, max_connections=environments + 20) as running:
             fleet = running.fleets[name]
-            fleet.invoke_all()
+            for first in range(0, environments, active):  # one machine has not the processors for all at once
+                fleet.invoke_all(fleet.environments[first : first + active])
             for environment in fleet.environments[active:]:
                 environment.freeze()
             settled_s = running.held.seconds() + IDLE_SESSION_S + SETTLE_S
@@ -115,7 +116,7 @@ def warm(
         title=f"{environments} warm environments, {active} of them active",
         target=f"connections held ≤ {most_held}",
         parts={
-            "connections held": held <= most_held,
+            f"connections held ≤ {most_held}": held <= most_held,
             "0 failed": outcomes[OURS].failed == 0,
             **nothing_lost(outcomes[OURS]),
         },
