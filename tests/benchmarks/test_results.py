@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -104,3 +105,10 @@ def test_the_plot_is_well_formed_and_has_a_bar_for_each_figure() -> None:
     assert len(bars) == sum(len(panel.bars) for panel in panels(COMMITTED))
     assert all(float(bar.attrib["x"]) + float(bar.attrib["width"]) < float(drawn.attrib["width"]) for bar in bars)
     assert [len(panel.bars) for panel in panels(COMMITTED)] == [7, 7, 5]
+
+
+def test_the_readme_shows_the_committed_targets() -> None:
+    """Those missed among them."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    shown = readme.partition("<!-- benchmarks -->")[2].partition("<!-- /benchmarks -->")[0]
+    assert shown.strip() == targets(COMMITTED).strip()
