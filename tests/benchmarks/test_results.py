@@ -17,8 +17,6 @@ from benchmarks.targets import TARGETS, missed
 from benchmarks.works import Work
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
 SVG = "{http://www.w3.org/2000/svg}"
 COMMITTED = load(command.RESULTS, list(SECTIONS))
 
