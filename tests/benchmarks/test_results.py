@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,7 +15,6 @@ from benchmarks.table import table, targets
 from benchmarks.targets import TARGETS, missed
 from benchmarks.works import Work
 
-if TYPE_CHECKING:
 SVG = "{http://www.w3.org/2000/svg}"
 COMMITTED = load(command.RESULTS, list(SECTIONS))
 
