@@ -40,6 +40,11 @@ TAKEN_AT = "db_taken_at"
 BACKEND_PID = "db_backend_pid"  # a lost connection can no longer be asked for it
 
 
+# Connections of the process that this one was forked from. They are kept, for one of asyncio's that is collected takes
+# its socket out of an epoll that it shares with the parent's.
+_parents: list[DBAPIConnection] = []
+
+
 class Lifecycle:
     """Watches one engine: counts into ``tally``, logs, and knows which driver connections are open."""
 
@@ -71,7 +76,8 @@ class Lifecycle:
             self._closed(connection)
 
     def forget(self) -> None:
-        """Know of no connection any more, and leave them as they are."""
+        """Know of no connection any more, and leave them as they are: a forked child's are its parent's."""
+        _parents.extend(self._open.values())
         self._open.clear()
         self._in_use.clear()
 
