@@ -50,6 +50,12 @@ class Held:
         if self._connection is not None:
             self._connection.close()
 
+    def begin_anew(self) -> float:
+        """Forget the samples; time counts from now on, in monotonic seconds, which it gives."""
+        self.began_at = time.monotonic()
+        self.samples = []
+        return self.began_at
+
     def most(self, login: str, *, since_s: float = 0.0) -> int:
         """The most connections that ``login`` held at a time, from ``since_s`` on."""
         return max((held.get(login, 0) for at_s, held in self.samples if at_s >= since_s), default=0)
@@ -60,7 +66,6 @@ class Held:
 
     def _watch(self) -> None:
         while not self._over.wait(EVERY_S):
-            at_s = self.seconds()
             try:
                 if self._connection is None:
                     self._connection = self._connect()
@@ -68,7 +73,7 @@ class Held:
             except (psycopg.Error, RuntimeError):  # it restarts, or has just been lost
                 self._forget()
                 held = {}
-            self.samples.append((at_s, held))
+            self.samples.append((self.seconds(), held))
 
     def _connect(self) -> psycopg.Connection[tuple[str, int]]:
         server = self._server()

@@ -41,6 +41,12 @@ class Run:
     held: Held
     server: Callable[[], Postgres]
 
+    def begin_anew(self) -> None:
+        """Forget what there was so far."""
+        began_at = self.held.begin_anew()
+        for fleet in self.fleets.values():
+            fleet.begin_to_count(began_at)
+
     def outcomes(self, *, held_since_s: float = 0.0) -> dict[str, Outcome]:
         """What came of it, held against the table. To be called when the load is over."""
         rows = written(self.server())
@@ -78,6 +84,6 @@ def run(
         for fleet in made.values():
             fleet.warm_up(connected=connected)
         held = parts.enter_context(Held(server))
-        for fleet in made.values():
-            fleet.begin_to_count(held.began_at)
-        yield Run(made, held, server)
+        running = Run(made, held, server)
+        running.begin_anew()
+        yield running

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from devkit.fleet.finding import OURS, PLAIN, Finding, failures, nothing_lost
 from devkit.fleet.fleet import under_load
 from devkit.fleet.run import function, run
-from devkit.fleet.site import Site
+from devkit.fleet.site import DATABASE, Site
 from devkit.pgbouncer import PgBouncer
 from devkit.postgres import Postgres
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from devkit.fleet.environment import Environment
     from devkit.fleet.finding import Curve
-    from devkit.fleet.fleet import Pause
+    from devkit.fleet.fleet import Fleet, Pause
     from devkit.fleet.ledger import Outcome
     from devkit.fleet.nursery import Nursery
     from devkit.fleet.run import Run
@@ -31,18 +31,28 @@ RESERVED = 3  # PostgreSQL's superuser_reserved_connections
 IDLE_SESSION_S = 2
 OF_OURS = {"DB_CONNECT_ARGS": json.dumps({"options": f"-c idle_session_timeout={IDLE_SESSION_S}s"})}
 SETTLE_S = 0.5
+WAVE = 20
 POOL = 20
 # Hundreds of environments hash their passwords on the cores of this one machine; in Lambda each has its own.
 SCRAM_ITERATIONS = "1"
 
 
 def storm(nursery: Nursery, *, environments: int = 300, max_connections: int = 50) -> Finding:
-    """Every environment is invoked in the same moment, for the first time since it was loaded."""
+    """Every environment is invoked in the same moment. All have served before, and the server has ended their sessions.
+
+    They have, so that the moment is about connections: what else a first invocation costs is the processor's time, of
+    which an environment in Lambda has its own, and 300 here share one machine's.
+    """
     outcomes: dict[str, Outcome] = {}
     curves: dict[str, Curve] = {}
     for name in (OURS, PLAIN):
         with _alone(name, nursery, environments=environments, max_connections=max_connections) as running:
-            running.fleets[name].invoke_all()
+            fleet = running.fleets[name]
+            for wave in _waves(fleet):
+                fleet.invoke_all(wave)
+                _end_sessions(running.server(), name)
+            running.begin_anew()
+            fleet.invoke_all()
             outcomes |= running.outcomes()
         curves |= running.curves()
     budget = max_connections - RESERVED
@@ -101,8 +111,8 @@ def warm(
     for name in (OURS, PLAIN):
         with _alone(name, nursery, environments=environments, max_connections=environments + 20) as running:
             fleet = running.fleets[name]
-            for first in range(0, environments, active):  # one machine has not the processors for all at once
-                fleet.invoke_all(fleet.environments[first : first + active])
+            for wave in _waves(fleet):
+                fleet.invoke_all(wave)
             for environment in fleet.environments[active:]:
                 environment.freeze()
             settled_s = running.held.seconds() + IDLE_SESSION_S + SETTLE_S
@@ -128,6 +138,19 @@ def warm(
 
 def _think(_: Environment, pause: Pause) -> None:
     pause.wait(pause.draw.uniform(0, 0.4))
+
+
+def _waves(fleet: Fleet) -> Iterator[Sequence[Environment]]:
+    """All environments, as many at a time as one machine has the processors for."""
+    for first in range(0, len(fleet.environments), WAVE):
+        yield fleet.environments[first : first + WAVE]
+
+
+def _end_sessions(server: Postgres, login: str) -> None:
+    """As idle_session_timeout does, at once."""
+    server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [login])
+    if not server.all_left(DATABASE, login):
+        raise RuntimeError(f"sessions of {login} stay")
 
 
 @contextlib.contextmanager
