@@ -100,7 +100,7 @@ class AsyncpgDialect(PGDialect_asyncpg):
 
     # Not keyword-only: create_engine() finds a dialect's arguments by reading its positional ones.
     def __init__(self, default_schema_name: str = "public", names_statements: bool = True, **kwargs: Any) -> None:
-        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]  # SQLAlchemy's has no types
         self._told_schema_name = default_schema_name
         self._statements: dict[str, Any] = (
             {}
@@ -145,10 +145,10 @@ class AsyncpgDialect(PGDialect_asyncpg):
         version = _driver(connection).get_server_version()
         return version.major, version.minor
 
-    def _get_default_schema_name(self, connection: Connection) -> str:  # noqa: ARG002
+    def _get_default_schema_name(self, connection: Connection) -> str:  # noqa: ARG002 - SQLAlchemy's signature
         return self._told_schema_name
 
-    def get_default_isolation_level(self, dbapi_conn: DBAPIConnection) -> Any:  # noqa: ARG002
+    def get_default_isolation_level(self, dbapi_conn: DBAPIConnection) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
         return "READ COMMITTED"
 
     def reset_isolation_level(self, dbapi_conn: Any) -> None:

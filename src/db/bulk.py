@@ -190,7 +190,7 @@ def driver_error(conn: Connection, statement: str, error: Exception) -> exc.DBAP
     )
     if lost:
         conn.invalidate(error)
-    return wrapped  # type: ignore[return-value]
+    return wrapped  # type: ignore[return-value]  # a driver's error becomes none but this
 
 
 def _insert(

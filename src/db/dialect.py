@@ -79,7 +79,7 @@ class ServerlessDialect(PGDialect_psycopg):
             return self._told_schema_name
         return first_schema(_flight(connection.connection).info.parameter_status("search_path") or "") or "public"
 
-    def get_default_isolation_level(self, dbapi_conn: DBAPIConnection) -> Any:  # noqa: ARG002
+    def get_default_isolation_level(self, dbapi_conn: DBAPIConnection) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
         # The server is asked after the engine's own level was set. AUTOCOMMIT is none that it would name.
         own = self._on_connect_isolation_level
         return self._told_isolation_level if own in {None, "AUTOCOMMIT"} else own
