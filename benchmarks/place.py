@@ -6,14 +6,14 @@ import secrets
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from devkit.passwords import new_password
+from devkit.servers.passwords import new_password
 
 from .works import TABLES
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 
 class Place:

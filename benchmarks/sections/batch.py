@@ -10,8 +10,8 @@ from benchmarks.place import Place
 from benchmarks.series import Series
 from benchmarks.workers import Worker, in_turn
 from benchmarks.works import Work
-from devkit.postgres import Postgres
-from devkit.wire import Wire
+from devkit.network.wire import Wire
+from devkit.servers.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,9 +17,9 @@ from benchmarks.cold import builds
 from benchmarks.place import Place
 from benchmarks.series import Series
 from benchmarks.works import NOTE
-from devkit.aws import LocalAws
-from devkit.lambda_env import LambdaEnvironment
-from devkit.postgres import Postgres
+from devkit.lambda_runtime.environment import LambdaEnvironment
+from devkit.servers.aws import LocalAws
+from devkit.servers.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

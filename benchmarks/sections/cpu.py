@@ -10,7 +10,7 @@ from benchmarks.place import Place
 from benchmarks.series import Series
 from benchmarks.workers import Worker, in_turn
 from benchmarks.works import Work
-from devkit.postgres import Postgres
+from devkit.servers.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable

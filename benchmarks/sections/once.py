@@ -13,15 +13,15 @@ import db
 from benchmarks.place import Place
 from benchmarks.series import Series
 from db.migrations.operations import create_once_table
-from devkit.once_storm import storm
+from devkit.fleet.once_storm import storm
 from devkit.plugin import Database
-from devkit.postgres import Postgres
+from devkit.servers.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from benchmarks.plan import Plan
-    from devkit.once_storm import Storm
+    from devkit.fleet.once_storm import Storm
 
 PEER = "db.once"
 WORK = "duplicates under kills"

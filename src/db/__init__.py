@@ -10,8 +10,8 @@
 The environment configures it (docs/settings.md). Nothing connects, and nothing heavy loads, before it is used.
 """
 
-from .batch import batch
-from .bulk import copy_rows
+from .environment.handler_decorator import invocation
+from .environment.process import configure, dispose, engine, status
 from .errors import (
     AlreadyDoneError,
     CapacityError,
@@ -27,14 +27,14 @@ from .errors import (
     sqlstate,
     verdict,
 )
-from .handler import invocation
-from .idempotency import idempotent
-from .once import once, purge_once
-from .reflection import reflect
-from .runtime import configure, dispose, engine, status
-from .scope import scope
 from .settings import Settings
-from .transaction import begin, fetch, read, run, session
+from .transactions.tenant_scope import scope
+from .transactions.unit_of_work import begin, fetch, read, run, session
+from .work.batch import batch
+from .work.copy_rows import copy_rows
+from .work.idempotent import idempotent
+from .work.once import once, purge_once
+from .work.reflect import reflect
 
 __all__ = [
     "AlreadyDoneError",

@@ -23,12 +23,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.util import await_, greenlet_spawn
 
-from . import bulk, reflection, runtime, transaction
-from .batch import batch as _batch
-from .idempotency import idempotent as _idempotent
-from .once import DAY_S
-from .once import once as _once
-from .once import purge_once as _purge_once
+from .environment import process
+from .transactions import unit_of_work
+from .work.batch import batch as _batch
+from .work.copy_rows import copy_rows as _copy_rows
+from .work.idempotent import idempotent as _idempotent
+from .work.once import DAY_S
+from .work.once import once as _once
+from .work.once import purge_once as _purge_once
+from .work.reflect import reflect as _reflect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -39,9 +42,9 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
     from sqlalchemy import Connection, Executable, MetaData, Result, Table
 
-    from .bulk import Row
-    from .once import Once
-    from .transaction import Isolation
+    from .transactions.unit_of_work import Isolation
+    from .work.copy_rows import Row
+    from .work.once import Once
 
 __all__ = [
     "batch",
@@ -69,7 +72,7 @@ async def begin(*, tenant: str | None = None, isolation: Isolation | None = None
     Gives an ordinary ``sqlalchemy.ext.asyncio.AsyncConnection``. All else is as ``db.begin``. A task that is cancelled
     in the block rolls back; one that is cancelled while COMMIT is under way raises OutcomeUnknownError.
     """
-    async with _in_greenlets(transaction.begin(tenant=tenant, isolation=isolation)) as conn:
+    async with _in_greenlets(unit_of_work.begin(tenant=tenant, isolation=isolation)) as conn:
         yield _proxy(conn)
 
 
@@ -81,7 +84,7 @@ async def read(
 
     Gives an ordinary ``sqlalchemy.ext.asyncio.AsyncConnection``. All else is as ``db.read``.
     """
-    async with _in_greenlets(transaction.read(tenant=tenant, snapshot=snapshot, fresh=fresh)) as conn:
+    async with _in_greenlets(unit_of_work.read(tenant=tenant, snapshot=snapshot, fresh=fresh)) as conn:
         yield _proxy(conn)
 
 
@@ -90,7 +93,7 @@ async def fetch(*statements: Executable, tenant: str | None = None, fresh: bool 
 
     All is as ``db.fetch``. The rows are there, so the results are the plain ones.
     """
-    return await greenlet_spawn(transaction.fetch, *statements, tenant=tenant, fresh=fresh)
+    return await greenlet_spawn(unit_of_work.fetch, *statements, tenant=tenant, fresh=fresh)
 
 
 @asynccontextmanager
@@ -99,7 +102,7 @@ async def session(*, tenant: str | None = None, isolation: Isolation | None = No
 
     Wrapped, as ``sqlalchemy.ext.asyncio.AsyncSession``. All else is as ``db.session``.
     """
-    async with _in_greenlets(transaction.session(tenant=tenant, isolation=isolation)) as orm:
+    async with _in_greenlets(unit_of_work.session(tenant=tenant, isolation=isolation)) as orm:
         yield AsyncSession(sync_session_class=cast("Any", lambda **_: orm))
 
 
@@ -114,7 +117,7 @@ async def run(
 
     ``fn`` is a coroutine function. All else is as ``db.run``.
     """
-    work = functools.partial(transaction.run, _plain(fn), *args, tenant=tenant, isolation=isolation, **kwargs)
+    work = functools.partial(unit_of_work.run, _plain(fn), *args, tenant=tenant, isolation=isolation, **kwargs)
     return await greenlet_spawn(work)
 
 
@@ -300,7 +303,7 @@ async def copy_rows(
     DB_ASYNC_DRIVER=asyncpg it raises ConfigurationError. All else is as ``db.copy_rows``.
     """
     work = functools.partial(
-        bulk.copy_rows,
+        _copy_rows,
         table,
         rows,
         columns=columns,
@@ -322,7 +325,7 @@ async def reflect(
 
     All is as ``db.reflect``, which gives the same objects.
     """
-    return await greenlet_spawn(reflection.reflect, schema=schema, only=only, views=views, snapshot=snapshot)
+    return await greenlet_spawn(_reflect, schema=schema, only=only, views=views, snapshot=snapshot)
 
 
 def engine(role: Literal["writer", "reader"] = "writer") -> AsyncEngine:
@@ -330,7 +333,7 @@ def engine(role: Literal["writer", "reader"] = "writer") -> AsyncEngine:
 
     Wrapped, as ``sqlalchemy.ext.asyncio.AsyncEngine``. All else is as ``db.engine``.
     """
-    return AsyncEngine(runtime.current().engine(role, asynchronous=True))
+    return AsyncEngine(process.current().engine(role, asynchronous=True))
 
 
 @asynccontextmanager
@@ -367,5 +370,5 @@ def _checked(limit: int) -> int:
 
 
 def _free_connections() -> int:
-    held = sum(unit.engine.dialect.is_async for unit in transaction.open_units() if unit.engine is not None)
-    return max(runtime.current().settings.async_connections - held, 1)
+    held = sum(unit.engine.dialect.is_async for unit in unit_of_work.open_units() if unit.engine is not None)
+    return max(process.current().settings.async_connections - held, 1)

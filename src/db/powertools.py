@@ -18,13 +18,13 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import (
 from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import STATUS_CONSTANTS, DataRecord
 
 from .errors import DbError
-from .once import claim, find, store
-from .transaction import begin
+from .transactions.unit_of_work import begin
+from .work.once import claim, find, store
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from .once import Stored
+    from .work.once import Stored
 
 
 class OncePersistenceLayer(BasePersistenceLayer):

@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.scenario and chosen != "fleet":
         parser.error(f"{chosen} takes no scenario")
     if chosen == "demo":
-        from . import demo
+        from .app import demo
 
         return demo.run()
     if chosen == "settings":
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if chosen == "fleet":
         return _fleet(parser, given.scenario)
-    from . import sam_local
+    from .app import sam_local
 
     return sam_local.run()
 

@@ -3,12 +3,12 @@
 =======================  =========  =================================================================
 fixture                  lives for  is
 =======================  =========  =================================================================
-``postgres``             session    a PostgreSQL server (``devkit.postgres.Postgres``)
-``local_aws``            session    Secrets Manager on localhost (``devkit.aws.LocalAws``)
+``postgres``             session    a PostgreSQL server (``devkit.servers.postgres.Postgres``)
+``local_aws``            session    Secrets Manager on localhost (``devkit.servers.aws.LocalAws``)
 ``database``             test       an empty database with roles of its own (``Database``)
 ``wire``                 test       a factory of proxies that count, read and break what passes
-``pgbouncer``            test       a factory of poolers (``devkit.pgbouncer.PgBouncer``)
-``replicated``           test       a primary and its standby (``devkit.replica.Cluster``)
+``pgbouncer``            test       a factory of poolers (``devkit.servers.pgbouncer.PgBouncer``)
+``replicated``           test       a primary and its standby (``devkit.servers.replica.Cluster``)
 ``replicated_database``  test       an empty database of theirs (``Database``)
 ``secret``               test       a function that stores a secret where this process's boto3 looks
 ``lambda_context``       test       a factory of Lambda context objects (``LambdaContext``)
@@ -23,77 +23,31 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import secrets
 import time
-import uuid
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from .passwords import PREFIX, new_password
+from .lambda_runtime.context import LambdaContext
+from .servers.database import Database, create_database, drop_database
+from .servers.passwords import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
-    from .aws import LocalAws
-    from .pgbouncer import PgBouncer, PoolMode
-    from .ports import Endpoint
-    from .postgres import Postgres
-    from .replica import Cluster
-    from .statements import PostgresWire
+    from .network.statements import PostgresWire
+    from .servers.aws import LocalAws
+    from .servers.pgbouncer import PgBouncer, PoolMode
+    from .servers.ports import Endpoint
+    from .servers.postgres import Postgres
+    from .servers.replica import Cluster
+
+__all__ = ["Database", "LambdaContext", "MakeLambdaContext", "MakePgBouncer", "MakeWire", "PutSecret"]
 
 _LEAKED = pytest.StashKey[bool]()
 
 # What a developer's shell may hold and boto3 would prefer to the local endpoint and its credentials.
 AWS_OVERRIDES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
-
-
-@dataclass(frozen=True)
-class Database:
-    """An empty database of one test and its two logins.
-
-    ``owner`` owns it and migrates it. ``app`` may connect and no more: what it may do is for the migrations to say.
-    """
-
-    host: str
-    port: int
-    name: str
-    owner: str
-    owner_password: str = field(repr=False)
-    app: str
-    app_password: str = field(repr=False)
-
-    def url(self, role: Literal["owner", "app"] = "app") -> str:
-        """The SQLAlchemy URL for one of the two roles."""
-        user, password = (self.owner, self.owner_password) if role == "owner" else (self.app, self.app_password)
-        login = f"{quote(user, safe='')}:{quote(password, safe='')}"
-        return f"postgresql+psycopg://{login}@{self.host}:{self.port}/{self.name}"
-
-    def through(self, endpoint: Endpoint) -> Database:
-        """The same database, reached through ``endpoint``: a wire, a pooler, an address of a cluster."""
-        return dataclasses.replace(self, host=endpoint.host, port=endpoint.port)
-
-
-@dataclass
-class LambdaContext:
-    """What Lambda hands to a handler beside the event. ``deadline_s`` may be set at any time."""
-
-    deadline_s: float
-    """The wall-clock second (epoch) at which Lambda would end the invocation."""
-    aws_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    function_name: str = "function"
-    function_version: str = "$LATEST"
-    invoked_function_arn: str = "arn:aws:lambda:us-east-1:123456789012:function:function"
-    memory_limit_in_mb: str = "512"
-    """A string, as Lambda's Python runtime has it."""
-    log_group_name: str = "/aws/lambda/function"
-    log_stream_name: str = "$LATEST"
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until the deadline by the wall clock, 0 after it."""
-        return max(int((self.deadline_s - time.time()) * 1000), 0)
 
 
 class MakeWire(Protocol):
@@ -153,7 +107,7 @@ def pytest_runtest_makereport(
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL 18 server for the whole run. Started by the first test that asks for it."""
-    from .postgres import Postgres
+    from .servers.postgres import Postgres
 
     with Postgres() as server:
         yield server
@@ -162,7 +116,7 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def local_aws() -> Iterator[LocalAws]:
     """Secrets Manager on localhost for the whole run. ``secret`` is the way to it within a test."""
-    from .aws import LocalAws
+    from .servers.aws import LocalAws
 
     with LocalAws() as server:
         yield server
@@ -171,34 +125,15 @@ def local_aws() -> Iterator[LocalAws]:
 @pytest.fixture
 def database(postgres: Postgres) -> Iterator[Database]:
     """A fresh, empty database with an owner and an app role of its own; all three are dropped after the test."""
-    created = _create_database(postgres)
+    created = create_database(postgres)
     yield created
-    postgres.drop_database(created.name)
-    postgres.execute(f"DROP ROLE {created.owner}, {created.app}")
-
-
-def _create_database(server: Postgres) -> Database:
-    # Roles belong to the server: shared ones would let a test that rotates a password break the next.
-    suffix = secrets.token_hex(4)
-    created = Database(
-        host=server.host,
-        port=server.port,
-        name=f"test_{suffix}",
-        owner=f"owner_{suffix}",
-        owner_password=new_password(),
-        app=f"app_{suffix}",
-        app_password=new_password(),
-    )
-    server.create_role(created.owner, created.owner_password)
-    server.create_role(created.app, created.app_password)
-    server.create_database(created.name, owner=created.owner)
-    return created
+    drop_database(postgres, created)
 
 
 @pytest.fixture
 def wire(postgres: Postgres) -> Iterator[MakeWire]:
     """A factory of proxies in front of the server: ``database.through(wire())``."""
-    from .statements import PostgresWire
+    from .network.statements import PostgresWire
 
     with contextlib.ExitStack() as opened:
 
@@ -212,7 +147,7 @@ def wire(postgres: Postgres) -> Iterator[MakeWire]:
 @pytest.fixture
 def pgbouncer(postgres: Postgres) -> Iterator[MakePgBouncer]:
     """A factory of poolers in front of the server: ``database.through(pgbouncer(default_pool_size=2))``."""
-    from .pgbouncer import PgBouncer
+    from .servers.pgbouncer import PgBouncer
 
     with contextlib.ExitStack() as started:
 
@@ -225,7 +160,7 @@ def pgbouncer(postgres: Postgres) -> Iterator[MakePgBouncer]:
 @pytest.fixture
 def replicated() -> Iterator[Cluster]:
     """A primary and a synchronous standby behind an endpoint each. They are the test's own, so it may break them."""
-    from .replica import Cluster
+    from .servers.replica import Cluster
 
     with Cluster() as cluster:
         yield cluster
@@ -234,7 +169,7 @@ def replicated() -> Iterator[Cluster]:
 @pytest.fixture
 def replicated_database(replicated: Cluster) -> Database:
     """An empty database of ``replicated``, reached through its endpoint: wherever the primary is."""
-    return _create_database(replicated.primary).through(replicated.endpoint)
+    return create_database(replicated.primary).through(replicated.endpoint)
 
 
 @pytest.fixture

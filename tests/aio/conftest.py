@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import db
-from db import aio, loop
+from db import aio
+from db.environment import event_loop
 from tests.postgres.conftest import Lines, Use, ledger, lines, use
 from tests.postgres.fix_once import effects
 
@@ -25,7 +26,7 @@ def closed_loop(use: Use) -> Iterator[None]:
     """Each test begins on a loop of its own."""
     yield
     db.dispose()
-    loop.close()
+    event_loop.close()
 
 
 class Awaited:

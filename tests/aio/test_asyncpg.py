@@ -8,13 +8,14 @@ import pytest
 from sqlalchemy import make_url, text
 
 import db
-from db import aio, loop
-from db.asyncpg_driver import asyncpg_arguments
+from db import aio
+from db.environment import event_loop
 from db.settings import Settings
+from db.wire.asyncpg_dialect import asyncpg_arguments
 
 if TYPE_CHECKING:
     from devkit.plugin import Database, MakeWire
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
     from tests.aio.conftest import Lines, Use
 
 PARAMS = {"host": "db.example", "port": 5432, "user": "app", "dbname": "orders", "connect_timeout": 5}
@@ -63,7 +64,7 @@ def test_behind_a_proxy_no_statement_has_a_name(proxy: str, named: bool, use: Us
         async with aio.read() as conn:
             return int(await conn.scalar(text("SELECT count(*) FROM pg_prepared_statements")) or 0)
 
-    assert bool(loop.run(prepared())) is named
+    assert bool(event_loop.run(prepared())) is named
 
 
 def test_a_proxied_connection_carries_no_tenant(use: Use) -> None:
@@ -76,7 +77,7 @@ def test_a_proxied_connection_carries_no_tenant(use: Use) -> None:
             found: str | None = await tx.scalar(text("SELECT current_setting('app.tenant_id', true)"))
             return found
 
-    assert not loop.run(tenant_after_another())
+    assert not event_loop.run(tenant_after_another())
 
 
 def test_a_refused_password_asks_for_new_credentials(database: Database) -> None:
@@ -84,7 +85,7 @@ def test_a_refused_password_asks_for_new_credentials(database: Database) -> None
     url = make_url(database.url()).set(password="wrong")
     db.configure(Settings(url=url, async_driver="asyncpg"))
     with pytest.raises(Exception, match="password authentication failed") as caught:
-        loop.run(one())
+        event_loop.run(one())
     assert db.verdict(caught.value) is db.Verdict.REFETCH_CREDENTIALS
 
 
@@ -95,7 +96,7 @@ def test_a_full_server_is_waited_for_and_then_said(
     postgres.execute(f"ALTER ROLE {database.app} CONNECTION LIMIT 0")
     use(async_driver="asyncpg", connect_wait_s=0.3)
     with pytest.raises(db.CapacityError):
-        loop.run(one())
+        event_loop.run(one())
     assert lines.of("connect waits")
 
 
@@ -104,7 +105,7 @@ def test_a_server_out_of_reach_is_tried_again(database: Database) -> None:
     url = make_url(database.url()).set(port=1)
     db.configure(Settings(url=url, async_driver="asyncpg", connect_wait_s=0.2))
     with pytest.raises(Exception, match="1") as caught:
-        loop.run(one())
+        event_loop.run(one())
     assert db.verdict(caught.value) is db.Verdict.RECONNECT
 
 
@@ -112,7 +113,7 @@ def test_a_readers_lag_is_not_looked_at(use: Use, database: Database) -> None:
     """So it is refused to ask for that."""
     use(async_driver="asyncpg", reader_host=database.host, reader_max_lag_s=1.0)
     with pytest.raises(db.ConfigurationError, match="DB_READER_MAX_LAG_S"):
-        loop.run(one())
+        event_loop.run(one())
 
 
 def test_what_a_unit_of_work_costs(database: Database, wire: MakeWire, use: Use) -> None:
@@ -123,7 +124,7 @@ def test_what_a_unit_of_work_costs(database: Database, wire: MakeWire, use: Use)
 
     def cost() -> int:
         before = proxy.counts()
-        loop.run(one())
+        event_loop.run(one())
         return (proxy.counts() - before).trips
 
     assert [cost(), cost(), cost()] == [9, 8, 7]

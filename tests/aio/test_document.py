@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from devkit.catalogue import ROOT
+from devkit.app.catalogue import ROOT
 from tests.contract.test_documents import NOTES, python_in
 
 if TYPE_CHECKING:
     from devkit.plugin import Database, MakeLambdaContext
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
     from tests.aio.conftest import Use
 
 

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import column, insert, select, table, text
 
 import db
-from db import aio, loop
+from db import aio
+from db.environment import event_loop
 from tests.postgres.test_transaction import Entry
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from devkit.plugin import Database
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
     from tests.aio.conftest import Use
 
 LEDGER = table("ledger", column("n"), column("tenant"))
@@ -62,7 +63,7 @@ def test_a_session_flushes_and_commits() -> None:
         async with aio.session() as orm:
             return (await orm.scalars(select(Entry))).one().n
 
-    assert loop.run(scenario()) == 1
+    assert event_loop.run(scenario()) == 1
 
 
 @pytest.mark.usefixtures("on_ledger")
@@ -77,7 +78,7 @@ def test_a_session_that_raises_leaves_nothing() -> None:
                 raise LookupError
         return await count()
 
-    assert loop.run(scenario()) == 0
+    assert event_loop.run(scenario()) == 0
 
 
 async def note(tx: AsyncConnection, body: str) -> dict[str, str]:
@@ -98,7 +99,7 @@ def test_once_runs_once(notes: Callable[[], list[str]]) -> None:
             given.append(await aio.once("l", tx=tx).run(note, "second"))
         return [*given, caught.value.result]
 
-    assert loop.run(scenario()) == [{"noted": "first"}] * 2 + [{"noted": "second"}, {"noted": "first"}]
+    assert event_loop.run(scenario()) == [{"noted": "first"}] * 2 + [{"noted": "second"}, {"noted": "first"}]
     assert notes() == ["first", "second"]
 
 
@@ -112,7 +113,7 @@ def test_once_as_a_block_stores_its_result() -> None:
             work.result = await note(tx, "kept")
         return await aio.once("k").run(note, "never"), await aio.purge_once()
 
-    assert loop.run(scenario()) == ({"noted": "kept"}, 0)
+    assert event_loop.run(scenario()) == ({"noted": "kept"}, 0)
 
 
 @pytest.mark.usefixtures("on_effects")
@@ -122,7 +123,7 @@ def test_concurrent_duplicates_run_once(use: Use, driver: str, notes: Callable[[
     async def scenario() -> list[Any]:
         return await aio.gather(*(aio.once("k").run(note, "one") for _ in range(8)))
 
-    results = loop.run(scenario())
+    results = event_loop.run(scenario())
     assert (results, notes()) == ([{"noted": "one"}] * 8, ["one"])
 
 
@@ -153,7 +154,7 @@ def test_a_batch_commits_what_is_good(notes: Callable[[], list[str]]) -> None:
         await note(tx, record.json_body["note"])
 
     event = {"Records": [message(1, "a"), message(2, "bad"), message(3, "c")]}
-    answer = loop.run(aio.batch(event, handle, tenant=lambda record: f"t{record.message_id}"))
+    answer = event_loop.run(aio.batch(event, handle, tenant=lambda record: f"t{record.message_id}"))
     assert answer == {"batchItemFailures": [{"itemIdentifier": "2"}]}
     assert notes() == ["a", "c"]
 
@@ -175,7 +176,7 @@ def test_copy_rows_streams() -> None:
                 raise LookupError
         return copied, await count()
 
-    assert loop.run(scenario()) == (25_000, 25_000)
+    assert event_loop.run(scenario()) == (25_000, 25_000)
     assert told == [10_000, 20_000, 25_000]
 
 
@@ -184,8 +185,8 @@ def test_copy_rows_is_for_psycopg(use: Use) -> None:
     """It says so, and loads nothing."""
     use(async_driver="asyncpg")
     with pytest.raises(db.ConfigurationError, match="psycopg"):
-        loop.run(aio.copy_rows("ledger", rows(), columns=["n", "tenant"]))
-    assert loop.run(count()) == 0
+        event_loop.run(aio.copy_rows("ledger", rows(), columns=["n", "tenant"]))
+    assert event_loop.run(count()) == 0
 
 
 @pytest.mark.usefixtures("on_ledger")
@@ -195,7 +196,7 @@ def test_reflection_is_shared() -> None:
     async def scenario() -> list[Any]:
         return await aio.gather(aio.reflect(only=["ledger"]), aio.reflect(only=["ledger"]))
 
-    first, second = loop.run(scenario())
+    first, second = event_loop.run(scenario())
     assert list(first.tables) == ["ledger"]
     assert first is second is db.reflect(only=["ledger"])
 
@@ -209,7 +210,7 @@ def test_the_plain_engine_is_the_one_that_units_use() -> None:
             found = (await conn.execute(text("SELECT count(*) FROM ledger"))).scalar_one()
         return int(found) + await count()
 
-    assert loop.run(scenario()) == 0
+    assert event_loop.run(scenario()) == 0
     assert db.status()["totals"]["connects"] == 1
 
 
@@ -222,11 +223,11 @@ def test_rows_stream_from_a_server_side_cursor() -> None:
             result = await tx.stream(text("SELECT n, current_setting('app.tenant_id') FROM generate_series(1, 3) n"))
             return [tuple(row) async for row in result]
 
-    assert loop.run(scenario()) == [(1, "acme"), (2, "acme"), (3, "acme")]
+    assert event_loop.run(scenario()) == [(1, "acme"), (2, "acme"), (3, "acme")]
 
 
 @pytest.mark.usefixtures("on_ledger")
 def test_fetch_gives_results_in_order() -> None:
     """Plain ones, as the rows are there."""
-    results = loop.run(aio.fetch(text("SELECT 1"), text("SELECT 'two'"), tenant="acme"))
+    results = event_loop.run(aio.fetch(text("SELECT 1"), text("SELECT 'two'"), tenant="acme"))
     assert [result.scalar_one() for result in results] == [1, "two"]

@@ -15,12 +15,13 @@ import pytest
 from sqlalchemy import exc, make_url, text
 
 import db
-from db import aio, loop, shutdown
+from db import aio
+from db.environment import event_loop, sigterm
 from db.settings import Settings
 
 if TYPE_CHECKING:
     from devkit.plugin import Database
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
     from tests.aio.conftest import Lines, Use
 
 SRC = Path(__file__).parents[2] / "src"
@@ -111,7 +112,7 @@ def test_dispose_closes_what_is_in_use() -> None:
             await under_way
 
     with pytest.raises(exc.DBAPIError):
-        loop.run(scenario())
+        event_loop.run(scenario())
     numbers = db.status()
     assert numbers["engines"]["aio writer"]["checked_out"] == 0
     assert numbers["totals"]["connects"] == numbers["totals"]["closes"]
@@ -120,7 +121,7 @@ def test_dispose_closes_what_is_in_use() -> None:
 def test_the_environments_end_closes_them(database: Database, postgres: Postgres, lines: Lines) -> None:
     """A signal handler has no greenlet to wait in."""
     handler({}, None)
-    shutdown.close_connections()
+    sigterm.close_connections()
     assert [(line["closed"], line["failed"]) for line in lines.of("shutdown")] == [(1, 0)]
     assert postgres.all_left(database.name, user=database.app)
 
@@ -135,12 +136,12 @@ async def pid():
     async with aio.read() as conn:
         return await conn.scalar(text("SELECT pg_backend_pid()"))
 
-parents = loop.run(pid())
+parents = event_loop.run(pid())
 if os.fork() == 0:
-    other = loop.run(pid())
-    loop.close()
+    other = event_loop.run(pid())
+    event_loop.close()
     os._exit(other == parents)
-print(os.waitstatus_to_exitcode(os.wait()[1]), loop.run(pid()) == parents)
+print(os.waitstatus_to_exitcode(os.wait()[1]), event_loop.run(pid()) == parents)
 db.dispose()
 """
 
@@ -164,7 +165,7 @@ def test_a_schema_is_the_search_path(database: Database, postgres: Postgres, dri
 
     for proxy in ("none", "pgbouncer"):
         db.configure(Settings(url=make_url(database.url()), schema="shop", proxy=proxy, async_driver=driver))  # type: ignore[arg-type]
-        assert loop.run(path()) == "shop"
+        assert event_loop.run(path()) == "shop"
         with db.begin() as tx:
             assert tx.scalar(text("SHOW search_path")) == "shop"
 
@@ -173,4 +174,4 @@ def test_another_database_is_refused(driver: str) -> None:
     """SQLite has its drivers elsewhere."""
     db.configure(Settings(url=make_url("sqlite://"), async_driver=driver))  # type: ignore[arg-type]
     with pytest.raises(db.ConfigurationError, match="PostgreSQL only"):
-        loop.run(pid())
+        event_loop.run(pid())

@@ -12,7 +12,7 @@ import pytest
 
 import db
 from db import aio
-from db.once import Once
+from db.work.once import Once
 
 SRC = Path(__file__).parents[2] / "src"
 # What waits for nothing, or wraps the handler as a whole: one serves both.

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.lambda_env import SOURCE, LambdaEnvironment
+from devkit.lambda_runtime.environment import SOURCE, LambdaEnvironment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from devkit.plugin import Database
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 FUNCTION = """
 

@@ -12,15 +12,16 @@ import pytest
 from sqlalchemy import exc, text
 
 import db
-from db import aio, loop
-from db.invocation import current_invocation
+from db import aio
+from db.environment import event_loop
+from db.timing.invocation import current_invocation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from devkit.aws import LocalAws
     from devkit.plugin import Database, MakeLambdaContext, PutSecret
-    from devkit.postgres import Postgres
+    from devkit.servers.aws import LocalAws
+    from devkit.servers.postgres import Postgres
     from tests.aio.conftest import Lines, Use
 
 pytestmark = pytest.mark.usefixtures("ledger")
@@ -82,7 +83,7 @@ def test_a_cancelled_statement_leaves_no_transaction(before: tuple[Any, ...], at
         assert in_use() == 0
         await pid()
 
-    loop.run(scenario())
+    event_loop.run(scenario())
     assert at_work() == 0
     totals = db.status()["totals"]
     assert totals["connects"] - totals["closes"] == 1
@@ -99,7 +100,7 @@ def test_a_task_cancelled_between_statements_rolls_back(at_work: Callable[[], in
         async with aio.read() as conn:
             assert (await conn.execute(text("SELECT count(*) FROM ledger"))).scalar_one() == 0
 
-    loop.run(scenario())
+    event_loop.run(scenario())
     assert (at_work(), in_use(), db.status()["totals"]["connects"]) == (0, 0, 1)
 
 
@@ -114,7 +115,7 @@ def test_a_task_cancelled_while_it_commits_does_not_know(
             await tx.execute(INSERT, {"n": 1})
 
     with pytest.raises(db.OutcomeUnknownError):
-        loop.run(scenario())
+        event_loop.run(scenario())
     assert (at_work(), in_use()) == (0, 0)
 
 
@@ -130,7 +131,7 @@ def test_a_task_cancelled_while_it_waits_for_a_connection_leaves_none(use: Use, 
                 await pid()
         assert await holder == await pid()
 
-    loop.run(scenario())
+    event_loop.run(scenario())
     assert (in_use(), db.status()["totals"]["connects"]) == (0, 1)
 
 
@@ -175,7 +176,7 @@ def test_gather_bounds_the_connections(
             await conn.execute(text("SELECT pg_sleep(0.02)"))
             return n
 
-    assert loop.run(aio.gather(*map(echo, range(10)))) == list(range(10))
+    assert event_loop.run(aio.gather(*map(echo, range(10)))) == list(range(10))
     assert db.status()["totals"]["connects"] == (3 if pool == "queue" else 10)
     assert db.status()["totals"]["checkouts"] == 10
 
@@ -189,7 +190,7 @@ def test_gather_leaves_room_for_the_unit_around_it(use: Use, driver: str) -> Non
             outer = await tx.scalar(text("SELECT pg_backend_pid()"))
             return set(await aio.gather(*(pid(0.2) for _ in range(3)))) - {outer}
 
-    assert len(loop.run(scenario())) == 1
+    assert len(event_loop.run(scenario())) == 1
 
 
 def test_the_first_error_ends_the_others_of_a_gather() -> None:
@@ -211,13 +212,13 @@ def test_the_first_error_ends_the_others_of_a_gather() -> None:
             await aio.gather(lasting(), failing(), lasting(), limit=2)
         return len(asyncio.all_tasks())
 
-    assert (loop.run(scenario()), ended) == (1, ["lasting"])
+    assert (event_loop.run(scenario()), ended) == (1, ["lasting"])
 
 
 def test_a_gather_of_none_at_a_time_is_refused() -> None:
     """It would wait for ever."""
     with pytest.raises(ValueError, match="limit is 0"):
-        loop.run(aio.gather(pid(), limit=0))
+        event_loop.run(aio.gather(pid(), limit=0))
 
 
 @pytest.mark.parametrize(("writes", "engines"), [(True, {"aio writer"}), (False, {"aio reader"})])
@@ -247,7 +248,7 @@ def test_a_unit_that_could_only_wait_for_those_around_it_is_refused(use: Use, dr
             await pid()
 
     with pytest.raises(db.ConfigurationError, match="DB_ASYNC_CONNECTIONS"):
-        loop.run(scenario())
+        event_loop.run(scenario())
 
 
 def test_a_wait_for_room_lets_the_loop_go_on(database: Database, postgres: Postgres, lines: Lines) -> None:
@@ -262,7 +263,7 @@ def test_a_wait_for_room_lets_the_loop_go_on(database: Database, postgres: Postg
     async def scenario() -> None:
         await asyncio.gather(pid(), make_room())
 
-    loop.run(scenario())
+    event_loop.run(scenario())
     assert db.status()["totals"]["connects"] == 1
 
 
@@ -288,7 +289,7 @@ def test_credentials_are_fetched_beside_the_loop(
             await pid()
 
     db.configure(db.Settings(secret_id=secret_id, async_driver=driver))  # type: ignore[arg-type]
-    loop.run(scenario())
+    event_loop.run(scenario())
     assert db.status()["totals"]["connects"] == 1
 
 
@@ -326,7 +327,7 @@ def test_a_lost_connection_is_found_when_several_tasks_share_the_pool(database: 
         postgres.terminate(database.name)
         assert len(set(await aio.gather(*(pid(0.1) for _ in range(4))))) == 4
 
-    loop.run(scenario())
+    event_loop.run(scenario())
 
 
 def test_an_error_of_one_task_is_its_own() -> None:
@@ -342,5 +343,5 @@ def test_an_error_of_one_task_is_its_own() -> None:
         assert isinstance(results[0], exc.DBAPIError)
         await pid()
 
-    loop.run(scenario())
+    event_loop.run(scenario())
     assert in_use() == 0

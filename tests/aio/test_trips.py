@@ -8,14 +8,14 @@ import pytest
 from sqlalchemy import make_url, text
 
 import db
-from db import loop
+from db.environment import event_loop
 from db.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from devkit.network.wire import Wire
     from devkit.plugin import Database, MakeWire
-    from devkit.wire import Wire
     from tests.aio.conftest import Twin, Use
 
 ONE = text("SELECT 1")
@@ -78,7 +78,7 @@ def test_a_warm_unit_of_work(
 ) -> None:
     """On a kept connection."""
     proxy = counted()
-    assert loop.run(_cost_of_the_second(work, twin, proxy)) == (trips, 0)
+    assert event_loop.run(_cost_of_the_second(work, twin, proxy)) == (trips, 0)
 
 
 @pytest.mark.parametrize(("pool", "trips"), [("queue", 2), ("null", 5)])
@@ -86,9 +86,9 @@ def test_a_cold_and_a_warm_transaction(pool: str, trips: int, twin: Twin, counte
     """Three more where it connects."""
     proxy = counted(pool=pool)
     before = proxy.counts()
-    loop.run(write(twin))
+    event_loop.run(write(twin))
     assert (proxy.counts() - before).trips == 5
-    assert loop.run(_cost_of_the_second(write, twin, proxy)) == (trips, int(pool == "null"))
+    assert event_loop.run(_cost_of_the_second(write, twin, proxy)) == (trips, int(pool == "null"))
 
 
 async def _cost_of_the_second(work: Callable[[Twin], Awaitable[None]], twin: Twin, proxy: Wire) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import exc, text
 
 import db
-from db import loop
+from db.environment import event_loop
 from tests.aio.conftest import Twin
 from tests.postgres.test_transaction import KILL_AT_COMMIT
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from devkit.plugin import Database, MakeLambdaContext
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
     from tests.aio.conftest import Lines, Use
 
 INSERT = text("INSERT INTO ledger VALUES (:n)")
@@ -41,7 +41,7 @@ def stored(database: Database, postgres: Postgres) -> Callable[[], list[int]]:
 
 
 def done(scenario: Coroutine[Any, Any, Any]) -> Any:
-    return loop.run(scenario)
+    return event_loop.run(scenario)
 
 
 def test_begin_commits(twin: Twin, stored: Callable[[], list[int]]) -> None:

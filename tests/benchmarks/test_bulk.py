@@ -11,14 +11,14 @@ from benchmarks.place import Place
 from benchmarks.sections import batch, copy, once
 from benchmarks.workers import Worker
 from benchmarks.works import Work
-from db import runtime
-from devkit.once_storm import Storm
+from db.environment import process
+from devkit.fleet.once_storm import Storm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from benchmarks.peers.peer import Peer
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 # With ten bad records of a hundred. Where a transaction has a statement for each trip, it is BEGIN, the INSERT, and
 # COMMIT or ROLLBACK; the ping and two settings where it is bound. After each ROLLBACK psycopg deallocates its prepared
@@ -70,7 +70,7 @@ def test_a_storm_is_counted_by_key() -> None:
 @pytest.fixture
 def no_runtime() -> Iterator[None]:
     yield
-    runtime._runtime = None
+    process._runtime = None
 
 
 @pytest.mark.usefixtures("no_runtime")

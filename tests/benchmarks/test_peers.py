@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from benchmarks.peers.peer import Peer
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 WARM_UP = 12
 READS = {Work.READ, Work.FIVE, Work.BOUND_READ}

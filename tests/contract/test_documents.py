@@ -14,9 +14,9 @@ from alembic.operations import Operations
 from sqlalchemy import make_url, text
 
 import db
-from db import runtime
+from db.environment import process
 from db.settings import Settings
-from devkit.postgres import Postgres
+from devkit.servers.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +50,7 @@ def test_the_readmes_handler_works(database: Database, postgres: Postgres, lambd
         for tenant in ("acme", "acme", "globex")
     ]
     db.dispose()
-    runtime._runtime = None
+    process._runtime = None
     assert counts == [1, 2, 1]
 
 
@@ -66,7 +66,7 @@ def test_the_loop_in_the_document_on_seeing_sql_is_warned_of(
     exec(block, shown)  # noqa: S102 - the document's own code
     shown["handler"]({"orders": list(range(25))}, lambda_context())
     db.dispose()
-    runtime._runtime = None
+    process._runtime = None
     (line,) = (vars(r) for r in caplog.records if getattr(r, "connection_event", None) == "repeated statement")
     (example,) = re.findall(
         r"^```json\n(.*?)^```", (ROOT / "docs" / "observability.md").read_text(), re.DOTALL | re.MULTILINE
@@ -104,7 +104,7 @@ def page(database: Database, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 
     yield run
     db.dispose()
-    runtime._runtime = None
+    process._runtime = None
 
 
 def test_once_is_as_documented(page: Callable[..., Any], database: Database, postgres: Postgres) -> None:

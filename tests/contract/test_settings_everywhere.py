@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from db.settings import PREFIX, fields
-from devkit import template
+from devkit.app import template
 from devkit.settings_table import as_markdown
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 
-from devkit.aws import LocalAws
+from devkit.servers.aws import LocalAws
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit import debian
-from devkit.debian import FetchError, fetch, program, unpacked
-from devkit.docker import cache_folder
+from devkit.servers import debian
+from devkit.servers.cache import cache_folder
+from devkit.servers.debian import FetchError, fetch, program, unpacked
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.lambda_env import LambdaEnvironment
+from devkit.lambda_runtime.environment import LambdaEnvironment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,17 +13,17 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from devkit import pgbouncer as module
-from devkit.passwords import new_password
-from devkit.pgbouncer import PgBouncer
-from devkit.pginstall import give, unprivileged_account
-from devkit.ports import free_port
+from devkit.servers import pgbouncer as module
+from devkit.servers.passwords import new_password
+from devkit.servers.pgbouncer import PgBouncer
+from devkit.servers.ports import free_port
+from devkit.servers.postgres_install import give, unprivileged_account
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from devkit.plugin import Database, MakePgBouncer, MakeWire
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
-from devkit.pinning import STATEMENT_MAX_BYTES, PinningError, no_pinning, pins
+from devkit.network.pinning import STATEMENT_MAX_BYTES, PinningError, no_pinning, pins
 
 if TYPE_CHECKING:
     from devkit.plugin import Database, MakeWire

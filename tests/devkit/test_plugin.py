@@ -13,14 +13,14 @@ from aws_lambda_powertools import Logger
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import ProgrammingError
 
-from devkit.wire import Counts
+from devkit.network.wire import Counts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from devkit.aws import LocalAws
     from devkit.plugin import Database, LambdaContext, MakeLambdaContext, MakePgBouncer, MakeWire, PutSecret
-    from devkit.replica import Cluster
+    from devkit.servers.aws import LocalAws
+    from devkit.servers.replica import Cluster
     from tests.devkit.conftest import RunPython
 
 HEAVY = {"asyncio", "boto3", "botocore", "db", "flask", "moto", "psycopg", "samcli", "sqlalchemy", "werkzeug"}

@@ -13,9 +13,9 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine, text
 
-from devkit import postgres as module
-from devkit.ports import free_port
-from devkit.postgres import Postgres
+from devkit.servers import postgres as module
+from devkit.servers.ports import free_port
+from devkit.servers.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

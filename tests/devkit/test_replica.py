@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from devkit.replica import Cluster
+from devkit.servers.replica import Cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from devkit.plugin import Database
-    from devkit.ports import Endpoint
-    from devkit.postgres import Postgres
+    from devkit.servers.ports import Endpoint
+    from devkit.servers.postgres import Postgres
 
 COUNT = "SELECT count(*) FROM written"
 WAITS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devkit.statements import Message, Reader, Startup, Statement, Unreadable
+from devkit.network.statements import Message, Reader, Startup, Statement, Unreadable
 
 if TYPE_CHECKING:
     from devkit.plugin import Database, MakeWire

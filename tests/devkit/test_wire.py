@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from devkit.wire import Counts, Wire
+from devkit.network.wire import Counts, Wire
 
 if TYPE_CHECKING:
-    from devkit.faults import Lost
+    from devkit.network.faults import Lost
     from devkit.plugin import Database, MakeWire
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 
 def connect(database: Database, **kwargs: Any) -> psycopg.Connection[Any]:

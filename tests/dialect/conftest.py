@@ -9,17 +9,17 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 import db
-from db import runtime
+from db.environment import process
 from db.settings import Settings
-from devkit.postgres import Postgres
+from devkit.servers.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Engine
 
+    from devkit.network.wire import Wire
     from devkit.plugin import Database
-    from devkit.wire import Wire
 
 
 class Use(Protocol):
@@ -47,7 +47,7 @@ def use(database: Database) -> Iterator[Use]:
 
     yield configure
     db.dispose()
-    runtime._runtime = None
+    process._runtime = None
 
 
 class MakeEngine(Protocol):

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 if TYPE_CHECKING:
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 FOLDER = Path(__file__).parent / "compliance"
 # Of a fixed list, and early: what any other plugin of the project does would be done to SQLAlchemy's tests.

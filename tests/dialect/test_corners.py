@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import exc, text
 
 import db
-from db import runtime
-from db.dialect import DRIVER
+from db.environment import process
+from db.wire.psycopg_dialect import DRIVER
 
 from .conftest import stored
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from devkit.plugin import Database, MakeLambdaContext
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
     from .conftest import MakeEngine, Use
 
@@ -171,7 +171,7 @@ def test_a_deadline_that_passes_before_the_first_flight_leaves_the_unit_as_it_wa
     """Nothing is sent; savepoints are still due, and with time again the work goes on."""
     use()
     late_s = 0.0
-    runtime.current().clock = lambda: time.time() + late_s
+    process.current().clock = lambda: time.time() + late_s
 
     @db.invocation
     def handler(_event: Any, _context: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import exc, text
 
 import db
-from devkit.faults import Lost
+from devkit.network.faults import Lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from devkit.plugin import Database, MakeWire
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
     from .conftest import Use
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import inspect, text
 
 import db
-from db.dialect import DRIVER
+from db.wire.psycopg_dialect import DRIVER
 
 if TYPE_CHECKING:
     from sqlalchemy import Dialect, Engine

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
 
     from devkit.plugin import Database, MakeLambdaContext, MakeWire, PutSecret
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
     from .conftest import Use
 

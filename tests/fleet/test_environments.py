@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devkit.emulator import processes
 from devkit.fleet.environment import EXIT_ERROR, Environment, Function, RealEnvironment, events_in
 from devkit.fleet.nursery import LightEnvironment, Nursery
-from devkit.lambda_env import SOURCE, TIMEOUT_ERROR
+from devkit.lambda_runtime.emulator import processes
+from devkit.lambda_runtime.environment import SOURCE, TIMEOUT_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

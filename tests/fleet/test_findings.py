@@ -15,7 +15,7 @@ from devkit.fleet.finding import Curve, Finding
 from devkit.fleet.ledger import Entry, Outcome, audited, percentile
 from devkit.fleet.plot import plot
 from devkit.fleet.report import save, shown, table
-from devkit.lambda_env import SOURCE
+from devkit.lambda_runtime.environment import SOURCE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import db
-from db import runtime
+from db.environment import process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,7 +118,7 @@ def empty_shop(
 
     yield Shop(database, put_secret, lambda_context)
     db.dispose()
-    runtime._runtime = None
+    process._runtime = None
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import db
-from db import runtime
-from devkit.catalogue import EVENTS, Case, cases, mismatch
-from devkit.stack import Stack
-from devkit.template import functions
+from db.environment import process
+from devkit.app.catalogue import EVENTS, Case, cases, mismatch
+from devkit.app.stack import Stack
+from devkit.app.template import functions
 
 if TYPE_CHECKING:
     from devkit.plugin import MakeLambdaContext
@@ -36,7 +36,7 @@ def test_every_event_is_answered_as_its_case_expects(
             answer = handler(stack.payload(case), lambda_context(remaining_s=function.timeout_s))
             wrong.append(stack.problem(case, answer))
         db.dispose()
-        runtime._runtime = None
+        process._runtime = None
         assert wrong == [None] * len(wrong)
 
 

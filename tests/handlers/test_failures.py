@@ -11,16 +11,16 @@ import psycopg
 import pytest
 
 import db
-from db import runtime
-from devkit.stack import Callbacks
+from db.environment import process
+from devkit.app.stack import Callbacks
 from handlers import health, migrate
 from handlers.orders import api, report
 
 from .conftest import ORDER, Shop, http_event, record
 
 if TYPE_CHECKING:
-    from devkit.aws import LocalAws
-    from devkit.postgres import Postgres
+    from devkit.servers.aws import LocalAws
+    from devkit.servers.postgres import Postgres
 
 CLOSED_PORT = 1
 CREATE = {"RequestType": "Create", "StackId": "stack", "RequestId": "r-1", "LogicalResourceId": "Migration"}
@@ -126,7 +126,7 @@ def test_settings_that_are_wrong_are_all_logged_and_none_told(
 ) -> None:
     """The caller learns that it is not his fault; the log, everything that has to be mended."""
     db.dispose()
-    monkeypatch.setattr(runtime, "_runtime", None)
+    monkeypatch.setattr(process, "_runtime", None)
     monkeypatch.setenv("DB_POOL", "big")
     monkeypatch.setenv("DB_PORT", "five")
     answer = shop.api("GET", "/orders")
@@ -137,7 +137,7 @@ def test_settings_that_are_wrong_are_all_logged_and_none_told(
 
 def test_a_migration_answers_for_wrong_settings_too(empty_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of all failures the likeliest at a first deploy."""
-    monkeypatch.setattr(runtime, "_runtime", None)
+    monkeypatch.setattr(process, "_runtime", None)
     with Callbacks() as callbacks:
         empty_shop.migrate(**CREATE, ResponseURL=callbacks.url)
         assert callbacks.take()[0]["Reason"].startswith("ConfigurationError: no database: set DB_SECRET_ID")

@@ -10,7 +10,7 @@ import pytest
 from .conftest import ORDER, Shop, record
 
 if TYPE_CHECKING:
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 
 def order(**changed: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from handlers.orders import report
 from .conftest import ORDER, Shop
 
 if TYPE_CHECKING:
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 
 def test_the_day_before_is_summed_up_for_each_tenant(shop: Shop, postgres: Postgres) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from devkit.catalogue import ROOT
-from devkit.template import load
+from devkit.app.catalogue import ROOT
+from devkit.app.template import load
 
 FUNCTIONS = {
     name: resource["Properties"]["Handler"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from uv import find_uv_bin
 
-from devkit.catalogue import ROOT
+from devkit.app.catalogue import ROOT
 
 from .test_build import UNCHECKED_HASH, make
 

@@ -7,7 +7,7 @@ import subprocess
 
 from uv import find_uv_bin
 
-from devkit.catalogue import ROOT
+from devkit.app.catalogue import ROOT
 
 REQUIREMENTS = ROOT / "layer/requirements.txt"
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.catalogue import in_a_word
-from devkit.sam_local import HOST, LOOPBACK, Doors, parsed
+from devkit.app.catalogue import in_a_word
+from devkit.app.sam_local import HOST, LOOPBACK, Doors, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

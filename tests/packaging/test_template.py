@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from alembic.script import ScriptDirectory
 
-from devkit.catalogue import ROOT
-from devkit.template import load
+from devkit.app.catalogue import ROOT
+from devkit.app.template import load
 
 TEMPLATE = load()
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]

@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import make_url, text
 
 import db
-from db import notices, runtime
+from db.environment import process
 from db.settings import Settings
+from db.telemetry import log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,7 @@ def use(database: Database) -> Iterator[Use]:
 
     yield configure
     db.dispose()
-    runtime._runtime = None
+    process._runtime = None
 
 
 @pytest.fixture
@@ -66,12 +67,12 @@ class Lines(logging.Handler):
 @pytest.fixture
 def lines() -> Iterator[Lines]:
     """What the layer logs from here on, checkouts included."""
-    handler, level = Lines(), notices.logger.log_level
-    notices.logger.addHandler(handler)
-    notices.logger.setLevel(logging.DEBUG)
+    handler, level = Lines(), log.logger.log_level
+    log.logger.addHandler(handler)
+    log.logger.setLevel(logging.DEBUG)
     yield handler
-    notices.logger.setLevel(level)
-    notices.logger._logger.removeHandler(handler)
+    log.logger.setLevel(level)
+    log.logger._logger.removeHandler(handler)
 
 
 def backend_pid() -> int:

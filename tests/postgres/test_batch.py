@@ -13,7 +13,7 @@ from sqlalchemy import exc, make_url, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import db
-from db import runtime
+from db.environment import process
 from db.settings import Settings
 
 from .conftest import Lines, Use
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from devkit.network.wire import Wire
     from devkit.plugin import Database, MakeLambdaContext, MakeWire
-    from devkit.postgres import Postgres
-    from devkit.wire import Wire
+    from devkit.servers.postgres import Postgres
 
 pytestmark = pytest.mark.usefixtures("effects")
 
@@ -414,7 +414,7 @@ def test_settings_that_are_wrong_are_said_and_all_records_come_again(
 ) -> None:
     """Once in the log; no record has run."""
     db.dispose()
-    monkeypatch.setattr(runtime, "_runtime", None)
+    monkeypatch.setattr(process, "_runtime", None)
     monkeypatch.setenv("DB_POOL", "big")
     seen: list[Any] = []
     assert failed(db.batch(queue("a", "b"), lambda _tx, record: seen.append(record))) == ["1", "2"]

@@ -12,11 +12,11 @@ import pytest
 from sqlalchemy import exc, make_url, text
 
 import db
-from db import runtime
-from db.connector import Connector
-from db.crowding import Crowding
+from db.environment import process
+from db.pool.connector import Connector
+from db.pool.crowding import Crowding
 from db.settings import Settings
-from devkit.postgres import Postgres
+from devkit.servers.postgres import Postgres
 
 from .conftest import Lines, Use, backend_pid
 
@@ -41,7 +41,7 @@ def house(small: Postgres) -> Iterator[Settings]:
     db.configure(settings)
     yield settings
     db.dispose()
-    runtime._runtime = None
+    process._runtime = None
 
 
 def guest(server: Postgres) -> psycopg.Connection[Any]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from devkit.plugin import Database
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 LOADED = Table(
     "loaded", MetaData(), Column("n", Integer, primary_key=True), Column("Mixed Case", Text), Column("body", JSON)

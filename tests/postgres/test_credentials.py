@@ -15,9 +15,9 @@ from .conftest import Use, backend_pid
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from devkit.aws import LocalAws
     from devkit.plugin import Database
-    from devkit.postgres import Postgres
+    from devkit.servers.aws import LocalAws
+    from devkit.servers.postgres import Postgres
 
 
 def rotate(postgres: Postgres, database: Database, password: str) -> None:

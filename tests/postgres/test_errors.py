@@ -12,7 +12,7 @@ from db.errors import Verdict, connect_verdict
 
 if TYPE_CHECKING:
     from devkit.plugin import Database
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 
 def refusal(database: Database, **changed: Any) -> psycopg.OperationalError:

@@ -23,14 +23,14 @@ from db.credentials.get_secret import Place, Refused, Unreachable, ask_directly,
 from db.credentials.secrets_manager import SecretsManagerSource
 from db.credentials.sigv4 import Keys, Signer
 from db.errors import CredentialsError
-from db.invocation import Invocation, running
+from db.timing.invocation import Invocation, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from devkit.aws import LocalAws
     from devkit.plugin import Database, PutSecret
+    from devkit.servers.aws import LocalAws
 
 LAMBDA = {
     "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001",

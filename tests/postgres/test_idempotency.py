@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from devkit.plugin import Database, MakeLambdaContext
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 pytestmark = pytest.mark.usefixtures("effects")
 

@@ -19,7 +19,7 @@ from .conftest import Use
 
 if TYPE_CHECKING:
     from devkit.plugin import Database, MakePgBouncer
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 TENANTS = [f"tenant-{n}" for n in range(5)]
 THREADS = 4

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from devkit.plugin import Database
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 LEVELS = {
     "connect": logging.INFO,

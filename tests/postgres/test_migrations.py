@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devkit.plugin import Database, MakeLambdaContext
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 SLOW = """
 revision = "a1"
@@ -186,7 +186,7 @@ def test_work_by_hand_goes_through_alembics_own_command(
     from alembic import command
     from alembic.config import Config
 
-    from devkit.catalogue import ROOT
+    from devkit.app.catalogue import ROOT
 
     monkeypatch.chdir(ROOT)
     config: Any = Config(str(ROOT / "alembic.ini"))
@@ -205,7 +205,7 @@ def test_the_statements_are_printed_without_a_database(
     from alembic import command
     from alembic.config import Config
 
-    from devkit.catalogue import ROOT
+    from devkit.app.catalogue import ROOT
 
     monkeypatch.chdir(ROOT)
     before = db.status()["totals"]["connects"]
@@ -219,7 +219,7 @@ def test_a_new_migration_passes_the_checks(tmp_path: Path, monkeypatch: pytest.M
     from alembic import command
     from alembic.config import Config
 
-    from devkit.catalogue import ROOT
+    from devkit.app.catalogue import ROOT
 
     monkeypatch.chdir(ROOT)
     config = Config(str(ROOT / "alembic.ini"))

@@ -12,7 +12,7 @@ from sqlalchemy import exc, make_url, text
 
 import db
 from db.settings import Settings
-from devkit.once_storm import storm
+from devkit.fleet.once_storm import storm
 
 from .conftest import Use
 from .fix_once import effects, tenants_effects  # noqa: F401 - fixtures
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from devkit.plugin import Database, MakeLambdaContext, MakeWire
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 pytestmark = pytest.mark.usefixtures("effects")
 

@@ -15,7 +15,7 @@ from .fix_once import migrate
 
 if TYPE_CHECKING:
     from devkit.plugin import Database
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 TABLE = 'CREATE SCHEMA "Odd One"; CREATE TABLE "Odd One"."table" ("Tenant" text, n int)'
 

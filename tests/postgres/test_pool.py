@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 import db
-from db.engine import StaleConnectionError
+from db.pool.engines import StaleConnectionError
 
 from .conftest import Lines, Use, backend_pid
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from devkit.plugin import Database
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 
 def work() -> None:

@@ -12,15 +12,15 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text, func, insert, mak
 import db
 from db.migrations.operations import create_prologue_function
 from db.settings import Settings
-from devkit.pinning import no_pinning
+from devkit.network.pinning import no_pinning
 
 from .conftest import Use
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from devkit.network.statements import PostgresWire
     from devkit.plugin import Database, MakePgBouncer, MakeWire
-    from devkit.statements import PostgresWire
 
 LEDGER = Table("ledger", MetaData(), Column("n", Integer, primary_key=True), Column("tenant", Text))
 ONE = text("SELECT 1")

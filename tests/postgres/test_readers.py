@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import make_url, text
 
 import db
-from db import runtime
-from db.readers import AWAY_S, ReaderRoute
+from db.environment import process
+from db.pool.reader_route import AWAY_S, ReaderRoute
 from db.settings import Settings
 
 from .conftest import Lines
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from devkit.plugin import Database
-    from devkit.replica import Cluster
+    from devkit.servers.replica import Cluster
 
     UseReader = Callable[..., None]
 
@@ -116,7 +116,7 @@ def test_it_gets_another_chance(use_reader: UseReader, replicated: Cluster, monk
     assert not reads_the_reader()
     clock: Callable[[], float] = time.time
     monkeypatch.setattr(time, "time", lambda: clock() + AWAY_S)  # which the pool looks at
-    runtime.current().reader_route.away_until = 0
+    process.current().reader_route.away_until = 0
     assert reads_the_reader()
 
 

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import MetaData, make_url, select, text
 
 import db
-from db.reflection import save_snapshot
 from db.settings import Settings
+from db.work.reflect import save_snapshot
 
 from .conftest import Use
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import exc, text
 
 import db
-from db import runtime
+from db.environment import process
 from db.settings import Settings
 
 from .conftest import Lines, backend_pid
@@ -20,9 +20,9 @@ from .conftest import Lines, backend_pid
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from devkit.aws import LocalAws
     from devkit.plugin import Database, MakeLambdaContext, PutSecret
-    from devkit.postgres import Postgres
+    from devkit.servers.aws import LocalAws
+    from devkit.servers.postgres import Postgres
 
 
 class Rotation:
@@ -70,7 +70,7 @@ def rotation(postgres: Postgres, database: Database, secret: PutSecret) -> Itera
     db.configure(Settings(secret_id=made.secret_id))
     yield made
     db.dispose()
-    runtime._runtime = None
+    process._runtime = None
 
 
 def connect_anew() -> None:

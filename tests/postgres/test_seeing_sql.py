@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from sqlalchemy import Column, Integer, MetaData, Table, Text, exc, insert, make_url, select, text
 
 import db
-from db.fingerprint import fingerprint
+from db.telemetry.fingerprint import fingerprint
 
 from .conftest import Lines, Use
 
@@ -376,7 +376,7 @@ def run(database: Database, **environment: str) -> set[str]:
 
 def test_no_tracing_library_is_loaded_unless_asked_for(database: Database) -> None:
     """Nor what of the layer only they, or a slow statement, would need."""
-    heavy = {"opentelemetry", "aws_xray_sdk", "wrapt", "db.tracing", "db.fingerprint"}
+    heavy = {"opentelemetry", "aws_xray_sdk", "wrapt", "db.telemetry.spans", "db.telemetry.fingerprint"}
     assert run(database) & heavy == set()
 
 

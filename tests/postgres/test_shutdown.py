@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import exc, make_url, text
 
 import db
-from db import shutdown
+from db.environment import sigterm
 
 from .conftest import Lines, Use
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
+    from devkit.network.statements import PostgresWire
     from devkit.plugin import Database, MakeWire
-    from devkit.postgres import Postgres
-    from devkit.statements import PostgresWire
+    from devkit.servers.postgres import Postgres
 
 
 def sleep_on_the_server() -> None:
@@ -66,7 +66,7 @@ def test_a_statement_under_way_is_cancelled(
     """Whoever waits for it gets an error, and its backend ends."""
     use()
     running = start_statement()
-    shutdown.close_connections()
+    sigterm.close_connections()
     with pytest.raises(exc.OperationalError):
         running.result()
     assert outcome(lines) == (0, 1, 0)
@@ -84,7 +84,7 @@ def test_a_cancel_that_does_not_arrive_is_given_up(
             proxied.retarget(*silent.getsockname())
         else:
             proxied.refuse()
-        shutdown.close_connections()
+        sigterm.close_connections()
         with pytest.raises(exc.OperationalError):
             running.result()
     assert outcome(lines) == (0, 0, 1)
@@ -98,7 +98,7 @@ def test_connections_at_rest_are_closed_and_may_be_opened_again(
     use()
     with db.begin() as tx:
         tx.execute(text("SELECT 1"))
-    shutdown.close_connections()
+    sigterm.close_connections()
     assert postgres.all_left(database.name)
     assert outcome(lines) == (1, 0, 0)
     with db.begin() as tx:
@@ -108,5 +108,5 @@ def test_connections_at_rest_are_closed_and_may_be_opened_again(
 def test_without_connections_it_says_so(use: Use, lines: Lines) -> None:
     """A line with zeros tells a shutdown from a kill."""
     use()
-    shutdown.close_connections()
+    sigterm.close_connections()
     assert outcome(lines) == (0, 0, 0)

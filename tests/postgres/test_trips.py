@@ -15,8 +15,8 @@ from .conftest import Use
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from devkit.network.wire import Counts, Wire
     from devkit.plugin import Database, MakeWire
-    from devkit.wire import Counts, Wire
 
 ONE = text("SELECT 1")
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devkit import demo
-from devkit.catalogue import cases
-from devkit.lambda_env import LambdaEnvironment
-from devkit.stack import DATABASE, Stack
-from devkit.template import functions
+from devkit.app import demo
+from devkit.app.catalogue import cases
+from devkit.app.stack import DATABASE, Stack
+from devkit.app.template import functions
+from devkit.lambda_runtime.environment import LambdaEnvironment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from devkit.catalogue import Case
+    from devkit.app.catalogue import Case
 
 CASES = {case.name: case for case in cases()}
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devkit.bare_env import BareEnvironment
-from devkit.lambda_env import SOURCE, LambdaEnvironment
+from devkit.lambda_runtime.bare_environment import BareEnvironment
+from devkit.lambda_runtime.environment import SOURCE, LambdaEnvironment
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from devkit.plugin import Database
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 FUNCTION = """
 import time

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.lambda_env import SOURCE
-from devkit.runtime_api import RuntimeApi
+from devkit.lambda_runtime.environment import SOURCE
+from devkit.lambda_runtime.runtime_api import RuntimeApi
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Self
 
     from devkit.plugin import Database
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 # A process that Lambda's API tells of its end; its argument is what there was before the layer. It is ready without a
 # print(), for the signal may come before that returns, and what handles it prints too.

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devkit.bare_env import BareEnvironment
-from devkit.lambda_env import SOURCE
-from devkit.passwords import new_password
+from devkit.lambda_runtime.bare_environment import BareEnvironment
+from devkit.lambda_runtime.environment import SOURCE
+from devkit.servers.passwords import new_password
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from devkit.aws import LocalAws
     from devkit.plugin import Database, PutSecret
-    from devkit.postgres import Postgres
+    from devkit.servers.aws import LocalAws
+    from devkit.servers.postgres import Postgres
 
 # As the documentation of SnapStart advises, Init tries out what an invocation will do.
 FUNCTION = """

@@ -5,14 +5,14 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from devkit.bare_env import BareEnvironment
-from devkit.lambda_env import SOURCE
+from devkit.lambda_runtime.bare_environment import BareEnvironment
+from devkit.lambda_runtime.environment import SOURCE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from devkit.plugin import Database
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 WORKERS = 3
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.boarding import Riders, may_share
+from db.wire.riders import Riders, may_share
 
 SHARE = [
     "SELECT 1",

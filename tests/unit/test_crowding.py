@@ -1,6 +1,6 @@
 """When an environment gives its connection back."""
 
-from db.crowding import Crowding
+from db.pool.crowding import Crowding
 
 
 class Clock:

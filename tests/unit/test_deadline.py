@@ -2,9 +2,9 @@
 
 import pytest
 
-from db.deadline import Deadline, usable_s
 from db.errors import DeadlineError, Verdict
-from db.retry import Backoff
+from db.timing.backoff import Backoff
+from db.timing.deadline import Deadline, usable_s
 
 
 class Context:

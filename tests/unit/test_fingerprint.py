@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.fingerprint import LONGEST_CHARS, fingerprint
+from db.telemetry.fingerprint import LONGEST_CHARS, fingerprint
 
 SECRET = "s3cr3t"
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import db
-from db import loop
-from db.invocation import current_invocation
+from db.environment import event_loop
+from db.timing.invocation import current_invocation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,18 +26,18 @@ from db import loop
 async def running():
     return asyncio.get_running_loop()
 
-parents = loop.run(running())
+parents = event_loop.run(running())
 if os.fork() == 0:
-    loop.close()
-    os._exit(loop.run(running()) is parents)
-print(os.waitstatus_to_exitcode(os.wait()[1]), loop.run(running()) is parents)
+    event_loop.close()
+    os._exit(event_loop.run(running()) is parents)
+print(os.waitstatus_to_exitcode(os.wait()[1]), event_loop.run(running()) is parents)
 """
 
 
 @pytest.fixture(autouse=True)
 def closed() -> Iterator[None]:
     yield
-    loop.close()
+    event_loop.close()
 
 
 async def running_loop() -> asyncio.AbstractEventLoop:
@@ -89,7 +89,7 @@ def test_a_coroutine_sees_the_variables_of_its_caller() -> None:
 
     for value in (1, 2):
         variable.set(value)
-        assert loop.run(read()) == value
+        assert event_loop.run(read()) == value
 
 
 def test_inside_a_running_loop_it_refuses() -> None:
@@ -97,9 +97,9 @@ def test_inside_a_running_loop_it_refuses() -> None:
 
     async def nested() -> None:
         with pytest.raises(RuntimeError, match="running event loop"):
-            loop.run(running_loop())
+            event_loop.run(running_loop())
 
-    loop.run(nested())
+    event_loop.run(nested())
 
 
 def test_closing_cancels_what_is_pending_and_the_next_run_makes_a_loop() -> None:
@@ -118,10 +118,10 @@ def test_closing_cancels_what_is_pending_and_the_next_run_makes_a_loop() -> None
         return await running_loop()
 
     tasks: list[asyncio.Task[None]] = []
-    first = loop.run(leave_behind())
-    loop.close()
+    first = event_loop.run(leave_behind())
+    event_loop.close()
     assert (ended, first.is_closed()) == ([True], True)
-    assert loop.run(running_loop()) is not first
+    assert event_loop.run(running_loop()) is not first
 
 
 def test_a_forked_child_has_a_loop_of_its_own() -> None:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import make_url
 
-from db.names import session_name, unit_name
 from db.settings import Settings
-from db.sqlcomment import comment, with_comment
+from db.telemetry.application_name import session_name, unit_name
+from db.telemetry.sql_comment import comment, with_comment
 
 REQUEST_ID = "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"
 

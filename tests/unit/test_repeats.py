@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from db.repeats import MOST_TEXTS, Repeats
+from db.telemetry.repeated_statements import MOST_TEXTS, Repeats
 
 
 def ran(*statements: str, budget: int = 2) -> list[tuple[str, int]]:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from db.deadline import Limits
 from db.errors import TenantError
-from db.scope import Scope, scope, tenant_for
+from db.timing.deadline import Limits
+from db.transactions.tenant_scope import Scope, scope, tenant_for
 
 
 @pytest.mark.parametrize("tenant", ["", "   ", "a\x00b", "x" * 256, "\ud800", 7, None, b"acme"])

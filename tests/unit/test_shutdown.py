@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from db import shutdown
+from db.environment import sigterm
 
 LAMBDA = {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001", "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand"}
 
@@ -14,7 +14,7 @@ LAMBDA = {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001", "AWS_LAMBDA_INITIALIZATION
 @pytest.mark.parametrize("kind", ["on-demand", "provisioned-concurrency", "lambda-managed-instances"])
 def test_an_environment_of_lambda_is_told_of_its_end(kind: str) -> None:
     """By default, and from the first Python on whose runtime lets a signal in."""
-    assert shutdown.wanted({**LAMBDA, "AWS_LAMBDA_INITIALIZATION_TYPE": kind}, (3, 12))
+    assert sigterm.wanted({**LAMBDA, "AWS_LAMBDA_INITIALIZATION_TYPE": kind}, (3, 12))
 
 
 @pytest.mark.parametrize(
@@ -29,16 +29,16 @@ def test_an_environment_of_lambda_is_told_of_its_end(kind: str) -> None:
 )
 def test_elsewhere_it_is_not(environ: dict[str, str], version: tuple[int, int]) -> None:
     """Nor where the user says so, nor where the runtime cannot hear, nor where nobody knows what would happen."""
-    assert not shutdown.wanted(environ, version)
+    assert not sigterm.wanted(environ, version)
 
 
 def test_a_setting_that_does_not_parse_is_not_this_ones_to_report() -> None:
     """The first use of the database does."""
-    assert shutdown.wanted({**LAMBDA, "DB_SHUTDOWN_HOOK": "perhaps"}, (3, 13))
+    assert sigterm.wanted({**LAMBDA, "DB_SHUTDOWN_HOOK": "perhaps"}, (3, 13))
 
 
 def test_outside_lambda_nothing_listens() -> None:
     """A program that imports handlers keeps its own way to end."""
     before = signal.getsignal(signal.SIGTERM)
-    shutdown.install(lambda: None)
+    sigterm.install(lambda: None)
     assert signal.getsignal(signal.SIGTERM) is before

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pytest
 
-from db.timebox import Overdue, within
+from db.timing.timebox import Overdue, within
 
 LONG_S = 30.0
 MOMENT_S = 0.01

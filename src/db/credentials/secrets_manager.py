@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from db.errors import CredentialsError
-from db.invocation import NONE, current_invocation
+from db.timing.invocation import NONE, current_invocation
 
 from . import Credentials, no_debug_lines
 from .get_secret import (

@@ -17,17 +17,17 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
-from db import runtime
-from db.deadline import usable_s
-from db.invocation import current_invocation
-from db.opening import TRANSACTION_TIMEOUT_SINCE
+from db.environment import process
+from db.timing.deadline import usable_s
+from db.timing.invocation import current_invocation
+from db.transactions.prologue import TRANSACTION_TIMEOUT_SINCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection
 
-    from db.runtime import Runtime
+    from db.environment.process import Runtime
 
 # One lock for all migrations of a database: an arbitrary key in the 64-bit space, the same in every release.
 LOCK_KEY = 0x6D69_6772_6174_6500  # "migrate" in ASCII
@@ -73,7 +73,7 @@ def config(versions: Path, conn: Connection) -> Config:
 @contextmanager
 def locked_connection() -> Iterator[Connection]:
     """A connection that holds the migration lock and closes with the block: lock and settings end with it."""
-    now = runtime.current()
+    now = process.current()
     with now.engine("unpooled").connect() as conn:
         if now.settings.schema:
             _set(conn, "search_path", now.settings.schema)

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from devkit.lambda_env import SOURCE
+from devkit.lambda_runtime.environment import SOURCE
 
 from .nursery import Nursery
 from .report import save, shown, table

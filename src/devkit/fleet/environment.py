@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from devkit.lambda_env import LambdaEnvironment
+from devkit.lambda_runtime.environment import LambdaEnvironment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -74,7 +74,7 @@ def first_line(text: str) -> str:
 
 
 class RealEnvironment:
-    """``awslambdaric`` under the Runtime Interface Emulator; the end is told by SIGTERM (``devkit.lambda_env``)."""
+    """``awslambdaric`` under the Runtime Interface Emulator; the end is told by SIGTERM."""
 
     def __init__(self, function: Function) -> None:
         self._function = function

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-    from devkit.postgres import Postgres
+    from devkit.servers.postgres import Postgres
 
 EVERY_S = 0.05
 _COUNT = b"""

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from devkit.lambda_env import TIMEOUT_ERROR
+from devkit.lambda_runtime.environment import TIMEOUT_ERROR
 
 from .environment import EXIT_ERROR
 

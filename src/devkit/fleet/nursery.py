@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from devkit.lambda_env import SOURCE, TIMEOUT_ERROR, lambda_variables
+from devkit.lambda_runtime.environment import SOURCE, TIMEOUT_ERROR, lambda_variables
 
 from .environment import EXIT_ERROR, Answer
 

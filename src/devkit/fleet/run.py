@@ -16,8 +16,8 @@ from .site import written
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from devkit.ports import Endpoint
-    from devkit.postgres import Postgres
+    from devkit.servers.ports import Endpoint
+    from devkit.servers.postgres import Postgres
 
     from .nursery import Nursery
     from .site import Site

@@ -9,11 +9,11 @@ from alembic.operations import Operations
 from sqlalchemy import URL, NullPool, create_engine, make_url, text
 
 from db.migrations.operations import create_once_table
-from devkit.passwords import new_password
+from devkit.servers.passwords import new_password
 
 if TYPE_CHECKING:
-    from devkit.ports import Endpoint
-    from devkit.postgres import Postgres
+    from devkit.servers.ports import Endpoint
+    from devkit.servers.postgres import Postgres
 
 DATABASE = "fleet"
 OWNER = "fleet_owner"

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 LIBRARIES = (
     "boto3",
     "db",
-    "db.once",
+    "db.work.once",
     "db.credentials.secrets_manager",
-    "devkit.plugin",
+    "devkit.lambda_runtime.context",
     "sqlalchemy.dialects.postgresql.psycopg",
 )
 MESSAGE_BYTES = 64 * 1024
@@ -98,7 +98,7 @@ def _loaded(name: str) -> Callable[..., Any]:
 
 def _answer(handler: Callable[..., Any], request: dict[str, Any], name: str, output: _Output) -> dict[str, Any]:
     from db.errors import DbError
-    from devkit.plugin import LambdaContext
+    from devkit.lambda_runtime.context import LambdaContext
 
     context = LambdaContext(deadline_s=request["deadline_s"], function_name=name)
     told: dict[str, Any] = {"payload": None, "error": None, "message": ""}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.dialects import registry
 
-import db.dialect
+from db.wire import psycopg_dialect
 
-registry.register("postgresql.serverless_async", db.dialect.__name__, "AsyncServerlessDialect")
+registry.register("postgresql.serverless_async", psycopg_dialect.__name__, "AsyncServerlessDialect")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,8 +11,8 @@ from devkit.fleet.finding import OURS, PLAIN, Finding, failures, nothing_lost
 from devkit.fleet.fleet import under_load
 from devkit.fleet.run import function, run
 from devkit.fleet.site import DATABASE, Site
-from devkit.pgbouncer import PgBouncer
-from devkit.postgres import Postgres
+from devkit.servers.pgbouncer import PgBouncer
+from devkit.servers.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from devkit.fleet.ledger import Outcome
     from devkit.fleet.nursery import Nursery
     from devkit.fleet.run import Run
-    from devkit.ports import Endpoint
+    from devkit.servers.ports import Endpoint
 
 TIMEOUT_S = 10
 RESERVED = 3  # PostgreSQL's superuser_reserved_connections

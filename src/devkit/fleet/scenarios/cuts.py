@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, get_args
 
-from devkit.faults import Lost
 from devkit.fleet.finding import OURS, PLAIN, Finding, failures, nothing_lost
 from devkit.fleet.fleet import Fleet
 from devkit.fleet.ledger import audited
 from devkit.fleet.run import function
 from devkit.fleet.site import DATABASE, Site, written
-from devkit.postgres import Postgres
-from devkit.wire import Wire
+from devkit.network.faults import Lost
+from devkit.network.wire import Wire
+from devkit.servers.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

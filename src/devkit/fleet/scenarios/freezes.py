@@ -10,8 +10,8 @@ from devkit.fleet.fleet import Fleet, under_load
 from devkit.fleet.ledger import audited
 from devkit.fleet.run import function, run
 from devkit.fleet.site import DATABASE, Site
-from devkit.lambda_env import TIMEOUT_ERROR
-from devkit.postgres import Postgres
+from devkit.lambda_runtime.environment import TIMEOUT_ERROR
+from devkit.servers.postgres import Postgres
 
 if TYPE_CHECKING:
     from devkit.fleet.environment import Environment

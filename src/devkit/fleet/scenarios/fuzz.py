@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from devkit.fleet.finding import OURS, Finding
-from devkit.lambda_env import SOURCE
+from devkit.lambda_runtime.environment import SOURCE
 
 if TYPE_CHECKING:
     from devkit.fleet.nursery import Nursery

@@ -9,9 +9,9 @@ from devkit.fleet.finding import OURS, PLAIN, Finding, failures, nothing_lost
 from devkit.fleet.fleet import under_load
 from devkit.fleet.run import function, run
 from devkit.fleet.site import Site
-from devkit.postgres import Postgres
-from devkit.replica import Cluster
-from devkit.wire import Wire
+from devkit.network.wire import Wire
+from devkit.servers.postgres import Postgres
+from devkit.servers.replica import Cluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from devkit.fleet.fleet import Pause
     from devkit.fleet.ledger import Outcome
     from devkit.fleet.nursery import Nursery
-    from devkit.ports import Endpoint
+    from devkit.servers.ports import Endpoint
 
 OURS_RUN = "ours, db.run"
 SETTLE_S = 1.5

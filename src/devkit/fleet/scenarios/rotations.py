@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from psycopg import sql
 
-from devkit.aws import LocalAws
 from devkit.fleet.finding import OURS, PLAIN, Finding, failures, nothing_lost
 from devkit.fleet.fleet import under_load
 from devkit.fleet.run import function, run
 from devkit.fleet.site import DATABASE, Site
-from devkit.passwords import new_password
-from devkit.postgres import Postgres
+from devkit.servers.aws import LocalAws
+from devkit.servers.passwords import new_password
+from devkit.servers.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,0 +1,214 @@
+"""The process's only mutable object: settings, credentials source and engines, built on first use, replaced whole.
+
+Nothing is read or opened on import, so a test may import a handler before it has set the environment, and a failure to
+configure is raised where the handler can answer for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy.pool import QueuePool
+
+from db.credentials import source_for
+from db.pool.connector import Connector, endpoint, port
+from db.pool.crowding import Crowding
+from db.pool.engines import build_engine
+from db.pool.reader_route import ReaderConnector, ReaderRoute
+from db.settings import Settings
+from db.telemetry.connection_events import Lifecycle
+from db.telemetry.log import warn_of_echo
+from db.telemetry.metrics import Tally
+from db.timing.invocation import current_invocation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Engine
+
+    from db.credentials import Source
+    from db.pool.connector import Role
+
+
+class Runtime:
+    """One configuration at work: at most one engine for each role."""
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.tally = Tally()
+        self._sources: dict[str | None, Source | None] = {}
+        self._engines: dict[tuple[Role, bool], tuple[Engine, Lifecycle]] = {}
+        self._lock = threading.Lock()
+        self._crowding = Crowding(self.clock)
+        self.reader_route = ReaderRoute(self.clock, max_lag_s=settings.reader_max_lag_s)
+        if settings.function_name and (settings.echo, settings.echo_pool) != ("off", "off"):
+            warn_of_echo(echo=settings.echo, echo_pool=settings.echo_pool)
+
+    def engine(self, role: Role = "writer", *, asynchronous: bool = False) -> Engine:
+        """The engine for ``role``. Without a reader endpoint, the reader is the writer.
+
+        ``unpooled`` is the writer with connections that close when they are done: for what changes a whole session.
+        An ``asynchronous`` one has connections of its own, and works in greenlets under an event loop only.
+        """
+        if role == "reader" and not self.settings.reader_host:
+            role = "writer"
+        with self._lock:
+            key = role, asynchronous
+            if key not in self._engines:
+                self._engines[key] = self._build(role, asynchronous=asynchronous)
+            return self._engines[key][0]
+
+    def _build(self, role: Role, *, asynchronous: bool) -> tuple[Engine, Lifecycle]:
+        settings = self.settings
+        if role == "unpooled":
+            settings = dataclasses.replace(settings, pool="null", pool_size=1, max_overflow=0)
+        lifecycle = Lifecycle(settings, role=role, tally=self.tally, clock=self.clock)
+        return build_engine(settings, self._connector(role), lifecycle, asynchronous=asynchronous), lifecycle
+
+    def _connector(self, role: Role) -> Connector | ReaderConnector:
+        to_writer = Connector(
+            self.settings, self._source("writer"), role="writer", clock=self.clock, crowding=self._crowding
+        )
+        if role != "reader":
+            return to_writer
+        # The writer stands in sooner than a reader is waited for.
+        once = dataclasses.replace(self.settings, connect_wait_s=0.0)
+        to_reader = Connector(once, self._source(role), role=role, clock=self.clock)
+        return ReaderConnector(to_reader, to_writer, self.reader_route)
+
+    def _source(self, role: Role) -> Source | None:
+        # A secret serves both endpoints; a token is signed for one.
+        host = endpoint(self.settings, role)
+        key = host if self.settings.source == "iam" else None
+        if key not in self._sources:
+            settings = dataclasses.replace(self.settings, port=port(self.settings, role))
+            self._sources[key] = source_for(settings, host, clock=self.clock)
+        return self._sources[key]
+
+    def checked_out(self) -> int:
+        """Connections in a handler's hands now."""
+        return sum(lifecycle.in_use for _, lifecycle in self._engines.values())
+
+    def open_connections(self) -> list[Any]:
+        """The driver connections that are open now. Takes no lock, so a signal handler may ask."""
+        return [found for _, lifecycle in list(self._engines.values()) for found in lifecycle.open_connections]
+
+    def forget_credentials(self) -> None:
+        """Drop what the sources have cached; the next connect asks again."""
+        for source in self._sources.values():
+            if source is not None:
+                source.forget()
+
+    def dispose(self) -> None:
+        """Close every connection, those in use among them. The engines stay usable and connect again when asked."""
+        for engine, lifecycle in self._engines.values():
+            engine.dispose()
+            lifecycle.close_open()
+
+    def discard_idle(self) -> None:
+        """Close what the pools keep, where nobody else is at work on one of theirs."""
+        for engine, lifecycle in self._engines.values():
+            if not lifecycle.in_use:
+                engine.dispose()
+
+    def end_of_invocation(self) -> None:
+        """While the database is crowded, keep nothing of it: others wait for what would idle here."""
+        if self._crowding.crowded:
+            self.discard_idle()
+
+    def abandon(self) -> None:
+        """Forget every connection without closing it: in a forked child they are the parent's."""
+        for engine, lifecycle in self._engines.values():
+            lifecycle.forget()
+            engine.dispose(close=False)
+
+    def status(self) -> dict[str, Any]:
+        """What ``db.status()`` promises."""
+        now = current_invocation()
+        return {
+            "source": self.settings.source,
+            "pool": self.settings.pool,
+            "cold": now.cold,
+            "request_id": now.request_id,
+            "engines": {
+                f"aio {role}" if asynchronous else role: _pool_numbers(*built)
+                for (role, asynchronous), built in self._engines.items()
+            },
+            "totals": self.tally.as_dict(),
+        }
+
+
+def _pool_numbers(engine: Engine, lifecycle: Lifecycle) -> dict[str, Any]:
+    pool: Any = engine.pool
+    numbers = {"size": pool.size(), "idle": pool.checkedin()} if isinstance(pool, QueuePool) else {"size": 0, "idle": 0}
+    return {"kind": type(pool).__name__.replace("IdleAware", ""), **numbers, "checked_out": lifecycle.in_use}
+
+
+_runtime: Runtime | None = None
+_lock = threading.Lock()
+
+
+def _abandon_connections() -> None:
+    if _runtime is not None:
+        _runtime.abandon()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork either
+    os.register_at_fork(after_in_child=_abandon_connections)
+
+
+def current() -> Runtime:
+    """The runtime, built from the environment on first use. Raises ConfigurationError."""
+    global _runtime  # noqa: PLW0603 - the one mutable object of the process
+    if _runtime is None:
+        with _lock:
+            if _runtime is None:
+                _runtime = Runtime(Settings.from_env(os.environ))
+    return _runtime
+
+
+def peek() -> Runtime | None:
+    """The runtime if something has used it already."""
+    return _runtime
+
+
+def configure(settings: Settings | None = None) -> None:
+    """Replace the runtime: with ``settings``, or with what the environment says now.
+
+    Disposes the old one. Raises ConfigurationError, and leaves the old one in place, where the environment is wrong.
+    """
+    global _runtime
+    replacement = Runtime(settings if settings is not None else Settings.from_env(os.environ))
+    with _lock:
+        old, _runtime = _runtime, replacement
+    if old is not None:
+        old.dispose()
+
+
+def engine(role: Literal["writer", "reader"] = "writer") -> Engine:
+    """The plain SQLAlchemy Engine, for a library that wants one: ``"writer"`` (default) or ``"reader"``.
+
+    It has the credentials, pool and log lines of the layer; tenant and time limits belong to ``begin`` and ``read``.
+    """
+    return current().engine(role)
+
+
+def dispose() -> None:
+    """Close every connection of this process; the next use connects again. Does nothing where nothing was used."""
+    if _runtime is not None:
+        _runtime.dispose()
+
+
+def status() -> dict[str, Any]:
+    """Pool and connection numbers of this process, as a JSON-ready dict.
+
+    ``engines`` has kind, size, idle and checked_out per role; ``totals`` counts, since the runtime began, what the
+    metrics report per invocation: connects, connect_ms, checkouts, reuses, invalidations, closes, statements and
+    database_ms.
+    """
+    return current().status()

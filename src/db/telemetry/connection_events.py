@@ -1,0 +1,270 @@
+"""The trace of a connection's life: SQLAlchemy's events in, Powertools log lines and counts out.
+
+The only caller of ``sqlalchemy.event``. One JSON line per connect, checkout, checkin, invalidate, close, dispose:
+checkouts and checkins at DEBUG, connects and closes at INFO, losses at WARNING. Nothing that it writes holds a
+password, a token or a value: errors appear by type and SQLSTATE, statements by their fingerprint (``statements``).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+
+from db.errors import DbError, verdict
+from db.timing.invocation import current_invocation
+from db.wire.commit_outcome import unit_of
+
+from .log import WRITE, logger
+from .statement_events import Statements, named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy import Dialect, Engine
+    from sqlalchemy.engine import ExceptionContext
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+
+    from db.settings import Settings
+
+    from .metrics import Tally
+
+    OnWait = Callable[[Exception, int, float], None]
+    Connect = Callable[[Dialect, Sequence[Any], dict[str, Any], OnWait], DBAPIConnection]
+
+# Keys in ConnectionPoolEntry.info, which lives as long as the connection does; times are wall-clock seconds.
+OPENED_AT = "db_opened_at"
+RETURNED_AT = "db_returned_at"
+TAKEN_AT = "db_taken_at"
+BACKEND_PID = "db_backend_pid"  # a lost connection can no longer be asked for it
+
+
+# Connections of the process that this one was forked from. They are kept, for one of asyncio's that is collected takes
+# its socket out of an epoll that it shares with the parent's.
+_parents: list[DBAPIConnection] = []
+
+
+class Lifecycle:
+    """Watches one engine: counts into ``tally``, logs, and knows which driver connections are open."""
+
+    _dialect: Dialect  # from watch() on
+
+    def __init__(self, settings: Settings, *, role: str, tally: Tally, clock: Callable[[], float]) -> None:
+        self._role = role
+        self._pool = settings.pool
+        self._tally = tally
+        self._clock = clock
+        self._statements = Statements(settings, tally=tally, log=self._log)
+        self._open: dict[int, DBAPIConnection] = {}
+        self._in_use: set[int] = set()
+
+    @property
+    def in_use(self) -> int:
+        """Connections checked out now."""
+        return len(self._in_use)
+
+    @property
+    def open_connections(self) -> list[DBAPIConnection]:
+        """The driver connections that are open now, in whosever hands they are."""
+        return list(self._open.values())
+
+    def close_open(self) -> None:
+        """Close every connection that is still open, in whosever hands it is."""
+        for connection in self.open_connections:
+            self._dialect.do_close(connection)
+            self._closed(connection)
+
+    def forget(self) -> None:
+        """Know of no connection any more, and leave them as they are: a forked child's are its parent's."""
+        _parents.extend(self._open.values())
+        self._open.clear()
+        self._in_use.clear()
+
+    def watch(self, engine: Engine, connect: Connect) -> None:
+        """Listen to ``engine``; ``connect`` opens its connections, given the dialect and its connect arguments."""
+        self._dialect = engine.dialect
+
+        def do_connect(
+            dialect: Dialect, _: ConnectionPoolEntry, cargs: Sequence[Any], cparams: dict[str, Any]
+        ) -> DBAPIConnection:
+            return self._timed_connect(connect, dialect, cargs, cparams)
+
+        listeners: dict[str, Callable[..., Any]] = {
+            "do_connect": do_connect,
+            "connect": self._connected,
+            "checkout": self._checked_out,
+            "checkin": self._checked_in,
+            "invalidate": self._invalidated,
+            "soft_invalidate": self._invalidated,
+            "detach": self._detached,
+            "close": self._closed,
+            "close_detached": self._closed,
+            **self._statements.listeners(engine.dialect),
+            "handle_error": self._failed,
+        }
+        for name, listener in listeners.items():
+            event.listen(engine, name, listener)
+        if hasattr(engine.dialect, "on_replay"):
+            engine.dialect.on_replay = self.replayed
+        # Not by events of the engine: one listener to those makes each Connection put together its own set of them all,
+        # which costs a transaction more than all that is watched here.
+        engine.dialect.do_commit = _noting_commits(engine.dialect.do_commit)  # type: ignore[method-assign, assignment]
+        engine.dispose = self._logging(engine.dispose)  # type: ignore[method-assign, assignment]
+
+    def _timed_connect(
+        self, connect: Connect, dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any]
+    ) -> DBAPIConnection:
+        started, waits = time.perf_counter(), _Waits()
+
+        def on_wait(error: Exception, attempt: int, delay_s: float) -> None:
+            # One line says that a wait has begun, and the last one how it went: a burst must not flood the log.
+            level = logging.WARNING if attempt == 1 else logging.DEBUG
+            waits.add(delay_s)
+            self._log(level, "connect waits", attempt=attempt, delay_s=round(delay_s, 3), **_why(error))
+
+        try:
+            connection = connect(dialect, cargs, cparams, on_wait)
+        except Exception as error:
+            duration_ms = _ms_since(started)
+            self._log(logging.WARNING, "connect failed", duration_ms=duration_ms, **waits.facts(), **_why(error))
+            self._statements.connected(None, duration_ms / 1000, error)
+            raise
+        duration_ms = _ms_since(started)
+        self._tally.connects += 1
+        self._tally.connect_ms += duration_ms
+        pid = _backend_pid(connection)
+        self._log(logging.INFO, "connect", backend_pid=pid, duration_ms=duration_ms, **waits.facts())
+        self._statements.connected(connection, duration_ms / 1000, None)
+        return connection
+
+    def _connected(self, connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+        record.info[OPENED_AT] = self._clock()
+        record.info[BACKEND_PID] = _backend_pid(connection)
+        self._open[id(connection)] = connection
+
+    def _checked_out(
+        self, _connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection
+    ) -> None:
+        reused = RETURNED_AT in record.info
+        record.info[TAKEN_AT] = self._clock()
+        self._in_use.add(id(record))
+        self._tally.checkouts += 1
+        self._tally.reuses += reused
+        if logger.log_level <= logging.DEBUG:
+            self._log(logging.DEBUG, "checkout", record, reused=reused, idle_s=self._since(record, RETURNED_AT))
+
+    def _checked_in(self, _connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+        record.info[RETURNED_AT] = self._clock()
+        self._in_use.discard(id(record))
+        if logger.log_level <= logging.DEBUG:
+            self._log(logging.DEBUG, "checkin", record, held_s=self._since(record, TAKEN_AT))
+
+    def _invalidated(
+        self, _connection: DBAPIConnection, record: ConnectionPoolEntry, error: BaseException | None
+    ) -> None:
+        self._tally.invalidations += 1
+        self._log(logging.WARNING, "invalidate", record, error=named(error), idle_s=self._since(record, RETURNED_AT))
+
+    def _detached(self, _connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+        self._in_use.discard(id(record))  # no longer the pool's: whoever detached it looks after it
+
+    def _closed(self, connection: DBAPIConnection, record: ConnectionPoolEntry | None = None) -> None:
+        if self._open.pop(id(connection), None) is None:
+            return  # closed by close_open() already; the pool has found out now
+        self._tally.closes += 1
+        self._log(logging.INFO, "close", record)
+
+    def _logging(self, dispose: Callable[[bool], None]) -> Callable[[bool], None]:
+        def dispose_and_log(close: bool = True) -> None:
+            dispose(close)
+            self._log(logging.INFO, "dispose", left_open=len(self._open))
+
+        return dispose_and_log
+
+    def replayed(self, connection: PoolProxiedConnection, error: BaseException) -> None:
+        """The first statement of a checkout found its connection dead, and was sent again over this new one."""
+        connection.info[TAKEN_AT] = self._clock()  # what was known of the old one went with it
+        self._log(logging.INFO, "replay", backend_pid=connection.info.get(BACKEND_PID), error=named(error))
+
+    def _failed(self, context: ExceptionContext) -> None:
+        conn = context.connection
+        if conn is None or conn.invalidated or conn.closed:
+            return
+        unit = unit_of(conn.connection)
+        if context.execution_context is not None:
+            unit.statement_failed = True
+        elif unit.commit_sent:
+            # No statement's, and after COMMIT a unit sends nothing else that is none: so it is what failed.
+            unit.commit_failed = True
+
+    def _log(self, level: int, what: str, record: ConnectionPoolEntry | None = None, **facts: object) -> None:
+        now = current_invocation()
+        line = {
+            "connection_event": what,
+            "role": self._role,
+            "pool": self._pool,
+            "backend_pid": record.info.get(BACKEND_PID) if record is not None else None,
+            "age_s": self._since(record, OPENED_AT),
+            "cold": now.cold,
+            "request_id": now.request_id,
+            **facts,
+        }
+        WRITE[level](f"database {what}", extra={key: value for key, value in line.items() if value is not None})
+
+    def _since(self, record: ConnectionPoolEntry | None, key: str) -> float | None:
+        since = record.info.get(key) if record is not None else None
+        return round(max(self._clock() - since, 0.0), 3) if since is not None else None
+
+
+def _noting_commits(do_commit: Callable[[PoolProxiedConnection], None]) -> Callable[[PoolProxiedConnection], None]:
+    def commit(checkout: PoolProxiedConnection) -> None:
+        # On a connection that this side has closed, the driver sends nothing.
+        unit_of(checkout).commit_sent = not getattr(checkout.driver_connection, "closed", False)
+        do_commit(checkout)
+
+    return commit
+
+
+def _ms_since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 3)
+
+
+def _backend_pid(connection: DBAPIConnection) -> int | None:
+    info: Any = getattr(connection, "info", None)  # psycopg's; SQLite has none
+    if info is None:
+        ask = getattr(getattr(connection, "driver_connection", None), "get_server_pid", None)  # asyncpg's
+        return int(ask()) if ask is not None else None
+    return int(info.backend_pid)
+
+
+class _Waits:
+    """How often, and how long, one connect waited."""
+
+    def __init__(self) -> None:
+        self._delays_s: list[float] = []
+
+    def add(self, delay_s: float) -> None:
+        self._delays_s.append(delay_s)
+
+    def facts(self) -> dict[str, Any]:
+        """Nothing where the first attempt was the last."""
+        if not self._delays_s:
+            return {}
+        return {"attempts": len(self._delays_s) + 1, "waited_s": round(sum(self._delays_s), 3)}
+
+
+def _why(error: Exception) -> dict[str, Any]:
+    return {"error": named(error), "reason": _connect_reason(error), "verdict": verdict(error).value}
+
+
+def _connect_reason(error: BaseException) -> str | None:
+    """What the server, or the network, said to a connect: it names host, user and database, and no value of a row."""
+    text = str(error).partition("\n")[0]
+    return (
+        text
+        if isinstance(error, DbError) or type(error).__name__ in {"OperationalError", "ConnectionTimeout"}
+        else None
+    )

@@ -1,0 +1,100 @@
+"""The log lines of the layer that are of no one connection, and the logger that all of them go through."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from aws_lambda_powertools import Logger
+
+from db.errors import verdict
+from db.timing.invocation import current_invocation
+
+from .statement_events import LOGGED_SQL_CHARS, named
+
+if TYPE_CHECKING:
+    from .repeated_statements import Repeats
+
+# No service of its own: Powertools then shares the handler's logger, and with it level, keys and correlation id.
+logger = Logger()
+
+# Powertools' Logger has no log(level, ...).
+WRITE = {logging.DEBUG: logger.debug, logging.INFO: logger.info, logging.WARNING: logger.warning}
+
+LOGGED_REPEATS = 5  # statements of one invocation
+
+
+def warn_of_echo(*, echo: str, echo_pool: str) -> None:
+    """Say that echo is on where each line of it is paid for."""
+    logger.warning("SQL echo is on inside Lambda", extra={"DB_ECHO": echo, "DB_ECHO_POOL": echo_pool})
+
+
+def warn_of_lost_loop() -> None:
+    """Say that a handler runs on an event loop of its own each time, and connects each time."""
+    logger.warning(
+        "pooled connections lost with their event loop: make the handler async def, and db.invocation keeps one",
+        extra={"connection_event": "lost loop", "request_id": current_invocation().request_id},
+    )
+
+
+def warn_of_leak(checked_out: int) -> None:
+    """Say that the handler returned with connections still checked out: they idle in transaction over the freeze."""
+    now = current_invocation()
+    logger.warning(
+        "the handler returned with connections checked out",
+        extra={"connection_event": "leak", "checked_out": checked_out, "request_id": now.request_id},
+    )
+
+
+def log_shutdown(*, closed: int, cancelled: int, failed: int, duration_ms: float) -> None:
+    """Say what the end of the environment did, and, where it cut an invocation short, which."""
+    now = current_invocation()
+    facts = {"closed": closed, "cancelled": cancelled, "failed": failed, "duration_ms": duration_ms}
+    line = {"connection_event": "shutdown", "request_id": now.request_id, **facts}
+    (logger.warning if failed else logger.info)("database shutdown", extra=line)
+
+
+def log_no_shutdown_hook(reason: str) -> None:
+    """Say why this environment will end unheard; at DEBUG, for its connections end with its process all the same."""
+    logger.debug("no shutdown hook", extra={"connection_event": "shutdown", "reason": reason})
+
+
+def warn_of_repeats(repeats: Repeats | None, *, budget: int) -> None:
+    """Say which statements an invocation ran more than ``budget`` times; 0 asks for none."""
+    if repeats is None or not budget:
+        return
+    for found, runs in repeats.beyond(budget)[:LOGGED_REPEATS]:
+        line = {
+            "connection_event": "repeated statement",
+            "fingerprint": found.id,
+            "statement": found.text[:LOGGED_SQL_CHARS],
+            "runs": runs.count,
+            "duration_ms": round(runs.duration_ms, 3),
+            "place": runs.place,
+            "request_id": current_invocation().request_id,
+        }
+        logger.warning("statement repeated", extra={key: value for key, value in line.items() if value is not None})
+
+
+def warn_of_reader(reason: str, *, away_s: float) -> None:
+    """Say that reads go to the writer for a while, and why."""
+    logger.warning(
+        "the reader is out of use: reads go to the writer",
+        extra={"connection_event": "reader away", "reason": reason, "away_s": away_s},
+    )
+
+
+def log_retry(error: BaseException, *, attempt: int, delay_s: float) -> None:
+    """Say that a transaction is tried again, and why."""
+    now = current_invocation()
+    logger.warning(
+        "transaction retried",
+        extra={
+            "connection_event": "retry",
+            "attempt": attempt,
+            "delay_s": round(delay_s, 3),
+            "error": named(error),
+            "verdict": verdict(error).value,
+            "request_id": now.request_id,
+        },
+    )

@@ -1,0 +1,170 @@
+"""What statements are seen to do: how many, how long, which are slow, which are repeated; comments and spans.
+
+A statement costs a clock read on either side and a dict entry. What shows it, fingerprint and spans, is loaded and made
+only where there is something to show.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.engine.interfaces import ExecuteStyle
+
+from db.errors import sqlstate
+from db.timing.invocation import current_invocation
+
+from .application_name import session_name
+from .repeated_statements import repeats_so_far
+from .sql_comment import comment, with_comment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Dialect
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+
+    from db.settings import Settings
+
+    from .metrics import Tally
+    from .spans import Spans
+
+    Listener = Callable[..., bool]
+
+LOGGED_SQL_CHARS = 1000  # of a fingerprint; CloudWatch bills by the byte
+# Execution option of statements that the layer sends for itself: timed, but not counted as the handler's.
+OWN_STATEMENT = "db_own_statement"
+_COUNTED = "db_counted"  # on the execution context of a statement that is sent in batches
+_DRIVERS_ESCAPE = {"format", "pyformat"}
+
+
+class Statements:
+    """Watches the statements of one engine: counts into ``tally``, warns through ``log``, and hands over spans.
+
+    Raises ConfigurationError where DB_TRACE asks for a library that is not installed.
+    """
+
+    def __init__(self, settings: Settings, *, tally: Tally, log: Callable[..., None]) -> None:
+        self._tally = tally
+        self._log = log
+        self._spans = _spans(settings)
+        self._slow_s = settings.slow_query_s
+        self._budget = settings.statement_repeats
+        self._comments = settings.sql_comments
+        self._sender = _sender(settings)
+        self._constant = comment(self._sender)
+        self._escapes = False
+
+    def listeners(self, dialect: Dialect) -> dict[str, Listener]:
+        """SQLAlchemy's dialect events, by name.
+
+        Those of the dialect, as a listener to the engine's makes each ``Connection`` put together its own set. Each
+        sends the statement itself, so listeners to the same event that come later are not asked.
+        """
+        self._escapes = dialect.paramstyle in _DRIVERS_ESCAPE
+
+        def do_execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+            return self._run(dialect.do_execute, cursor, statement, parameters, context)
+
+        def do_executemany(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+            return self._run(dialect.do_executemany, cursor, statement, parameters, context)
+
+        def do_execute_no_params(cursor: Any, statement: str, context: Any) -> bool:
+            return self._run(_without_parameters(dialect), cursor, statement, None, context)
+
+        return {
+            "do_execute": do_execute,
+            "do_executemany": do_executemany,
+            "do_execute_no_params": do_execute_no_params,
+        }
+
+    def connected(self, connection: DBAPIConnection | None, duration_s: float, error: BaseException | None) -> None:
+        """A connect was tried, and gave ``connection`` or ``error``."""
+        if self._spans is not None:
+            self._spans.connect(connection, duration_s, error)
+
+    def _run(self, send: Callable[..., None], cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+        text = statement if self._comments == "off" else self._commented(statement, escaped=parameters is not None)
+        started = time.perf_counter()
+        try:
+            send(cursor, text, parameters, context)
+        except BaseException as error:
+            self._ran(cursor, statement, context, time.perf_counter() - started, error)
+            raise
+        self._ran(cursor, statement, context, time.perf_counter() - started, None)
+        return True  # it has been sent
+
+    def _ran(self, cursor: Any, statement: str, context: Any, duration_s: float, error: BaseException | None) -> None:
+        self._tally.database_ms += duration_s * 1000
+        if self._spans is not None:
+            self._spans.statement(cursor, statement, context, duration_s, error)
+        if context.execution_options.get(OWN_STATEMENT):
+            return
+        self._tally.statements += 1
+        if self._budget:
+            self._count(statement, context, duration_s)
+        if duration_s >= self._slow_s:
+            self._log_slow(cursor, statement, duration_s, error)
+
+    def _count(self, statement: str, context: Any, duration_s: float) -> None:
+        repeats = repeats_so_far()
+        if repeats is None:
+            return
+        if context.execute_style is ExecuteStyle.INSERTMANYVALUES:
+            # Sent in batches, each with a text of its own.
+            if _COUNTED in context.__dict__:
+                return
+            context.__dict__[_COUNTED] = True
+            statement = context.statement
+        repeats.add(statement, duration_s * 1000, budget=self._budget)
+
+    def _log_slow(self, cursor: Any, statement: str, duration_s: float, error: BaseException | None) -> None:
+        from .fingerprint import fingerprint
+
+        seen = fingerprint(statement)
+        self._log(
+            logging.WARNING,
+            "slow query",
+            duration_ms=round(duration_s * 1000, 3),
+            fingerprint=seen.id,
+            statement=seen.text[:LOGGED_SQL_CHARS],
+            rows=cursor.rowcount if error is None else None,
+            error=named(error),
+        )
+
+    def _commented(self, statement: str, *, escaped: bool) -> str:
+        addition = self._constant
+        if self._comments == "request":
+            traceparent = self._spans.traceparent() if self._spans is not None else None
+            request_id = current_invocation().request_id
+            addition = comment({**self._sender, "request_id": request_id, "traceparent": traceparent})
+        return with_comment(statement, addition, escaped=escaped and self._escapes)
+
+
+def _spans(settings: Settings) -> Spans | None:
+    if settings.trace == "off":
+        return None
+    from .spans import spans_for
+
+    return spans_for(settings)
+
+
+def _sender(settings: Settings) -> dict[str, str | None]:
+    name = session_name(settings)
+    return {"application": name, "action": settings.function_name if settings.function_name != name else None}
+
+
+def _without_parameters(dialect: Dialect) -> Callable[..., None]:
+    def send(cursor: Any, statement: str, _parameters: None, context: Any) -> None:
+        dialect.do_execute_no_params(cursor, statement, context)
+
+    return send
+
+
+def named(error: BaseException | None) -> str | None:
+    """An error by type and SQLSTATE: its message may repeat values of the row that failed."""
+    if error is None:
+        return None
+    code = sqlstate(error)
+    return f"{type(error).__name__} {code}" if code else type(error).__name__

@@ -1,0 +1,93 @@
+"""How long an invocation may still take, and how much of that a step may use. Pure: values and a clock in, values out.
+
+The deadline only ever shortens: every function takes the upper bound that the settings name and gives that or less.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from db.errors import DeadlineError
+
+# Of a statement's limit, so that 55P03 (lock_not_available) comes before 57014 (query_canceled).
+_LOCK_SHARE = 0.9
+_MOMENT_S = 0.05
+
+
+class LambdaContext(Protocol):
+    """The part of the Lambda context object that is read here."""
+
+    aws_request_id: str
+
+    def get_remaining_time_in_millis(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """The wall-clock second at which Lambda ends the invocation: a monotonic clock may stop while it is frozen."""
+
+    at: float
+
+    @classmethod
+    def from_context(cls, context: LambdaContext, *, now: float) -> Deadline:
+        return cls(at=now + context.get_remaining_time_in_millis() / 1000)
+
+
+def usable_s(deadline: Deadline | None, *, now: float, reserve_s: float, at_most_s: float) -> float:
+    """Seconds that the next step may take: what the deadline leaves after ``reserve_s``, at most ``at_most_s``.
+
+    ``reserve_s`` is what the handler keeps to answer after its last statement was cancelled. Outside an invocation
+    (``deadline`` is None) it is ``at_most_s``. Raises DeadlineError where nothing is left.
+    """
+    if deadline is None:
+        return at_most_s
+    left_s = deadline.at - now - reserve_s
+    if left_s <= 0:
+        raise DeadlineError(
+            f"{max(deadline.at - now, 0):.3f} s are left of the invocation and {reserve_s:.3f} s are kept to answer in "
+            "(DB_DEADLINE_RESERVE_S): nothing was sent to the database"
+        )
+    return min(left_s, at_most_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How long the server may take over what a flight asks of it, in seconds. None: as long as it likes."""
+
+    statement_s: float
+    lock_s: float
+    transaction_s: float | None = None
+
+
+def limits(
+    deadline: Deadline | None,
+    *,
+    now: float,
+    reserve_s: float,
+    statement_s: float,
+    lock_s: float,
+    bounds_transaction: bool,
+) -> Limits:
+    """The limits for a flight that leaves ``now``; ``statement_s`` and ``lock_s`` are upper bounds.
+
+    A wait for a lock ends a little before its statement would, so that the error names the lock. A transaction ends
+    with half of the reserve left, later than a statement's own limit: cancelling that one is gentler than ending the
+    session. Raises DeadlineError where nothing is left.
+    """
+    statement_s = usable_s(deadline, now=now, reserve_s=reserve_s, at_most_s=statement_s)
+    return Limits(
+        statement_s=statement_s,
+        lock_s=min(lock_s, statement_s * _LOCK_SHARE),
+        transaction_s=deadline.at - now - reserve_s / 2 if deadline is not None and bounds_transaction else None,
+    )
+
+
+def patience_s(deadline: Deadline | None, *, now: float, reserve_s: float) -> float | None:
+    """Seconds to wait for an answer that the server should have cut short itself: to the last quarter of the reserve.
+
+    It is for a peer that has gone silent, so it never gives less than a moment, in which an answer may be read.
+    """
+    if deadline is None:
+        return None
+    return max(deadline.at - now - reserve_s / 4, _MOMENT_S)

@@ -1,0 +1,67 @@
+"""The invocation that is running: its request id, its deadline, and whether it is the process's first.
+
+It goes from the handler to whatever logs or cuts a timeout without passing through the functions in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .deadline import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .deadline import LambdaContext
+
+
+@dataclass(eq=False)
+class Invocation:
+    """One call of the handler. Outside of one, ``NONE`` stands in: no request id, no deadline."""
+
+    request_id: str | None
+    deadline: Deadline | None
+    cold: bool
+    wrote: bool = False  # so that reads go where that is visible
+    kept: dict[str, Any] = field(default_factory=dict)  # what rooms above keep for as long as it runs, each by its name
+
+    @classmethod
+    def from_context(cls, context: LambdaContext | None, *, cold: bool, now: float) -> Invocation:
+        """``context`` may be None, as unit tests call handlers; then there is no deadline."""
+        if context is None:
+            return cls(request_id=None, deadline=None, cold=cold)
+        return cls(request_id=context.aws_request_id, deadline=Deadline.from_context(context, now=now), cold=cold)
+
+
+NONE = Invocation(request_id=None, deadline=None, cold=False)
+
+_bound: contextvars.ContextVar[Invocation | None] = contextvars.ContextVar("db_invocation", default=None)
+# Those that run in this process: one, but for tests and local servers. A thread that the handler starts has none bound.
+_running: list[Invocation] = []
+
+
+def current_invocation() -> Invocation:
+    """The invocation of this context; in a thread of its handler's, the process's newest; NONE outside of any."""
+    return _bound.get() or (_running[-1] if _running else NONE)
+
+
+def note_write() -> None:
+    """The invocation has written, if one is running."""
+    invocation = current_invocation()
+    if invocation is not NONE:
+        invocation.wrote = True
+
+
+@contextlib.contextmanager
+def running(invocation: Invocation) -> Iterator[None]:
+    """Make ``invocation`` the current one for the length of the block."""
+    token = _bound.set(invocation)
+    _running.append(invocation)
+    try:
+        yield
+    finally:
+        _running.remove(invocation)
+        _bound.reset(token)

@@ -1,0 +1,83 @@
+"""What a unit of work says to the server ahead of its first statement, as it is true when that leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from db.telemetry.application_name import name_for
+from db.timing.deadline import limits, patience_s
+from db.timing.invocation import current_invocation
+
+from .tenant_scope import scope_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from psycopg.pq.abc import PGresult
+
+    from db.settings import Settings
+    from db.wire.riders import Command
+
+# The first PostgreSQL that can bound a whole transaction.
+TRANSACTION_TIMEOUT_SINCE = (17,)
+
+
+# Seconds since the last transaction that a standby has replayed, where there is one that it has not. A standby that its
+# primary cannot reach does not know what it has missed, and says 0.
+_AND_LAG = b""", CASE WHEN pg_is_in_recovery() AND pg_last_wal_receive_lsn() IS DISTINCT FROM pg_last_wal_replay_lsn()
+ THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) ELSE 0 END"""
+
+
+class Opening:
+    """The prologue of one unit of work, called when a flight leaves; and how long to wait for its answer.
+
+    A transaction calls it once; a ``read`` calls it for each statement, with what time is left then.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tenant: str | None,
+        *,
+        server_version: Sequence[int | str],
+        clock: Callable[[], float],
+        is_near: Callable[[float], bool] | None = None,
+    ) -> None:
+        """``is_near`` is asked whether a server so many seconds behind may answer; None where any may."""
+        self._settings = settings
+        self._clock = clock
+        self._is_near = is_near
+        now = current_invocation()
+        self._deadline = now.deadline
+        self._has_transaction_timeout = tuple(server_version) >= TRANSACTION_TIMEOUT_SINCE
+        self._scope = scope_of(
+            tenant,
+            # Where startup options are not to be had, each transaction says it.
+            settings.schema if settings.proxy != "none" else None,
+            name_for(settings, now.request_id),
+            through_function=settings.proxy == "rds-proxy",
+        )
+
+    def __call__(self, alone: bool) -> Command:
+        """The prologue; ``alone``, it makes the one statement that follows a read-only transaction of its own."""
+        now_limits = limits(
+            self._deadline,
+            now=self._clock(),
+            reserve_s=self._settings.deadline_reserve_s,
+            statement_s=self._settings.statement_timeout_s,
+            lock_s=self._settings.lock_timeout_s,
+            bounds_transaction=self._has_transaction_timeout and not alone,
+        )
+        text, values = self._scope.prologue(now_limits, read_only=alone)
+        return (text if self._is_near is None else text + _AND_LAG), values
+
+    def heard(self, result: PGresult) -> bool:
+        """Whether the server may answer what came with this prologue, by what it said of its lag."""
+        if self._is_near is None:
+            return True
+        lag_s = result.get_value(0, result.nfields - 1)
+        return self._is_near(float(lag_s or 0))
+
+    def patience_s(self) -> float | None:
+        """Seconds to wait for an answer; None outside an invocation."""
+        return patience_s(self._deadline, now=self._clock(), reserve_s=self._settings.deadline_reserve_s)

@@ -1,0 +1,87 @@
+"""How what a unit of work has to say reaches the server: in its flights, or first thing where the driver has none."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from sqlalchemy import exc
+
+from db.errors import sqlstate
+from db.telemetry.statement_events import OWN_STATEMENT
+from db.wire.commit_outcome import unit_of
+from db.wire.flight import FlightState
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from db.wire.riders import Command
+
+    from .prologue import Opening
+
+_IN_FAILED_TRANSACTION = "25P02"
+
+
+def flight_of(conn: Connection) -> FlightState | None:
+    """The driver's connection below ``conn``, where it is one that flies."""
+    driver = conn.connection.driver_connection
+    return driver if isinstance(driver, FlightState) else None
+
+
+def prepare(
+    conn: Connection, opening: Opening, *, isolation: str | None, read_only: bool, single: bool
+) -> Opening | None:
+    """Tell ``conn`` what its transaction will be; with ``single`` each statement is one of its own.
+
+    Gives ``opening`` back where no flight will carry it: then it has to be said first thing.
+    """
+    if isolation:
+        conn.execution_options(isolation_level=isolation)
+    flight = flight_of(conn)
+    if flight is not None:
+        flight.serve(opening, opening.patience_s, read_only=read_only, single=single)
+        return None
+    if read_only:
+        conn.execution_options(postgresql_readonly=True)
+    return opening
+
+
+def say(conn: Connection, command: Command) -> None:
+    """Send ``command`` as a statement of its own."""
+    text, values = command
+    numbered = conn.dialect.paramstyle == "numeric_dollar"
+    conn.exec_driver_sql(
+        text.decode() if numbered else re.sub(r"\$\d+", "%s", text.decode()),
+        tuple(None if value is None else value.decode() for value in values or ()),
+        execution_options={OWN_STATEMENT: True},
+    )
+
+
+def ride(conn: Connection, command: Command) -> None:
+    """Let ``command``, which gives no rows, go with the transaction's next statement or COMMIT: it costs no trip.
+
+    An error of its own is raised there. Where the driver has no flights, it is sent at once.
+    """
+    flight = flight_of(conn)
+    if flight is None:
+        say(conn, command)
+    else:
+        text, values = command
+        flight.riders.add(text, values or ())
+
+
+def is_failed(conn: Connection) -> bool:
+    """Whether the server refuses everything but a rollback."""
+    flight = flight_of(conn)
+    if flight is not None:
+        return flight.failed
+    # A driver that does not say is asked, but only where something did fail.
+    if not unit_of(conn.connection).statement_failed:
+        return False
+    try:
+        conn.exec_driver_sql("SELECT 1", execution_options={OWN_STATEMENT: True})
+    except exc.DBAPIError as error:
+        if sqlstate(error) == _IN_FAILED_TRANSACTION:
+            return True
+        raise
+    return False

@@ -1,0 +1,166 @@
+"""``postgresql+serverless_asyncpg://``: asyncpg below ``db.aio``, for DB_ASYNC_DRIVER=asyncpg. Loaded for nothing else.
+
+SQLAlchemy's stock dialect for asyncpg, but for how a connection is opened and closed, and for what it asks the server
+at first. asyncpg has no flights: BEGIN and prologue are round trips of their own. docs/aio.md says what else is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlencode
+
+import asyncpg
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql._psycopg_common import _PGDialect_common_psycopg
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+
+from db.errors import ConfigurationError
+from db.timing.waiting import on_loop
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import URL, Connection
+    from sqlalchemy.engine.interfaces import ConnectArgsType, DBAPIConnection
+
+DEFAULT_PORT = 5432
+DRIVER = "postgresql+serverless_asyncpg"
+
+# libpq's words that asyncpg has too. Those for TLS it reads from a DSN alone.
+_ARGUMENTS = {"user": "user", "password": "password", "dbname": "database", "connect_timeout": "timeout"}
+_TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")
+_STARTUP = ("application_name", "options")
+# Those that the layer does without it; prepare_threshold is psycopg's own.
+_SOCKET = {
+    "keepalives": (socket.SOL_SOCKET, "SO_KEEPALIVE"),
+    "keepalives_idle": (socket.IPPROTO_TCP, "TCP_KEEPIDLE"),
+    "keepalives_interval": (socket.IPPROTO_TCP, "TCP_KEEPINTVL"),
+    "keepalives_count": (socket.IPPROTO_TCP, "TCP_KEEPCNT"),
+    "tcp_user_timeout": (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT"),
+}
+_KNOWN = {"host", "port", "prepare_threshold", *_ARGUMENTS, *_TLS, *_STARTUP, *_SOCKET}
+
+
+def asyncpg_arguments(params: Mapping[str, Any]) -> dict[str, Any]:
+    """asyncpg's connect arguments for libpq's. Raises ConfigurationError for what it has no word for."""
+    if unknown := sorted(params.keys() - _KNOWN):
+        raise ConfigurationError([f"asyncpg has no connect argument {', '.join(unknown)} (DB_CONNECT_ARGS or DB_URL)"])
+    tls = {name: params[name] for name in _TLS if name in params}
+    hosts = str(params["host"]).split(",")
+    ports = [int(port or DEFAULT_PORT) for port in str(params["port"]).split(",")]
+    return {
+        "dsn": f"postgresql://?{urlencode(tls)}",
+        "host": hosts if len(hosts) > 1 else hosts[0],
+        "port": ports if len(ports) > 1 else ports[0],
+        **{ours: params[theirs] for theirs, ours in _ARGUMENTS.items() if theirs in params},
+        "server_settings": {name: str(params[name]) for name in _STARTUP if name in params},
+    }
+
+
+class WatchedConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg is not typed here
+    """``asyncpg.Connection`` that can be closed without its event loop."""
+
+    def __init__(
+        self, protocol: Any, transport: Any, loop: asyncio.AbstractEventLoop, *args: Any, **kwargs: Any
+    ) -> None:
+        super().__init__(protocol, transport, loop, *args, **kwargs)
+        self._line = transport.get_extra_info("socket")
+        self._home = loop
+
+    def belongs_to(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether it can be awaited on ``loop``."""
+        return self._home is loop
+
+    def watch(self, params: Mapping[str, Any]) -> None:
+        """Have the operating system give up a peer that went silent, as libpq would."""
+        if self._line.family == socket.AF_UNIX:
+            return
+        for name, (level, option) in _SOCKET.items():
+            if name in params and hasattr(socket, option):
+                self._line.setsockopt(level, getattr(socket, option), int(params[name]))
+
+    def hang_up(self) -> None:
+        """Close at once, on whatever loop or on none: the server learns it now, not when the loop runs again."""
+        with contextlib.suppress(OSError):  # it is not connected any more
+            self._line.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self.terminate()
+
+
+class AsyncpgDialect(PGDialect_asyncpg):
+    """The dialect on asyncpg. ``default_schema_name`` is what the server would say of itself for this user.
+
+    Behind a proxy no statement is prepared by a name, for the server's connection is another each time.
+    """
+
+    supports_statement_cache = True
+
+    # Not keyword-only: create_engine() finds a dialect's arguments by reading its positional ones.
+    def __init__(self, default_schema_name: str = "public", names_statements: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]  # SQLAlchemy's has no types
+        self._told_schema_name = default_schema_name
+        self._statements: dict[str, Any] = (
+            {}
+            if names_statements
+            else {
+                "statement_cache_size": 0,
+                "prepared_statement_cache_size": 0,
+                "prepared_statement_name_func": str,  # gives "", the unnamed statement
+            }
+        )
+
+    def create_connect_args(self, url: URL) -> ConnectArgsType:
+        # In libpq's words, as the connector speaks them.
+        return _PGDialect_common_psycopg.create_connect_args(cast("Any", self), url)  # type: ignore[no-untyped-call,no-any-return]
+
+    def connect(self, *_: Any, **params: Any) -> DBAPIConnection:
+        dbapi: Any = self.loaded_dbapi
+        arguments = asyncpg_arguments(params)
+        try:
+            connection = dbapi.connect(connection_class=WatchedConnection, **arguments, **self._statements)
+        except dbapi.OperationalError:
+            raise
+        except (dbapi.Error, OSError) as error:
+            # By the one name that psycopg has for it.
+            raise dbapi.OperationalError(str(error), getattr(error, "orig", error)) from error
+        connection.driver_connection.watch(params)
+        return cast("DBAPIConnection", connection)
+
+    def do_close(self, dbapi_connection: Any) -> None:
+        driver = dbapi_connection.driver_connection
+        if on_loop() and driver.belongs_to(asyncio.get_running_loop()):
+            dbapi_connection.terminate()  # says goodbye, and waits for a statement that is being cancelled
+        else:
+            driver.hang_up()  # a pool is disposed of from anywhere
+
+    def do_terminate(self, dbapi_connection: Any) -> None:
+        self.do_close(dbapi_connection)
+
+    # Free initialisation, as in ``dialect``.
+
+    def _get_server_version_info(self, connection: Connection) -> tuple[int, ...]:
+        version = _driver(connection).get_server_version()
+        return version.major, version.minor
+
+    def _get_default_schema_name(self, connection: Connection) -> str:  # noqa: ARG002 - SQLAlchemy's signature
+        return self._told_schema_name
+
+    def get_default_isolation_level(self, dbapi_conn: DBAPIConnection) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
+        return "READ COMMITTED"
+
+    def reset_isolation_level(self, dbapi_conn: Any) -> None:
+        dbapi_conn.set_isolation_level(None)  # whatever the server's default is
+
+    def _set_backslash_escapes(self, connection: Connection) -> None:
+        settings = _driver(connection).get_settings()
+        self._backslash_escapes = getattr(settings, "standard_conforming_strings", "on") == "off"
+
+
+def _driver(connection: Connection) -> Any:
+    return connection.connection.driver_connection
+
+
+registry.register("postgresql.serverless_asyncpg", __name__, "AsyncpgDialect")

@@ -1,0 +1,208 @@
+"""``postgresql+serverless://``: SQLAlchemy's psycopg dialect without the round trips that a Lambda function can spare.
+
+- *Free initialisation.* The stock dialect asks the server nine questions at first; what libpq knows is read from it,
+  and what it cannot know is told: ``default_schema_name``, ``default_isolation_level``.
+- *One-flight begin.* BEGIN, the unit of work's prologue and savepoints travel with the next statement (``flight``).
+- *Free liveness.* A ping looks at the socket. Only where there is something to read is the server asked.
+- *Replay.* A first flight that dies on a connection which a pool kept has committed nothing: it is sent again, once,
+  over a new connection.
+
+All else is the stock dialect: types, compiler, reflection, two-phase, server-side cursors.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
+
+from db.errors import Verdict, verdict
+
+from .psycopg_connections import AsyncFlightConnection, FlightConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import URL, Connection
+    from sqlalchemy.engine import ExecutionContext
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import PoolProxiedConnection
+
+    from .flight import FlightState
+
+DRIVER = "postgresql+serverless"
+
+_FIRST_NAME = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^\s",]+))')
+
+
+class ServerlessDialect(PGDialect_psycopg):
+    """The dialect on ``psycopg.Connection``.
+
+    ``default_schema_name`` is where tables without a schema are; by default the first in the search path that the
+    server reports (PostgreSQL 18 does), else ``public``. ``default_isolation_level`` is the server's for this user.
+    ``use_native_hstore`` is off unless asked for, since looking the type up takes three round trips.
+    """
+
+    supports_statement_cache = True
+
+    # Told of each connection that a replay replaced, before anything is sent over it, and why.
+    on_replay: Callable[[PoolProxiedConnection, BaseException], None] | None = None
+
+    def __init__(
+        self,
+        # Not keyword-only: create_engine() finds a dialect's arguments by reading its positional ones.
+        default_schema_name: str | None = None,
+        default_isolation_level: str = "READ COMMITTED",
+        use_native_hstore: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(use_native_hstore=use_native_hstore, **kwargs)  # type: ignore[no-untyped-call]
+        self._told_schema_name = default_schema_name
+        self._told_isolation_level = default_isolation_level
+
+    @classmethod
+    def get_async_dialect_cls(cls, url: URL) -> type[ServerlessDialect]:  # noqa: ARG003 - SQLAlchemy's signature
+        return AsyncServerlessDialect
+
+    def connect(self, *cargs: Any, **cparams: Any) -> DBAPIConnection:
+        return cast("DBAPIConnection", FlightConnection.connect(*cargs, **cparams))
+
+    # Free initialisation.
+
+    def _get_server_version_info(self, connection: Connection) -> tuple[int, ...]:
+        version = _flight(connection.connection).info.server_version
+        return version // 10_000, version % 10_000
+
+    def _get_default_schema_name(self, connection: Connection) -> str:
+        if self._told_schema_name is not None:
+            return self._told_schema_name
+        return first_schema(_flight(connection.connection).info.parameter_status("search_path") or "") or "public"
+
+    def get_default_isolation_level(self, dbapi_conn: DBAPIConnection) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
+        # The server is asked after the engine's own level was set. AUTOCOMMIT is none that it would name.
+        own = self._on_connect_isolation_level
+        return self._told_isolation_level if own in {None, "AUTOCOMMIT"} else own
+
+    def _set_backslash_escapes(self, connection: Connection) -> None:
+        # A pooler that does not report it leaves None, and "on" is every server's default since 9.1.
+        info = _flight(connection.connection).info
+        self._backslash_escapes = info.parameter_status("standard_conforming_strings") == "off"
+
+    def reset_isolation_level(self, dbapi_conn: DBAPIConnection) -> None:
+        if self._on_connect_isolation_level is not None:
+            super().reset_isolation_level(dbapi_conn)  # type: ignore[no-untyped-call]
+        else:
+            # Whatever the server's default is: BEGIN without a level says just that.
+            self._do_isolation_level(dbapi_conn, autocommit=False, isolation_level=None)  # type: ignore[no-untyped-call]
+
+    # Free liveness.
+
+    def do_ping(self, dbapi_connection: DBAPIConnection) -> bool:
+        flight = self._driver(dbapi_connection)
+        if flight.is_quiet():
+            return True
+        unproven = flight.unproven
+        alive = super().do_ping(dbapi_connection)  # type: ignore[no-untyped-call]
+        flight.unproven = unproven  # a ping does nothing that a replay would lose
+        return bool(alive)
+
+    # Replay.
+
+    def do_execute(self, cursor: Any, statement: str, parameters: Any, context: ExecutionContext | None = None) -> None:
+        try:
+            cursor.execute(statement, parameters)
+        except self.loaded_dbapi.Error as error:
+            self._replace_or_raise(error, cursor, context)
+            cursor.execute(statement, parameters)
+
+    def do_execute_no_params(self, cursor: Any, statement: str, context: ExecutionContext | None = None) -> None:
+        try:
+            cursor.execute(statement)
+        except self.loaded_dbapi.Error as error:
+            self._replace_or_raise(error, cursor, context)
+            cursor.execute(statement)
+
+    def do_executemany(
+        self, cursor: Any, statement: str, parameters: Any, context: ExecutionContext | None = None
+    ) -> None:
+        try:
+            cursor.executemany(statement, parameters)
+        except self.loaded_dbapi.Error as error:
+            self._replace_or_raise(error, cursor, context)
+            cursor.executemany(statement, parameters)
+
+    def _replace_or_raise(self, error: Exception, cursor: Any, context: ExecutionContext | None) -> None:
+        """Put a new connection below ``cursor``, if all that ``error`` tells is that the kept one was dead."""
+        if context is None:
+            raise error
+        proxied: Any = context.root_connection.connection
+        record = proxied._connection_record
+        if record is None:  # detached: no longer the pool's to replace
+            raise error
+        stale = _flight(proxied)
+        if not (stale.unproven and stale.closed) or stale._autocommit or verdict(error) is not Verdict.RECONNECT:
+            raise error
+        at_return = list(record.finalize_callback)  # puts the isolation level back; SQLAlchemy forgets it with the old
+        record.invalidate(error)
+        try:
+            proxied.dbapi_connection = record.get_connection()
+        except self.loaded_dbapi.Error:
+            raise  # SQLAlchemy sees that the connection is lost
+        except BaseException:
+            context.root_connection.invalidate(error)  # else it would roll back on the dead one
+            raise
+        record.finalize_callback.extend(at_return)
+        _flight(proxied).take_over(stale)
+        self._move_cursor(cursor, proxied)
+        if self.on_replay is not None:
+            self.on_replay(proxied, error)
+
+    def _move_cursor(self, cursor: Any, proxied: PoolProxiedConnection) -> None:
+        cursor.move_to(proxied.driver_connection)
+
+    def _driver(self, dbapi_connection: Any) -> FlightState:
+        return cast("FlightState", dbapi_connection)
+
+
+class AsyncServerlessDialect(PGDialectAsync_psycopg, ServerlessDialect):
+    """The same on ``psycopg.AsyncConnection``."""
+
+    supports_statement_cache = True
+
+    def connect(self, *cargs: Any, **cparams: Any) -> DBAPIConnection:
+        dbapi: Any = self.loaded_dbapi
+        return cast("DBAPIConnection", dbapi.connect(*cargs, async_creator_fn=AsyncFlightConnection.connect, **cparams))
+
+    def do_close(self, dbapi_connection: Any) -> None:
+        # Not the adapter's close(), which takes a greenlet: a pool is disposed of from anywhere.
+        dbapi_connection.driver_connection.hang_up()
+
+    def do_terminate(self, dbapi_connection: Any) -> None:
+        self.do_close(dbapi_connection)
+
+    def _move_cursor(self, cursor: Any, proxied: PoolProxiedConnection) -> None:
+        cursor._cursor.move_to(proxied.driver_connection)
+        cursor._adapt_connection = proxied.dbapi_connection
+        cursor._connection = proxied.driver_connection
+
+    def _driver(self, dbapi_connection: Any) -> FlightState:
+        return cast("FlightState", dbapi_connection.driver_connection)
+
+
+def _flight(proxied: PoolProxiedConnection) -> FlightState:
+    return cast("FlightState", proxied.driver_connection)
+
+
+def first_schema(search_path: str) -> str | None:
+    """The first schema of ``search_path``; None where that is the user's own, which most users do not have."""
+    match = _FIRST_NAME.match(search_path)
+    if match is None:
+        return None
+    quoted, plain = match.groups()
+    name = plain.lower() if quoted is None else quoted.replace('""', '"')
+    return None if name == "$user" else name
+
+
+registry.register("postgresql.serverless", __name__, "ServerlessDialect")

@@ -1,0 +1,206 @@
+"""``copy_rows``: many rows into one table over COPY, streamed, in one transaction."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Table, exc
+from sqlalchemy.schema import MetaData
+from sqlalchemy.util import await_
+
+from db.errors import ConfigurationError
+from db.telemetry.statement_events import OWN_STATEMENT
+from db.timing.waiting import entered, on_loop
+from db.transactions.sending import flight_of
+from db.transactions.unit_of_work import begin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from sqlalchemy import Connection, Dialect
+
+    Row = Sequence[Any] | Mapping[str, Any]
+
+# Between two reports of progress, and the size of an executemany on SQLite.
+PROGRESS_EVERY_ROWS = 10_000
+
+
+def copy_rows(
+    table: Table | str,
+    rows: Iterable[Row],
+    *,
+    columns: Sequence[str] | None = None,
+    tenant: str | None = None,
+    tx: Connection | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> int:
+    """Load ``rows`` into ``table`` over COPY, all of them or none; returns how many.
+
+    Rows are sequences in the order of ``columns`` (all of the table's unless named), or mappings by column name, whose
+    first gives the columns. They are read one by one and sent as they come, so any number fits in memory. With a
+    ``Table``, values pass through its column types; with a name (``"orders"`` or ``"shop.orders"``), they are the
+    driver's. Within ``tx`` the load is part of that transaction; else it has one of its own, for ``tenant``.
+    ``progress`` is called with the number of rows sent after every 10,000 of them.
+
+    The whole load is one statement, and DB_STATEMENT_TIMEOUT_S bounds it. PostgreSQL refuses COPY into a table with
+    row-level security. A row that does not fit raises SQLAlchemy's
+    error, in which the server names the line and the column, or ValueError where it lacks a column; other errors are
+    those of ``begin``. On SQLite it inserts.
+    """
+    plan = CopyPlan(table, rows, columns)
+    if tx is not None:
+        return _load(tx, plan, progress)
+    with begin(tenant=tenant) as own:
+        return _load(own, plan, progress)
+
+
+class CopyPlan:
+    """What is loaded where: the text of COPY, and rows as the driver takes them. Sync and async share it."""
+
+    def __init__(self, table: Table | str, rows: Iterable[Row], columns: Sequence[str] | None) -> None:
+        self._table = table if isinstance(table, Table) else _named(table)
+        self._is_described = isinstance(table, Table)
+        iterator = iter(rows)
+        first = next(iterator, None)
+        self._is_mapped = isinstance(first, Mapping)
+        self._rows = itertools.chain(() if first is None else (first,), iterator)
+        if columns is None and isinstance(first, Mapping):
+            columns = list(first)
+        elif columns is None and self._is_described:
+            columns = [column.name for column in self._table.columns]
+        self.columns = None if columns is None else list(columns)
+
+    def target(self, dialect: Dialect) -> str:
+        """The table, and the columns where they are known, quoted."""
+        preparer = dialect.identifier_preparer
+        name = preparer.format_table(self._table)
+        return name if self.columns is None else f"{name} ({', '.join(map(preparer.quote, self.columns))})"
+
+    def statement(self, dialect: Dialect) -> str:
+        """The text of COPY."""
+        return f"COPY {self.target(dialect)} FROM STDIN"
+
+    def rows(self, dialect: Dialect) -> Iterator[Sequence[Any]]:
+        """The rows as sequences in the order of the columns, as their types are bound."""
+        rows = self._as_sequences() if self._is_mapped else self._rows
+        processors = self._processors(dialect)
+        return map(_bound_by(processors), rows) if any(processors) else rows  # type: ignore[arg-type,return-value]
+
+    def _as_sequences(self) -> Iterator[Sequence[Any]]:
+        names = self.columns or []
+        row: Any
+        for number, row in enumerate(self._rows, 1):
+            try:
+                yield [row[name] for name in names]
+            except (KeyError, TypeError):
+                raise ValueError(f"row {number} has no value for one of the columns {', '.join(names)}") from None
+
+    def _processors(self, dialect: Dialect) -> list[Callable[[Any], Any] | None]:
+        if not self._is_described or self.columns is None:
+            return []
+        types = [self._table.columns[name].type for name in self.columns]
+        return [kind.dialect_impl(dialect).bind_processor(dialect) for kind in types]
+
+
+def _named(name: str) -> Table:
+    schema, _, table = name.rpartition(".")
+    return Table(table, MetaData(), schema=schema or None)
+
+
+def _bound_by(processors: Sequence[Callable[[Any], Any] | None]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    def bind(row: Sequence[Any]) -> Sequence[Any]:
+        # What is beyond the columns goes along, for the server to refuse with the line's number.
+        pairs = itertools.zip_longest(processors[: len(row)], row)
+        return [value if process is None else process(value) for process, value in pairs]
+
+    return bind
+
+
+def _load(conn: Connection, plan: CopyPlan, progress: Callable[[int], object] | None) -> int:
+    flight = flight_of(conn)
+    rows = plan.rows(conn.dialect)
+    if flight is None and conn.dialect.name == "postgresql":
+        raise ConfigurationError(["copy_rows needs psycopg: DB_ASYNC_DRIVER names another driver"])
+    if flight is None:
+        return _insert(conn, plan, rows, progress)
+    if flight.unproven:
+        # Rows can be read once: whether the kept connection lives is found out, and made good, before the first.
+        conn.exec_driver_sql("SELECT 1", execution_options={OWN_STATEMENT: True})
+    statement = plan.statement(conn.dialect)
+    dbapi: Any = conn.dialect.loaded_dbapi
+    try:
+        driver: Any = conn.connection.driver_connection
+        if on_loop():
+            with entered(driver.cursor()) as cursor:
+                with entered(cursor.copy(statement)) as copy:
+                    _write(lambda some: await_(_send_on_loop(copy, some)), rows, progress)
+                return int(cursor.rowcount)
+        with driver.cursor() as cursor:
+            with cursor.copy(statement) as copy:
+                _write(lambda some: _send(copy, some), rows, progress)
+            return int(cursor.rowcount)
+    except dbapi.Error as error:
+        raise driver_error(conn, statement, error) from error
+
+
+def _write(
+    send: Callable[[Iterable[Sequence[Any]]], object],
+    rows: Iterator[Sequence[Any]],
+    progress: Callable[[int], object] | None,
+) -> None:
+    if progress is None:
+        send(rows)
+        return
+    numbered = enumerate(rows, 1)
+    sent = 0
+
+    def counted() -> Iterator[Sequence[Any]]:
+        nonlocal sent
+        for sent, row in itertools.islice(numbered, PROGRESS_EVERY_ROWS):  # noqa: B007 - told below
+            yield row
+
+    told = -1
+    while sent != told:
+        told = sent
+        send(counted())
+        if sent != told:
+            progress(sent)
+
+
+def _send(copy: Any, rows: Iterable[Sequence[Any]]) -> None:
+    write_row = copy.write_row
+    for row in rows:
+        write_row(row)
+
+
+async def _send_on_loop(copy: Any, rows: Iterable[Sequence[Any]]) -> None:
+    write_row = copy.write_row
+    for row in rows:
+        await write_row(row)
+
+
+def driver_error(conn: Connection, statement: str, error: Exception) -> exc.DBAPIError:
+    """``error`` as SQLAlchemy raises it; a connection that is lost is invalidated, so that no pool keeps it."""
+    dialect: Any = conn.dialect
+    lost = dialect.is_disconnect(error, conn.connection.dbapi_connection, None)
+    wrapped = exc.DBAPIError.instance(
+        statement, None, error, dialect.loaded_dbapi.Error, connection_invalidated=lost, dialect=dialect
+    )
+    if lost:
+        conn.invalidate(error)
+    return wrapped  # type: ignore[return-value]  # a driver's error becomes none but this
+
+
+def _insert(
+    conn: Connection, plan: CopyPlan, rows: Iterator[Sequence[Any]], progress: Callable[[int], object] | None
+) -> int:
+    sent = 0
+    while chunk := [tuple(row) for row in itertools.islice(rows, PROGRESS_EVERY_ROWS)]:
+        values = ", ".join("?" * len(plan.columns or chunk[0]))
+        conn.exec_driver_sql(f"INSERT INTO {plan.target(conn.dialect)} VALUES ({values})", chunk)  # noqa: S608 - quoted
+        sent += len(chunk)
+        if progress is not None:
+            progress(sent)
+    return sent

@@ -1,0 +1,66 @@
+"""An empty database and its two logins, as a test needs them."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
+
+from .passwords import new_password
+
+if TYPE_CHECKING:
+    from .ports import Endpoint
+    from .postgres import Postgres
+
+
+@dataclass(frozen=True)
+class Database:
+    """An empty database of one test and its two logins.
+
+    ``owner`` owns it and migrates it. ``app`` may connect and no more: what it may do is for the migrations to say.
+    """
+
+    host: str
+    port: int
+    name: str
+    owner: str
+    owner_password: str = field(repr=False)
+    app: str
+    app_password: str = field(repr=False)
+
+    def url(self, role: Literal["owner", "app"] = "app") -> str:
+        """The SQLAlchemy URL for one of the two roles."""
+        user, password = (self.owner, self.owner_password) if role == "owner" else (self.app, self.app_password)
+        login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+        return f"postgresql+psycopg://{login}@{self.host}:{self.port}/{self.name}"
+
+    def through(self, endpoint: Endpoint) -> Database:
+        """The same database, reached through ``endpoint``: a wire, a pooler, an address of a cluster."""
+        return dataclasses.replace(self, host=endpoint.host, port=endpoint.port)
+
+
+def create_database(server: Postgres) -> Database:
+    """A new one on ``server``, with roles of its own; ``drop_database`` ends both."""
+    # Roles belong to the server: shared ones would let a test that rotates a password break the next.
+    suffix = secrets.token_hex(4)
+    created = Database(
+        host=server.host,
+        port=server.port,
+        name=f"test_{suffix}",
+        owner=f"owner_{suffix}",
+        owner_password=new_password(),
+        app=f"app_{suffix}",
+        app_password=new_password(),
+    )
+    server.create_role(created.owner, created.owner_password)
+    server.create_role(created.app, created.app_password)
+    server.create_database(created.name, owner=created.owner)
+    return created
+
+
+def drop_database(server: Postgres, created: Database) -> None:
+    """Remove what ``create_database`` made."""
+    server.drop_database(created.name)
+    server.execute(f"DROP ROLE {created.owner}, {created.app}")
