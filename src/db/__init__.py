@@ -28,12 +28,15 @@ from .errors import (
     verdict,
 )
 from .settings import Settings
+from .transactions.begin import begin, session
+from .transactions.read import fetch, read
+from .transactions.run import run
 from .transactions.tenant_scope import scope
-from .transactions.unit_of_work import begin, fetch, read, run, session
 from .work.batch import batch
 from .work.copy_rows import copy_rows
 from .work.idempotent import idempotent
-from .work.once import once, purge_once
+from .work.once import once
+from .work.once_records import purge_once
 from .work.reflect import reflect
 
 __all__ = [

@@ -9,8 +9,9 @@
             await tx.execute(insert(orders).values(...))
 
 Nothing is decided here: the plain functions run in greenlets, where whatever waits lets the event loop go on meanwhile
-(``waiting``). So arguments, promises and errors are those of ``db``. What waits for nothing has no twin: ``db.scope``,
-``db.status``, ``db.dispose`` and the errors serve both. Not imported with ``db``, as it loads greenlet and the ORM.
+(``timing.waiting``). So arguments, promises and errors are those of ``db``. What waits for nothing has no twin:
+``db.scope``, ``db.status``, ``db.dispose`` and the errors serve both. Not imported with ``db``, as it loads greenlet and
+the ORM.
 """
 
 from __future__ import annotations
@@ -24,13 +25,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.util import await_, greenlet_spawn
 
 from .environment import process
-from .transactions import unit_of_work
+from .transactions.begin import begin as _begin
+from .transactions.begin import session as _session
+from .transactions.open_units import open_units
+from .transactions.read import fetch as _fetch
+from .transactions.read import read as _read
+from .transactions.run import run as _run
 from .work.batch import batch as _batch
 from .work.copy_rows import copy_rows as _copy_rows
 from .work.idempotent import idempotent as _idempotent
 from .work.once import DAY_S
 from .work.once import once as _once
-from .work.once import purge_once as _purge_once
+from .work.once_records import purge_once as _purge_once
 from .work.reflect import reflect as _reflect
 
 if TYPE_CHECKING:
@@ -72,7 +78,7 @@ async def begin(*, tenant: str | None = None, isolation: Isolation | None = None
     Gives an ordinary ``sqlalchemy.ext.asyncio.AsyncConnection``. All else is as ``db.begin``. A task that is cancelled
     in the block rolls back; one that is cancelled while COMMIT is under way raises OutcomeUnknownError.
     """
-    async with _in_greenlets(unit_of_work.begin(tenant=tenant, isolation=isolation)) as conn:
+    async with _in_greenlets(_begin(tenant=tenant, isolation=isolation)) as conn:
         yield _proxy(conn)
 
 
@@ -84,7 +90,7 @@ async def read(
 
     Gives an ordinary ``sqlalchemy.ext.asyncio.AsyncConnection``. All else is as ``db.read``.
     """
-    async with _in_greenlets(unit_of_work.read(tenant=tenant, snapshot=snapshot, fresh=fresh)) as conn:
+    async with _in_greenlets(_read(tenant=tenant, snapshot=snapshot, fresh=fresh)) as conn:
         yield _proxy(conn)
 
 
@@ -93,7 +99,7 @@ async def fetch(*statements: Executable, tenant: str | None = None, fresh: bool 
 
     All is as ``db.fetch``. The rows are there, so the results are the plain ones.
     """
-    return await greenlet_spawn(unit_of_work.fetch, *statements, tenant=tenant, fresh=fresh)
+    return await greenlet_spawn(_fetch, *statements, tenant=tenant, fresh=fresh)
 
 
 @asynccontextmanager
@@ -102,7 +108,7 @@ async def session(*, tenant: str | None = None, isolation: Isolation | None = No
 
     Wrapped, as ``sqlalchemy.ext.asyncio.AsyncSession``. All else is as ``db.session``.
     """
-    async with _in_greenlets(unit_of_work.session(tenant=tenant, isolation=isolation)) as orm:
+    async with _in_greenlets(_session(tenant=tenant, isolation=isolation)) as orm:
         yield AsyncSession(sync_session_class=cast("Any", lambda **_: orm))
 
 
@@ -117,7 +123,7 @@ async def run(
 
     ``fn`` is a coroutine function. All else is as ``db.run``.
     """
-    work = functools.partial(unit_of_work.run, _plain(fn), *args, tenant=tenant, isolation=isolation, **kwargs)
+    work = functools.partial(_run, _plain(fn), *args, tenant=tenant, isolation=isolation, **kwargs)
     return await greenlet_spawn(work)
 
 
@@ -370,5 +376,5 @@ def _checked(limit: int) -> int:
 
 
 def _free_connections() -> int:
-    held = sum(unit.engine.dialect.is_async for unit in unit_of_work.open_units() if unit.engine is not None)
+    held = sum(unit.engine.dialect.is_async for unit in open_units() if unit.engine is not None)
     return max(process.current().settings.async_connections - held, 1)

@@ -18,13 +18,13 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import (
 from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import STATUS_CONSTANTS, DataRecord
 
 from .errors import DbError
-from .transactions.unit_of_work import begin
-from .work.once import claim, find, store
+from .transactions.begin import begin
+from .work.once_records import claim, find, store
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from .work.once import Stored
+    from .work.once_records import Stored
 
 
 class OncePersistenceLayer(BasePersistenceLayer):

@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql.psycopg import (
 )
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 
-from db.wire import flight, pipeline, psycopg_connections, psycopg_dialect
+from db.wire import cursors, deferred_begin, pipeline, psycopg_connections, psycopg_dialect
 from devkit.plugin import Database
 
 ROOT = Path(__file__).parents[2]
@@ -126,7 +126,7 @@ def is_method(value: object) -> bool:
     return isinstance(value, (classmethod, staticmethod, property))
 
 
-MODULES = (pipeline, flight, psycopg_connections, psycopg_dialect)
+MODULES = (pipeline, cursors, deferred_begin, psycopg_connections, psycopg_dialect)
 
 
 def test_no_other_method_is_overridden() -> None:

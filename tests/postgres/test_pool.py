@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 import db
-from db.pool.engines import StaleConnectionError
+from db.pool.pools import StaleConnectionError
 
 from .conftest import Lines, Use, backend_pid
 

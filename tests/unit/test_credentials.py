@@ -13,9 +13,9 @@ import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 from moto import mock_aws
 
-from db.credentials import Credentials, no_debug_lines
 from db.credentials.rds_iam import RdsIamSource
 from db.credentials.secrets_manager import SecretsManagerSource, parse_secret
+from db.credentials.source import Credentials, no_debug_lines
 from db.errors import CredentialsError
 from db.settings import Settings
 

@@ -6,10 +6,10 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.pool import NullPool, StaticPool
 
-from db.credentials import Credentials
+from db.credentials.source import Credentials
 from db.errors import ConfigurationError
-from db.pool.connector import connect_params, is_loopback
-from db.pool.engines import IdleAwareQueuePool, plan_pool
+from db.pool.connect_arguments import connect_params, is_loopback
+from db.pool.pools import IdleAwareQueuePool, plan_pool
 from db.settings import Settings
 
 SECRET = Credentials(username="app", password="pw", host="db.example.com", port=5433, database="orders", fetched_at=0.0)

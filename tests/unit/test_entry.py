@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from db.credentials import Credentials
 from db.credentials.entry import Entry
+from db.credentials.source import Credentials
 
 
 def of(password: str, username: str = "app") -> Credentials:

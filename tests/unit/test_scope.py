@@ -6,7 +6,8 @@ import pytest
 
 from db.errors import TenantError
 from db.timing.deadline import Limits
-from db.transactions.tenant_scope import Scope, scope, tenant_for
+from db.transactions.prologue_sql import PrologueSql
+from db.transactions.tenant_scope import scope, tenant_for
 
 
 @pytest.mark.parametrize("tenant", ["", "   ", "a\x00b", "x" * 256, "\ud800", 7, None, b"acme"])
@@ -39,7 +40,7 @@ NASTY = "x', true); DROP TABLE orders; --"
 def test_the_prologue_is_one_statement_and_all_values_are_parameters() -> None:
     """A tenant full of SQL is a value like any other."""
     limits = Limits(statement_s=1.5, lock_s=1.0, transaction_s=2.0)
-    statement, values = Scope(tenant=NASTY, search_path="shop").prologue(limits)
+    statement, values = PrologueSql(tenant=NASTY, search_path="shop").statement(limits)
     assert statement == (
         b"SELECT set_config('statement_timeout', $1, true), "
         b"set_config('lock_timeout', $2, true), "
@@ -54,12 +55,12 @@ def test_the_prologue_is_one_statement_and_all_values_are_parameters() -> None:
 
 def test_through_a_function_it_holds_no_name_of_a_setting() -> None:
     """RDS Proxy pins a session for what it finds in a statement's text."""
-    scope = Scope(tenant="acme", through_function=True)
-    statement, values = scope.prologue(Limits(statement_s=1, lock_s=0.5), read_only=True)
+    scope = PrologueSql(tenant="acme", through_function=True)
+    statement, values = scope.statement(Limits(statement_s=1, lock_s=0.5), read_only=True)
     assert statement == b"SELECT db_begin_unit($1, $2, $3, $4, $5, $6, $7, $8)"
     assert values == [b"1000ms", b"500ms", b"1000ms", None, b"acme", None, None, b"on"]
 
 
 def test_a_limit_is_never_zero() -> None:
     """Zero would mean no limit at all to PostgreSQL."""
-    assert Scope().prologue(Limits(statement_s=0.0001, lock_s=0.0))[1] == [b"1ms"] * 3
+    assert PrologueSql().statement(Limits(statement_s=0.0001, lock_s=0.0))[1] == [b"1ms"] * 3

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from db.errors import CredentialsError
 
-from . import DEFAULT_PORT, Credentials, no_debug_lines
 from .sigv4 import Keys, Signer
+from .source import DEFAULT_PORT, Credentials, no_debug_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from db.errors import CredentialsError
 from db.timing.invocation import NONE, current_invocation
 
-from . import Credentials, no_debug_lines
 from .get_secret import (
     Answer,
     Place,
@@ -26,6 +25,7 @@ from .get_secret import (
     boto3_client,
     extension_port,
 )
+from .source import Credentials, no_debug_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy.pool import QueuePool
 
-from db.credentials import source_for
-from db.pool.connector import Connector, endpoint, port
+from db.credentials.source import source_for
+from db.pool.connect_arguments import endpoint, port
+from db.pool.connector import Connector
 from db.pool.crowding import Crowding
 from db.pool.engines import build_engine
 from db.pool.reader_route import ReaderConnector, ReaderRoute
 from db.settings import Settings
-from db.telemetry.connection_events import Lifecycle
+from db.telemetry.connection_events import ConnectionEvents
 from db.telemetry.log import warn_of_echo
 from db.telemetry.metrics import Tally
 from db.timing.invocation import current_invocation
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from db.credentials import Source
-    from db.pool.connector import Role
+    from db.credentials.source import Source
+    from db.pool.connect_arguments import Role
 
 
 class Runtime:
@@ -42,7 +43,7 @@ class Runtime:
         self.clock = clock
         self.tally = Tally()
         self._sources: dict[str | None, Source | None] = {}
-        self._engines: dict[tuple[Role, bool], tuple[Engine, Lifecycle]] = {}
+        self._engines: dict[tuple[Role, bool], tuple[Engine, ConnectionEvents]] = {}
         self._lock = threading.Lock()
         self._crowding = Crowding(self.clock)
         self.reader_route = ReaderRoute(self.clock, max_lag_s=settings.reader_max_lag_s)
@@ -63,12 +64,12 @@ class Runtime:
                 self._engines[key] = self._build(role, asynchronous=asynchronous)
             return self._engines[key][0]
 
-    def _build(self, role: Role, *, asynchronous: bool) -> tuple[Engine, Lifecycle]:
+    def _build(self, role: Role, *, asynchronous: bool) -> tuple[Engine, ConnectionEvents]:
         settings = self.settings
         if role == "unpooled":
             settings = dataclasses.replace(settings, pool="null", pool_size=1, max_overflow=0)
-        lifecycle = Lifecycle(settings, role=role, tally=self.tally, clock=self.clock)
-        return build_engine(settings, self._connector(role), lifecycle, asynchronous=asynchronous), lifecycle
+        watched = ConnectionEvents(settings, role=role, tally=self.tally, clock=self.clock)
+        return build_engine(settings, self._connector(role), watched, asynchronous=asynchronous), watched
 
     def _connector(self, role: Role) -> Connector | ReaderConnector:
         to_writer = Connector(
@@ -92,11 +93,11 @@ class Runtime:
 
     def checked_out(self) -> int:
         """Connections in a handler's hands now."""
-        return sum(lifecycle.in_use for _, lifecycle in self._engines.values())
+        return sum(watched.in_use for _, watched in self._engines.values())
 
     def open_connections(self) -> list[Any]:
         """The driver connections that are open now. Takes no lock, so a signal handler may ask."""
-        return [found for _, lifecycle in list(self._engines.values()) for found in lifecycle.open_connections]
+        return [found for _, watched in list(self._engines.values()) for found in watched.open_connections]
 
     def forget_credentials(self) -> None:
         """Drop what the sources have cached; the next connect asks again."""
@@ -106,14 +107,14 @@ class Runtime:
 
     def dispose(self) -> None:
         """Close every connection, those in use among them. The engines stay usable and connect again when asked."""
-        for engine, lifecycle in self._engines.values():
+        for engine, watched in self._engines.values():
             engine.dispose()
-            lifecycle.close_open()
+            watched.close_open()
 
     def discard_idle(self) -> None:
         """Close what the pools keep, where nobody else is at work on one of theirs."""
-        for engine, lifecycle in self._engines.values():
-            if not lifecycle.in_use:
+        for engine, watched in self._engines.values():
+            if not watched.in_use:
                 engine.dispose()
 
     def end_of_invocation(self) -> None:
@@ -123,8 +124,8 @@ class Runtime:
 
     def abandon(self) -> None:
         """Forget every connection without closing it: in a forked child they are the parent's."""
-        for engine, lifecycle in self._engines.values():
-            lifecycle.forget()
+        for engine, watched in self._engines.values():
+            watched.forget()
             engine.dispose(close=False)
 
     def status(self) -> dict[str, Any]:
@@ -143,10 +144,10 @@ class Runtime:
         }
 
 
-def _pool_numbers(engine: Engine, lifecycle: Lifecycle) -> dict[str, Any]:
+def _pool_numbers(engine: Engine, watched: ConnectionEvents) -> dict[str, Any]:
     pool: Any = engine.pool
     numbers = {"size": pool.size(), "idle": pool.checkedin()} if isinstance(pool, QueuePool) else {"size": 0, "idle": 0}
-    return {"kind": type(pool).__name__.replace("IdleAware", ""), **numbers, "checked_out": lifecycle.in_use}
+    return {"kind": type(pool).__name__.replace("IdleAware", ""), **numbers, "checked_out": watched.in_use}
 
 
 _runtime: Runtime | None = None

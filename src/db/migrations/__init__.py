@@ -1,110 +1,12 @@
 """Alembic under an advisory lock: ``upgrade`` for a function that migrates at deploy; ``alembic.ini`` for work by hand.
 
-Runs as the tables' owner, straight at the writer: a session's lock does not survive a transaction-pooling proxy.
+Runs as the tables' owner. ``operations`` is what a migration writes; ``lock`` lets one runner through at a time;
+``runner`` calls Alembic, and Alembic loads ``env`` and ``script.py.mako``. Stands on all rooms below, and no handler loads
+it but the one that migrates. What a migration may call belongs into ``operations``, under a name of its own for each
+new meaning, for a migration that has run must mean the same tomorrow.
 """
 
-from __future__ import annotations
+from .lock import locked_connection
+from .runner import Upgraded, config, upgrade
 
-import math
-import time
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from sqlalchemy import text
-
-from db.environment import process
-from db.timing.deadline import usable_s
-from db.timing.invocation import current_invocation
-from db.transactions.prologue import TRANSACTION_TIMEOUT_SINCE
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from sqlalchemy import Connection
-
-    from db.environment.process import Runtime
-
-# One lock for all migrations of a database: an arbitrary key in the 64-bit space, the same in every release.
-LOCK_KEY = 0x6D69_6772_6174_6500  # "migrate" in ASCII
-# DDL that waits for a busy table makes all who come after it wait too, so it gives way and fails instead.
-LOCK_TIMEOUT_S = 5.0
-LOCK_POLL_S = 0.25
-
-
-@dataclass(frozen=True)
-class Upgraded:
-    """The revision before and after; None is an empty database."""
-
-    before: str | None
-    after: str | None
-
-
-def upgrade(versions: Path, *, revision: str = "head") -> Upgraded:
-    """Run the migrations in ``versions`` up to ``revision``, one runner at a time.
-
-    They are one transaction: what fails leaves nothing, but for what a migration committed in an ``autocommit_block()``
-    of its own. A second runner waits for the first, and then finds nothing to do. Waiting and statements end with the
-    invocation, less DB_DEADLINE_RESERVE_S; waiting for a table's lock ends after five seconds. Raises DeadlineError,
-    and Alembic's and SQLAlchemy's own errors.
-    """
-    with locked_connection() as conn:
-        before = _revision(conn)
-        conn.rollback()
-        command.upgrade(config(versions, conn), revision)
-        return Upgraded(before, _revision(conn))
-
-
-def config(versions: Path, conn: Connection) -> Config:
-    """Alembic's configuration for the migrations in ``versions``, to be run on ``conn``."""
-    made = Config()
-    # A percent sign would be an interpolation to the parser behind.
-    made.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    made.set_main_option("version_locations", str(versions).replace("%", "%%"))
-    made.set_main_option("path_separator", "newline")
-    made.attributes["connection"] = conn
-    return made
-
-
-@contextmanager
-def locked_connection() -> Iterator[Connection]:
-    """A connection that holds the migration lock and closes with the block: lock and settings end with it."""
-    now = process.current()
-    with now.engine("unpooled").connect() as conn:
-        if now.settings.schema:
-            _set(conn, "search_path", now.settings.schema)
-        while not _has_lock(conn):
-            time.sleep(min(LOCK_POLL_S, _left_s(now, LOCK_POLL_S)))
-        left_s = _left_s(now, math.inf)
-        if left_s < math.inf:
-            _set(conn, "statement_timeout", f"{int(left_s * 1000)}ms")
-            if (conn.dialect.server_version_info or ()) >= TRANSACTION_TIMEOUT_SINCE:
-                _set(conn, "transaction_timeout", f"{int(left_s * 1000)}ms")
-        _set(conn, "lock_timeout", f"{int(LOCK_TIMEOUT_S * 1000)}ms")
-        conn.commit()
-        yield conn
-
-
-def _has_lock(conn: Connection) -> bool:
-    # Asked for again and again, not waited for: a statement that waits holds a snapshot, and CREATE INDEX CONCURRENTLY,
-    # which the holder may be running, waits for all snapshots in its turn.
-    taken: bool = conn.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK_KEY}).scalar_one()
-    conn.commit()
-    return taken
-
-
-def _left_s(now: Runtime, at_most_s: float) -> float:
-    deadline, reserve_s = current_invocation().deadline, now.settings.deadline_reserve_s
-    return usable_s(deadline, now=now.clock(), reserve_s=reserve_s, at_most_s=at_most_s)
-
-
-def _set(conn: Connection, name: str, value: str) -> None:
-    conn.execute(text("SELECT set_config(:name, :value, false)"), {"name": name, "value": value})
-
-
-def _revision(conn: Connection) -> str | None:
-    return MigrationContext.configure(conn).get_current_revision()
+__all__ = ["Upgraded", "config", "locked_connection", "upgrade"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from db.transactions.tenant_scope import CREATE_PROLOGUE_FUNCTION, PROLOGUE_FUNCTION
+from db.transactions.prologue_sql import CREATE_PROLOGUE_FUNCTION, PROLOGUE_FUNCTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

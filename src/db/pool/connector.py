@@ -1,142 +1,56 @@
-"""How a connection to PostgreSQL is opened: the driver's connect arguments, with credentials and time as they are then.
+"""How a connection to PostgreSQL is opened: with credentials and time as they are then.
 
-``connect_params`` decides, as a function of values; ``Connector`` does. Everything that may change while the process
-lives (password, token, time left) is asked for at each connect, never built into an engine.
-
-A connect that fails has done nothing, so trying it again is always safe, and ``Connector`` does while there is time.
+Everything that may change while the process lives (password, token, time left) is asked for at each connect, never
+built into an engine. A connect that fails has done nothing, so trying it again is always safe, and ``Connector`` does
+while there is time.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import math
-import re
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from db.credentials import DEFAULT_PORT
 from db.credentials.entry import Entry
-from db.errors import CapacityError, ConfigurationError, CredentialsError, DeadlineError, Verdict, verdict
+from db.errors import CapacityError, CredentialsError, DeadlineError, Verdict, verdict
 from db.timing.backoff import Backoff
 from db.timing.deadline import usable_s
 from db.timing.invocation import current_invocation
 from db.timing.timebox import Overdue
 from db.timing.waiting import aside, sleep, within
 
+from .connect_arguments import Role, connect_params
 from .crowding import Crowding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Dialect
     from sqlalchemy.engine.interfaces import DBAPIConnection
 
-    from db.credentials import Credentials, Source
+    from db.credentials.source import Source
     from db.settings import Settings
 
     # Told before each wait: the failure, the number of the attempt that met it, and the seconds of the wait.
     OnWait = Callable[[Exception, int, float], None]
 
-T = TypeVar("T")
-Role = Literal["writer", "reader", "unpooled"]
 
-# libpq counts in whole seconds and psycopg raises anything lower to this: see ``timebox`` for what bounds it further.
-CONNECT_FLOOR_S = 2
+T = TypeVar("T")
+
+
 # An attempt is not begun with less than this: three round trips, and TLS, within a region.
 _LEAST_S = 0.1
+
+
 # The time is what ends all of these, not the count.
 _BACKOFF = Backoff(base_s=0.05, cap_s=1.0, attempts=math.inf)
+
+
 # Slower, for each round costs others. Of a rotation it is two logins and two requests to Secrets Manager, and the
 # reason may be a plain mistake; of a full server it is a process and often a login, and those inside wait for both.
 _SLOW_BACKOFF = Backoff(base_s=0.5, cap_s=2.0, attempts=math.inf)
+
+
 _SLOWLY = {Verdict.REFETCH_CREDENTIALS, Verdict.WAIT_FOR_CAPACITY}
-# A peer that went silent is given up after this much unacknowledged sending: well inside an API's ten seconds, well
-# above what a busy network needs to retransmit. Keepalives find the same while waiting for a long statement's answer.
-_SILENT_PEER_S = 5
-_OF_OPTIONS = re.compile(r"[\\\s]")  # what ends a word in libpq's ``options``, or escapes that
-_KEEPALIVES = {"keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
-
-
-def endpoint(settings: Settings, role: Role) -> str | None:
-    """The host that the settings name for ``role``; None leaves it to the secret or the URL."""
-    return settings.reader_host if role == "reader" and settings.reader_host else settings.host
-
-
-def port(settings: Settings, role: Role) -> int | None:
-    """The port that the settings name for ``role``."""
-    return settings.reader_port if role == "reader" and settings.reader_port else settings.port
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` is this machine, so that traffic to it crosses no network: a socket's folder counts."""
-    if host == "localhost" or host.startswith("/"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def connect_params(
-    settings: Settings, credentials: Credentials | None, given: Mapping[str, Any], *, role: Role, timeout_s: float
-) -> dict[str, Any]:
-    """psycopg's connect arguments.
-
-    ``given`` is what SQLAlchemy made of the URL, where that is the source. The settings win over it and over the
-    secret; DB_CONNECT_ARGS has the last word, and startup options add up. Raises ConfigurationError where no host is
-    named, or where the certificate cannot be verified as asked.
-    """
-    host = endpoint(settings, role) or given.get("host") or (credentials.host if credentials else None)
-    if not host:
-        raise ConfigurationError(["no host: the secret names none, and DB_HOST is not set"])
-    # The driver grants it to each host of a list anew.
-    limit_s = max(CONNECT_FLOOR_S, math.floor(timeout_s / (host.count(",") + 1)))
-    params: dict[str, Any] = {
-        "host": host,
-        "port": (credentials.port if credentials else None) or DEFAULT_PORT,
-        "dbname": (credentials.database if credentials else None) or "postgres",
-        "application_name": settings.function_name or "db",
-        "connect_timeout": limit_s,
-        "tcp_user_timeout": _SILENT_PEER_S * 1000,
-        **_KEEPALIVES,
-        # A sixth execution would prepare, at one more trip, and a later rollback would DEALLOCATE ALL, which pins
-        # RDS Proxy and confuses a PgBouncer below 1.22: https://github.com/psycopg/psycopg/issues/1105
-        "prepare_threshold": None,
-    }
-    params |= {key: value for key, value in given.items() if value is not None}
-    named = {
-        "host": host,
-        "port": port(settings, role),
-        "dbname": settings.name,
-        "user": settings.user,
-        "application_name": settings.application_name,
-        "connect_timeout": min(int(params["connect_timeout"]), limit_s),
-        "options": _startup_options(settings, given),
-    }
-    if credentials is not None:
-        params |= {"user": credentials.username, "password": credentials.password}
-    params |= {key: value for key, value in named.items() if value is not None}
-    further = {key: value for key, value in settings.connect_args.items() if key != "options"}
-    return _with_tls(settings, params | further)
-
-
-def _startup_options(settings: Settings, given: Mapping[str, Any]) -> str | None:
-    # Neither PgBouncer below 1.20 nor RDS Proxy takes them; there each transaction's prologue sets the search path.
-    search_path = None
-    if settings.schema and settings.proxy == "none":
-        search_path = "-c search_path=" + _OF_OPTIONS.sub(r"\\\g<0>", settings.schema)
-    return " ".join(filter(None, (given.get("options"), search_path, settings.connect_args.get("options")))) or None
-
-
-def _with_tls(settings: Settings, params: dict[str, Any]) -> dict[str, Any]:
-    mode = settings.sslmode or params.get("sslmode") or ("prefer" if is_loopback(params["host"]) else "verify-full")
-    rootcert = settings.sslrootcert or params.get("sslrootcert")
-    if mode.startswith("verify") and not rootcert:
-        problem = (
-            f"sslmode {mode} is to verify {params['host']!r}, and DB_SSLROOTCERT names no certificates to trust "
-            "(docs/packaging.md)"
-        )
-        raise ConfigurationError([problem])
-    return {**params, "sslmode": mode} | ({"sslrootcert": rootcert} if rootcert else {})
 
 
 class Connector:

@@ -2,7 +2,7 @@
 
 The only caller of ``sqlalchemy.event``. One JSON line per connect, checkout, checkin, invalidate, close, dispose:
 checkouts and checkins at DEBUG, connects and closes at INFO, losses at WARNING. Nothing that it writes holds a
-password, a token or a value: errors appear by type and SQLSTATE, statements by their fingerprint (``statements``).
+password, a token or a value: errors appear by type and SQLSTATE, statements by their fingerprint (``statement_events``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from db.timing.invocation import current_invocation
 from db.wire.commit_outcome import unit_of
 
 from .log import WRITE, logger
-from .statement_events import Statements, named
+from .statement_events import StatementEvents, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ BACKEND_PID = "db_backend_pid"  # a lost connection can no longer be asked for i
 _parents: list[DBAPIConnection] = []
 
 
-class Lifecycle:
+class ConnectionEvents:
     """Watches one engine: counts into ``tally``, logs, and knows which driver connections are open."""
 
     _dialect: Dialect  # from watch() on
@@ -57,7 +57,7 @@ class Lifecycle:
         self._pool = settings.pool
         self._tally = tally
         self._clock = clock
-        self._statements = Statements(settings, tally=tally, log=self._log)
+        self._statements = StatementEvents(settings, tally=tally, log=self._log)
         self._open: dict[int, DBAPIConnection] = {}
         self._in_use: set[int] = set()
 

@@ -39,7 +39,7 @@ _COUNTED = "db_counted"  # on the execution context of a statement that is sent 
 _DRIVERS_ESCAPE = {"format", "pyformat"}
 
 
-class Statements:
+class StatementEvents:
     """Watches the statements of one engine: counts into ``tally``, warns through ``log``, and hands over spans.
 
     Raises ConfigurationError where DB_TRACE asks for a library that is not installed.
@@ -145,7 +145,7 @@ class Statements:
 def _spans(settings: Settings) -> Spans | None:
     if settings.trace == "off":
         return None
-    from .spans import spans_for
+    from .span_exporters import spans_for
 
     return spans_for(settings)
 

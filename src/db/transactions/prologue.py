@@ -8,7 +8,7 @@ from db.telemetry.application_name import name_for
 from db.timing.deadline import limits, patience_s
 from db.timing.invocation import current_invocation
 
-from .tenant_scope import scope_of
+from .prologue_sql import prologue_sql
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ _AND_LAG = b""", CASE WHEN pg_is_in_recovery() AND pg_last_wal_receive_lsn() IS 
  THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) ELSE 0 END"""
 
 
-class Opening:
+class Prologue:
     """The prologue of one unit of work, called when a flight leaves; and how long to wait for its answer.
 
     A transaction calls it once; a ``read`` calls it for each statement, with what time is left then.
@@ -50,7 +50,7 @@ class Opening:
         now = current_invocation()
         self._deadline = now.deadline
         self._has_transaction_timeout = tuple(server_version) >= TRANSACTION_TIMEOUT_SINCE
-        self._scope = scope_of(
+        self._sql = prologue_sql(
             tenant,
             # Where startup options are not to be had, each transaction says it.
             settings.schema if settings.proxy != "none" else None,
@@ -68,7 +68,7 @@ class Opening:
             lock_s=self._settings.lock_timeout_s,
             bounds_transaction=self._has_transaction_timeout and not alone,
         )
-        text, values = self._scope.prologue(now_limits, read_only=alone)
+        text, values = self._sql.statement(now_limits, read_only=alone)
         return (text if self._is_near is None else text + _AND_LAG), values
 
     def heard(self, result: PGresult) -> bool:

@@ -10,14 +10,14 @@ from sqlalchemy import exc
 from db.errors import sqlstate
 from db.telemetry.statement_events import OWN_STATEMENT
 from db.wire.commit_outcome import unit_of
-from db.wire.flight import FlightState
+from db.wire.deferred_begin import FlightState
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from db.wire.riders import Command
 
-    from .prologue import Opening
+    from .prologue import Prologue
 
 _IN_FAILED_TRANSACTION = "25P02"
 
@@ -29,21 +29,21 @@ def flight_of(conn: Connection) -> FlightState | None:
 
 
 def prepare(
-    conn: Connection, opening: Opening, *, isolation: str | None, read_only: bool, single: bool
-) -> Opening | None:
+    conn: Connection, prologue: Prologue, *, isolation: str | None, read_only: bool, single: bool
+) -> Prologue | None:
     """Tell ``conn`` what its transaction will be; with ``single`` each statement is one of its own.
 
-    Gives ``opening`` back where no flight will carry it: then it has to be said first thing.
+    Gives ``prologue`` back where no flight will carry it: then it has to be said first thing.
     """
     if isolation:
         conn.execution_options(isolation_level=isolation)
     flight = flight_of(conn)
     if flight is not None:
-        flight.serve(opening, opening.patience_s, read_only=read_only, single=single)
+        flight.serve(prologue, prologue.patience_s, read_only=read_only, single=single)
         return None
     if read_only:
         conn.execution_options(postgresql_readonly=True)
-    return opening
+    return prologue
 
 
 def say(conn: Connection, command: Command) -> None:

@@ -139,7 +139,7 @@ class AsyncpgDialect(PGDialect_asyncpg):
     def do_terminate(self, dbapi_connection: Any) -> None:
         self.do_close(dbapi_connection)
 
-    # Free initialisation, as in ``dialect``.
+    # Free initialisation, as in ``psycopg_dialect``.
 
     def _get_server_version_info(self, connection: Connection) -> tuple[int, ...]:
         version = _driver(connection).get_server_version()

@@ -1,4 +1,4 @@
-"""psycopg's classes with flights: connections and cursors, sync and async. What they share is in ``flight``."""
+"""psycopg's classes with flights: connections and cursors, sync and async. What they share is in ``deferred_begin`` and ``cursors``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import errors, pq
 
-from .flight import FlightCursorState, FlightState
+from .cursors import FlightCursorState
+from .deferred_begin import FlightState
 from .riders import Riders
 
 if TYPE_CHECKING:

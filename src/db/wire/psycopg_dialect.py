@@ -2,7 +2,7 @@
 
 - *Free initialisation.* The stock dialect asks the server nine questions at first; what libpq knows is read from it,
   and what it cannot know is told: ``default_schema_name``, ``default_isolation_level``.
-- *One-flight begin.* BEGIN, the unit of work's prologue and savepoints travel with the next statement (``flight``).
+- *One-flight begin.* BEGIN, the unit of work's prologue and savepoints travel with the next statement (``deferred_begin``).
 - *Free liveness.* A ping looks at the socket. Only where there is something to read is the server asked.
 - *Replay.* A first flight that dies on a connection which a pool kept has committed nothing: it is sent again, once,
   over a new connection.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import PoolProxiedConnection
 
-    from .flight import FlightState
+    from .deferred_begin import FlightState
 
 DRIVER = "postgresql+serverless"
 

@@ -13,8 +13,8 @@ from sqlalchemy.util import await_
 from db.errors import ConfigurationError
 from db.telemetry.statement_events import OWN_STATEMENT
 from db.timing.waiting import entered, on_loop
+from db.transactions.begin import begin
 from db.transactions.sending import flight_of
-from db.transactions.unit_of_work import begin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

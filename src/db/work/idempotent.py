@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from db.errors import InvalidKeyError, TenantError
 
-from .once import DAY_S, hash_of, once
+from .once import DAY_S, once
+from .once_records import hash_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,30 +10,23 @@ from __future__ import annotations
 
 import asyncio  # SQLAlchemy has loaded it
 import json
-import math
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-
-from sqlalchemy import text
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from db.environment import process
 from db.errors import (
     AlreadyDoneError,
-    DbError,
-    DeadlineError,
-    InvalidKeyError,
     KeyReusedError,
     OutcomeUnknownError,
     Verdict,
 )
 from db.telemetry.log import log_retry
-from db.telemetry.statement_events import OWN_STATEMENT
 from db.timing.backoff import Backoff
-from db.timing.deadline import usable_s
-from db.timing.invocation import current_invocation
 from db.timing.waiting import sleep
-from db.transactions.sending import ride
-from db.transactions.unit_of_work import begin, run
+from db.transactions.begin import begin
+from db.transactions.run import retry_budget_s, run
+
+from .once_records import Stored, checked_key, claim, hash_of, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,45 +37,17 @@ if TYPE_CHECKING:
 
     from db.transactions.unit_of_work import Isolation
 
-KEY_MAX_CHARS = 255
+
 DAY_S = 86_400.0
+
+
 _LONGEST_S = 3650 * DAY_S
-_PURGED_AT_ONCE = 10_000
-# A lost COMMIT is looked into for as long as most failovers take, where no deadline says otherwise.
-_NO_DEADLINE_S = 30.0
-# An expired record is deleted, and whoever else does so may be faster; more than that does not happen.
-_CLAIMS = 4
+
+
 _BACKOFF = Backoff()
 
-# Row-level security says the same; a role that bypasses it must not meet another tenant's key either.
-_MINE = "tenant_id = coalesce(current_setting('app.tenant_id', true), '') AND key = :key"
-
-
-def _own(statement: str) -> Any:
-    return text(statement).execution_options(**{OWN_STATEMENT: True})
-
-
-_INSERT = _own(
-    "INSERT INTO db_once (key, payload_hash, expires_at)"
-    " VALUES (:key, :payload_hash, now() + make_interval(secs => :expires_in_s))"
-    " ON CONFLICT (tenant_id, key) DO NOTHING RETURNING key"
-)
-_SELECT = _own("SELECT payload_hash, result FROM db_once WHERE expires_at > now() AND " + _MINE)  # noqa: S608 - two constants
-_DELETE_EXPIRED = _own("DELETE FROM db_once WHERE expires_at <= now() AND " + _MINE)  # noqa: S608 - two constants
-_SET_RESULT = f"UPDATE db_once SET result = $2 WHERE {_MINE}".replace(":key", "$1").encode()  # noqa: S608 - constants
-_PURGE = _own(
-    "DELETE FROM db_once"
-    " WHERE ctid = ANY (ARRAY(SELECT ctid FROM db_once WHERE expires_at <= now() LIMIT :limit)) AND expires_at <= now()"
-)
 
 T = TypeVar("T")
-
-
-class Stored(NamedTuple):
-    """What a key's record holds: the hash of its payload, and its result as JSON; None for none."""
-
-    payload_hash: str | None
-    result: str | None
 
 
 class Once:
@@ -142,13 +107,14 @@ class Once:
         if self._tx is not None:
             with self._tx.begin_nested():
                 return self._attempt(self._tx, fn, args, kwargs)
-        ends_at = process.current().clock() + _budget_s()
+        now = process.current()
+        ends_at = now.clock() + retry_budget_s(now)
         attempt = 1
         while True:
             try:
                 return run(self._attempt, fn, args, kwargs, tenant=self._tenant, isolation=self._isolation)
             except OutcomeUnknownError as error:
-                left_s = ends_at - process.current().clock()
+                left_s = ends_at - now.clock()
                 # Here it may be tried again like any lost connection: what has committed is found, not done twice.
                 delay_s = _BACKOFF.delay_s(Verdict.RECONNECT, attempt, left_s=left_s)
                 # A task that was cancelled meanwhile is not to find out.
@@ -228,81 +194,9 @@ def once(
     return Once(key, tenant=tenant, payload=payload, expires_in_s=expires_in_s, isolation=isolation, tx=tx)
 
 
-def purge_once(*, limit: int = _PURGED_AT_ONCE) -> int:
-    """Delete the expired records that this login may see, ``limit`` to a transaction; gives how many.
-
-    Nothing depends on it but the size of the table, so it ends quietly with the invocation's time. For a schedule, as
-    the role that ``create_once_table`` calls ``purged_by``, which sees the expired records of all tenants.
-    """
-    purged = 0
-    while True:
-        try:
-            deleted = run(_purge, limit)
-        except DeadlineError:
-            return purged
-        purged += deleted
-        if deleted < limit:
-            return purged
-
-
-def _purge(tx: Connection, limit: int) -> int:
-    return tx.execute(_PURGE, {"limit": limit}).rowcount
-
-
-def claim(tx: Connection, key: str, *, payload_hash: str | None, expires_in_s: float) -> Stored | None:
-    """None where the key is ours now, by a record that nobody else sees before ``tx`` commits; else what it holds."""
-    row = {"key": key, "payload_hash": payload_hash, "expires_in_s": float(expires_in_s)}
-    for _ in range(_CLAIMS):
-        if tx.execute(_INSERT, row).one_or_none() is not None:
-            return None
-        stored = find(tx, key)
-        if stored is not None:
-            return stored
-        tx.execute(_DELETE_EXPIRED, {"key": key})
-    raise DbError(
-        f"the record of the key {key!r} is neither seen nor can be made: look at db_once for triggers and policies"
-    )
-
-
-def find(tx: Connection, key: str) -> Stored | None:
-    """What is stored under ``key``, if it has not expired."""
-    row = tx.execute(_SELECT, {"key": key}).one_or_none()
-    return None if row is None else Stored(row.payload_hash, row.result)
-
-
-def store(tx: Connection, key: str, result: str | None) -> None:
-    """Write the result, as JSON, into the record that ``tx`` has made, on the way to COMMIT. None is there already."""
-    if result is not None:
-        ride(tx, (_SET_RESULT, [key.encode(), result.encode()]))
-
-
-def checked_key(key: str) -> str:
-    """``key`` if it can stand in an index and be sent. Raises InvalidKeyError."""
-    if not isinstance(key, str):
-        raise InvalidKeyError(f"a key is a string, not {type(key).__name__}")
-    if not key.strip() or "\x00" in key or len(key) > KEY_MAX_CHARS:
-        raise InvalidKeyError(f"a key is 1 to {KEY_MAX_CHARS} characters, not all of them blank, none of them NUL")
-    if any("\ud800" <= char <= "\udfff" for char in key):
-        raise InvalidKeyError("a key holds no lone surrogates: they cannot be sent as UTF-8")
-    return key
-
-
-def hash_of(value: Any) -> str:
-    """The SHA-256 of ``value`` as JSON, whatever the order of its keys. Raises TypeError for what JSON cannot hold."""
-    import hashlib  # loads OpenSSL, where nothing else has
-
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
 def _encoded(result: Any) -> str | None:
     return None if result is None else json.dumps(result)
 
 
 def _decoded(result: str | None) -> Any:
     return None if result is None else json.loads(result)
-
-
-def _budget_s() -> float:
-    now, deadline = process.current(), current_invocation().deadline
-    reserve_s, at_most_s = now.settings.deadline_reserve_s, _NO_DEADLINE_S if deadline is None else math.inf
-    return usable_s(deadline, now=now.clock(), reserve_s=reserve_s, at_most_s=at_most_s)

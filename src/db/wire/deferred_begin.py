@@ -1,45 +1,41 @@
-"""psycopg connections that send what opens a transaction in the same flight as its first statement.
+"""A connection that keeps BEGIN back, and sends it in the same flight as the transaction's first statement.
 
-A *flight* is what goes to the server before the next wait: one round trip. psycopg sends BEGIN alone and waits for it;
-here BEGIN, the prologue and due savepoint commands travel in pipeline mode in front of the statement, so that they cost
-bytes and no trip. What comes of it (results, exceptions, transaction state) is as psycopg's own.
+psycopg sends BEGIN alone and waits for it; here BEGIN, the prologue and due savepoint commands travel in pipeline mode
+in front of the statement, so that they cost bytes and no trip. What comes of it (results, exceptions, transaction
+state) is as psycopg's own.
 
 This reaches below psycopg's public interface: the generators that its sync and async classes share are overridden once
-for both. tests/contract/test_psycopg_internals.py names each of them, and holds the version range. How a flight travels
-is ``pipeline``'s; the classes that these are mixed into are in ``connections``.
+for both. tests/contract/test_psycopg_internals.py names each of them, and holds the version range. The cursor's half is
+in ``cursors``; how a flight travels, in ``pipeline``; the classes that both are mixed into, in ``psycopg_connections``.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 from psycopg import pq
-from psycopg._preparing import Prepare
-from psycopg.adapt import Transformer
 
 from .pipeline import fly, is_readable, raise_error
-from .riders import Riders, may_share
+from .riders import Riders
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable
 
     from psycopg._connection_base import BaseConnection
-    from psycopg._cursor_base import BaseCursor
     from psycopg._queries import PostgresQuery
-    from psycopg.abc import Params, PQGen, Query
+    from psycopg.abc import PQGen
     from psycopg.pq.abc import PGresult
 
     from .riders import Command
 
     ConnectionMixin = BaseConnection[Any]
-    CursorMixin = BaseCursor[Any, Any]
 else:
-    # Mixed into the sync class and its async twin, which is why they stand on neither here.
-    ConnectionMixin = CursorMixin = object
+    # Mixed into the sync class and its async twin, which is why it stands on neither here.
+    ConnectionMixin = object
 
 _IDLE = pq.TransactionStatus.IDLE
 _IN_ERROR = pq.TransactionStatus.INERROR
@@ -82,7 +78,7 @@ class FlightState(ConnectionMixin):
     riders: Riders
     gathering: Gathering | None = None
     serves_until = math.inf  # wall clock; a pool replaces it then: it only stood in for another server
-    _boarding = False  # a cursor sends its statement together with what is due
+    _shares_flight = False  # a cursor sends its statement together with what is due
 
     def serve(
         self, prologue: Prologue, patience_s: Callable[[], float | None], *, read_only: bool, single: bool
@@ -163,7 +159,7 @@ class FlightState(ConnectionMixin):
 
     def _start_query(self) -> PQGen[None]:
         """Before every statement. psycopg sends its BEGIN here, and waits."""
-        if self._boarding:
+        if self._shares_flight:
             return
         if self._autocommit:
             self.unproven = False
@@ -200,66 +196,3 @@ class FlightState(ConnectionMixin):
     def _rollback_gen(self) -> PQGen[None]:
         self.riders.clear()
         yield from super()._rollback_gen()
-
-
-class FlightCursorState(CursorMixin):
-    """What psycopg's cursor classes have in common here: a statement takes along what is due, where it may."""
-
-    __slots__ = ()
-
-    def _execute_gen(
-        self, query: Query, params: Params | None = None, *, prepare: bool | None = None, binary: bool | None = None
-    ) -> PQGen[None]:
-        conn = self._conn
-        if conn._pipeline is None and isinstance(query, str):
-            if conn.gathering is not None:
-                yield from self._gather(conn.gathering, query, params)
-                return
-            if not (params or conn._autocommit) and conn.riders.postpone(query, failed=conn.failed):
-                self._reset()
-                return
-            if (conn.riders.due or conn.must_open()) and may_share(query, has_params=bool(params)):
-                conn._boarding = True
-        try:
-            yield from super()._execute_gen(query, params, prepare=prepare, binary=binary)
-        finally:
-            conn._boarding = False
-
-    def _maybe_prepare_gen(
-        self, pgq: PostgresQuery, *, prepare: bool | None = None, binary: bool | None = None
-    ) -> PQGen[None]:
-        if not self._conn._boarding:
-            yield from super()._maybe_prepare_gen(pgq, prepare=prepare, binary=binary)
-            return
-        # Not prepared this time, but counted, and looked at for what makes prepared statements invalid.
-        prepared = self._conn._prepared
-        key = prepared.maybe_add_to_cache(pgq, Prepare.NO, b"")
-        (results,) = yield from self._conn.fly(partial(self._execute_send, pgq, force_extended=True, binary=binary))
-        if key is not None:
-            prepared.validate(key, Prepare.NO, b"", results)
-        self._check_results(results)
-        self._set_results(results)
-
-    def _check_results(self, results: list[PGresult]) -> None:
-        """psycopg's, of each answer to a statement: those in a pipeline too, which no flight of ours has brought."""
-        self._conn.unproven = False
-        super()._check_results(results)
-
-    def _gather(self, gathering: Gathering, query: str, params: Params | None) -> PQGen[None]:
-        self._reset()
-        self._tx = Transformer(self)
-        if not gathering.is_complete:
-            if not may_share(query, has_params=bool(params)):
-                raise psycopg.NotSupportedError("only single statements leave together: no COPY, no two in one text")
-            gathering.statements.append(self._convert_query(query, params))
-            return
-        if gathering.results is None:
-            sends = [partial(self._execute_send, pgq, force_extended=True) for pgq in gathering.statements]
-            gathering.results = deque((yield from self._conn.fly(*sends)))
-        results = gathering.results.popleft()
-        self._check_results(results)
-        self._set_results(results)
-
-    def move_to(self, connection: FlightState) -> None:
-        """Go on with ``connection``: the one that the cursor was made for is dead."""
-        self._conn, self._pgconn = connection, connection.pgconn

@@ -1,0 +1,48 @@
+"""Which units of work a context has open, and whether there is a connection left for one more inside of them."""
+
+from __future__ import annotations
+
+import contextvars
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from db.errors import ConfigurationError
+from db.pool.pools import capacity
+from db.timing.invocation import note_write
+from db.wire.commit_outcome import Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Engine
+
+
+# The units of this context. Those that have ended are passed over, so they may end in any order, as generators do.
+_units: contextvars.ContextVar[tuple[Unit, ...]] = contextvars.ContextVar("db_units", default=())
+
+
+def open_units() -> tuple[Unit, ...]:
+    """The units of this context that have not ended."""
+    return tuple(unit for unit in _units.get() if unit.open)
+
+
+@contextmanager
+def unit_on(engine: Engine) -> Iterator[Unit]:
+    """A unit of work on ``engine``. One that could only wait for those around it is refused at once."""
+    around_it = open_units()
+    around = sum(unit.engine is engine for unit in around_it)
+    if around >= capacity(engine):
+        setting = "DB_ASYNC_CONNECTIONS" if engine.dialect.is_async else "DB_POOL_SIZE"
+        problem = (
+            f"a unit of work inside {around} others of its context needs a connection of its own and the pool has none "
+            f"left: use the outer one's, or raise {setting}"
+        )
+        raise ConfigurationError([problem])
+    unit = Unit(engine)
+    _units.set((*around_it, unit))
+    try:
+        yield unit
+    finally:
+        unit.open = False
+        if unit.commit_sent:
+            note_write()

@@ -1,0 +1,60 @@
+"""``read`` and ``fetch``: what changes nothing, on the reader where there is one; a round trip each, or one for all."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from db.telemetry.statement_events import OWN_STATEMENT
+from db.timing.invocation import current_invocation
+from db.wire.deferred_begin import Gathering
+
+from .sending import flight_of
+from .unit_of_work import Isolation, roll_back, transaction_on
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection, Executable, Result
+
+    from db.pool.connect_arguments import Role
+
+
+@contextmanager
+def read(*, tenant: str | None = None, snapshot: bool = False, fresh: bool = False) -> Iterator[Connection]:
+    """A read-only transaction on the reader, or on the writer where there is no reader endpoint.
+
+    With ``snapshot`` all statements of the block see one state of the database (REPEATABLE READ); without, each sees
+    what was committed before it. On a reader that may be a moment old: with ``fresh``, and after a write in the same
+    invocation, the writer is read. It also stands in for a reader that is out of reach, or further behind than
+    DB_READER_MAX_LAG_S. Tenant, time limits and errors are those of ``begin``; a write raises SQLAlchemy's
+    InternalError (SQLSTATE 25006).
+    """
+    isolation: Isolation | None = "REPEATABLE READ" if snapshot else None
+    role: Role = "writer" if fresh or current_invocation().wrote else "reader"
+    with transaction_on(role, tenant, isolation=isolation, read_only=True, single=not snapshot) as (
+        conn,
+        transaction,
+    ):
+        yield conn
+        roll_back(transaction)  # there is nothing to commit
+
+
+def fetch(*statements: Executable, tenant: str | None = None, fresh: bool = False) -> list[Result[Any]]:
+    """The results of independent reads, in their order, from one round trip.
+
+    Statements are those of ``Connection.execute`` with their values bound. They make one read-only transaction, where
+    ``read`` would make it; tenant, time limits and errors are those of ``read``, and the error of one is the error of
+    all.
+    """
+    if not statements:
+        return []
+    with read(tenant=tenant, fresh=fresh) as conn:
+        flight = flight_of(conn)
+        if flight is not None:
+            # Once to collect them, as SQLAlchemy compiles them; the second time the first of them sends all.
+            flight.gathering = gathering = Gathering()
+            for statement in statements:
+                conn.execute(statement, execution_options={OWN_STATEMENT: True})
+            gathering.is_complete = True
+        return [conn.execute(statement).freeze()() for statement in statements]

@@ -1,0 +1,76 @@
+"""``run``: a function in a transaction, run again from the start where that is safe."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from db.environment import process
+from db.errors import Verdict, verdict
+from db.telemetry.log import log_retry
+from db.timing.backoff import Backoff
+from db.timing.deadline import usable_s
+from db.timing.invocation import current_invocation
+from db.timing.waiting import sleep
+from db.wire.commit_outcome import Unit, unit_of
+
+from .begin import begin
+from .unit_of_work import Isolation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from db.environment.process import Runtime
+
+
+T = TypeVar("T")
+
+
+_BACKOFF = Backoff()
+
+
+# What bounds run() outside an invocation, where no deadline does: as long as most failovers take.
+_NO_DEADLINE_S = 30.0
+
+
+def run(
+    fn: Callable[..., T], *args: Any, tenant: str | None = None, isolation: Isolation | None = None, **kwargs: Any
+) -> T:
+    """``fn(tx, *args, **kwargs)`` in a transaction, run again from the start where that is safe; returns its result.
+
+    Safe is what has certainly not committed: serialization failure, deadlock, a connection lost before COMMIT was sent,
+    a refused connect. So ``fn`` may run more than once, up to six times, with full-jitter delays, and no delay is begun
+    that the deadline cannot hold (30 s outside an invocation); its other effects should bear that. Raises the last
+    attempt's error, and those of ``begin``.
+    """
+    now = process.current()
+    ends_at = now.clock() + retry_budget_s(now)
+    attempt = 1
+    while True:
+        unit = Unit()
+        try:
+            with begin(tenant=tenant, isolation=isolation) as tx:
+                unit = unit_of(tx.connection)
+                return fn(tx, *args, **kwargs)
+        except Exception as error:
+            advice = verdict(error)
+            delay_s = _BACKOFF.delay_s(advice, attempt, left_s=ends_at - now.clock())
+            # What failed after fn's own commit() must not run what is committed a second time.
+            if delay_s is None or unit.committed:
+                raise
+            log_retry(error, attempt=attempt, delay_s=delay_s)
+        if advice is Verdict.DISCARD_POOL:
+            now.discard_idle()
+        sleep(delay_s)
+        attempt += 1
+
+
+def retry_budget_s(now: Runtime) -> float:
+    """Seconds for which something may be tried again: the invocation's, less its reserve; 30 s outside of one."""
+    deadline = current_invocation().deadline
+    return usable_s(
+        deadline,
+        now=now.clock(),
+        reserve_s=now.settings.deadline_reserve_s,
+        at_most_s=_NO_DEADLINE_S if deadline is None else math.inf,
+    )

@@ -1,0 +1,136 @@
+"""The table of ``db.once``, seen from a transaction: claim a key, find what is stored under it, store a result, purge.
+
+Its rows are made by ``create_once_table`` of ``db.migrations.operations``.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import text
+
+from db.errors import (
+    DbError,
+    DeadlineError,
+    InvalidKeyError,
+)
+from db.telemetry.statement_events import OWN_STATEMENT
+from db.transactions.run import run
+from db.transactions.sending import ride
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+KEY_MAX_CHARS = 255
+
+
+_PURGED_AT_ONCE = 10_000
+
+
+# An expired record is deleted, and whoever else does so may be faster; more than that does not happen.
+_CLAIMS = 4
+
+
+# Row-level security says the same; a role that bypasses it must not meet another tenant's key either.
+_MINE = "tenant_id = coalesce(current_setting('app.tenant_id', true), '') AND key = :key"
+
+
+def _own(statement: str) -> Any:
+    return text(statement).execution_options(**{OWN_STATEMENT: True})
+
+
+_INSERT = _own(
+    "INSERT INTO db_once (key, payload_hash, expires_at)"
+    " VALUES (:key, :payload_hash, now() + make_interval(secs => :expires_in_s))"
+    " ON CONFLICT (tenant_id, key) DO NOTHING RETURNING key"
+)
+
+
+_SELECT = _own("SELECT payload_hash, result FROM db_once WHERE expires_at > now() AND " + _MINE)  # noqa: S608 - two constants
+
+
+_DELETE_EXPIRED = _own("DELETE FROM db_once WHERE expires_at <= now() AND " + _MINE)  # noqa: S608 - two constants
+
+
+_SET_RESULT = f"UPDATE db_once SET result = $2 WHERE {_MINE}".replace(":key", "$1").encode()  # noqa: S608 - constants
+
+
+_PURGE = _own(
+    "DELETE FROM db_once"
+    " WHERE ctid = ANY (ARRAY(SELECT ctid FROM db_once WHERE expires_at <= now() LIMIT :limit)) AND expires_at <= now()"
+)
+
+
+class Stored(NamedTuple):
+    """What a key's record holds: the hash of its payload, and its result as JSON; None for none."""
+
+    payload_hash: str | None
+    result: str | None
+
+
+def purge_once(*, limit: int = _PURGED_AT_ONCE) -> int:
+    """Delete the expired records that this login may see, ``limit`` to a transaction; gives how many.
+
+    Nothing depends on it but the size of the table, so it ends quietly with the invocation's time. For a schedule, as
+    the role that ``create_once_table`` calls ``purged_by``, which sees the expired records of all tenants.
+    """
+    purged = 0
+    while True:
+        try:
+            deleted = run(_purge, limit)
+        except DeadlineError:
+            return purged
+        purged += deleted
+        if deleted < limit:
+            return purged
+
+
+def _purge(tx: Connection, limit: int) -> int:
+    return tx.execute(_PURGE, {"limit": limit}).rowcount
+
+
+def claim(tx: Connection, key: str, *, payload_hash: str | None, expires_in_s: float) -> Stored | None:
+    """None where the key is ours now, by a record that nobody else sees before ``tx`` commits; else what it holds."""
+    row = {"key": key, "payload_hash": payload_hash, "expires_in_s": float(expires_in_s)}
+    for _ in range(_CLAIMS):
+        if tx.execute(_INSERT, row).one_or_none() is not None:
+            return None
+        stored = find(tx, key)
+        if stored is not None:
+            return stored
+        tx.execute(_DELETE_EXPIRED, {"key": key})
+    raise DbError(
+        f"the record of the key {key!r} is neither seen nor can be made: look at db_once for triggers and policies"
+    )
+
+
+def find(tx: Connection, key: str) -> Stored | None:
+    """What is stored under ``key``, if it has not expired."""
+    row = tx.execute(_SELECT, {"key": key}).one_or_none()
+    return None if row is None else Stored(row.payload_hash, row.result)
+
+
+def store(tx: Connection, key: str, result: str | None) -> None:
+    """Write the result, as JSON, into the record that ``tx`` has made, on the way to COMMIT. None is there already."""
+    if result is not None:
+        ride(tx, (_SET_RESULT, [key.encode(), result.encode()]))
+
+
+def checked_key(key: str) -> str:
+    """``key`` if it can stand in an index and be sent. Raises InvalidKeyError."""
+    if not isinstance(key, str):
+        raise InvalidKeyError(f"a key is a string, not {type(key).__name__}")
+    if not key.strip() or "\x00" in key or len(key) > KEY_MAX_CHARS:
+        raise InvalidKeyError(f"a key is 1 to {KEY_MAX_CHARS} characters, not all of them blank, none of them NUL")
+    if any("\ud800" <= char <= "\udfff" for char in key):
+        raise InvalidKeyError("a key holds no lone surrogates: they cannot be sent as UTF-8")
+    return key
+
+
+def hash_of(value: Any) -> str:
+    """The SHA-256 of ``value`` as JSON, whatever the order of its keys. Raises TypeError for what JSON cannot hold."""
+    import hashlib  # loads OpenSSL, where nothing else has
+
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
