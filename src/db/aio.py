@@ -10,8 +10,8 @@
 
 Nothing is decided here: the plain functions run in greenlets, where whatever waits lets the event loop go on meanwhile
 (``timing.waiting``). So arguments, promises and errors are those of ``db``. What waits for nothing has no twin:
-``db.scope``, ``db.status``, ``db.dispose`` and the errors serve both. Not imported with ``db``, as it loads greenlet and
-the ORM.
+``db.scope``, ``db.status``, ``db.dispose`` and the errors serve both. Not imported with ``db``, as it loads greenlet
+and the ORM.
 """
 
 from __future__ import annotations

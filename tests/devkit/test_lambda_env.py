@@ -82,7 +82,7 @@ def handler(event, context):
 UNTIDY = """
 import sys
 from pathlib import Path
-from devkit.lambda_env import LambdaEnvironment
+from devkit.lambda_runtime.environment import LambdaEnvironment
 
 environment = LambdaEnvironment(handler="function.handler", code=[Path(sys.argv[1])])
 environment.start()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.devkit.conftest import RunPython
 
 FORGETFUL = """
-from devkit.postgres import Postgres
+from devkit.servers.postgres import Postgres
 
 server = Postgres()
 server.start()

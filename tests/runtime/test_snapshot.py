@@ -58,7 +58,7 @@ COPIES = """
 import ctypes, json, os, random
 from awslambdaric.lambda_runtime_hooks_runner import run_after_restore, run_before_snapshot
 import db
-from db.retry import Backoff
+from db.timing.backoff import Backoff
 from db.errors import Verdict
 
 @db.invocation

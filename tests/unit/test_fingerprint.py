@@ -54,7 +54,7 @@ def test_values_placeholders_and_comments_do_not_matter(statement: str, text: st
 
 def test_the_same_statement_has_the_same_id_everywhere() -> None:
     """It is looked for in the logs of other processes and other days."""
-    program = "from db.fingerprint import fingerprint; print(fingerprint('SELECT 2').id)"
+    program = "from db.telemetry.fingerprint import fingerprint; print(fingerprint('SELECT 2').id)"
     elsewhere = subprocess.run(
         [sys.executable, "-c", program],
         check=True,

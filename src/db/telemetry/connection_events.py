@@ -2,7 +2,7 @@
 
 The only caller of ``sqlalchemy.event``. One JSON line per connect, checkout, checkin, invalidate, close, dispose:
 checkouts and checkins at DEBUG, connects and closes at INFO, losses at WARNING. Nothing that it writes holds a
-password, a token or a value: errors appear by type and SQLSTATE, statements by their fingerprint (``statement_events``).
+password, a token or a value: errors appear by type and SQLSTATE, statements by their fingerprint.
 """
 
 from __future__ import annotations

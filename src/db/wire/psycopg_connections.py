@@ -1,4 +1,4 @@
-"""psycopg's classes with flights: connections and cursors, sync and async. What they share is in ``deferred_begin`` and ``cursors``."""
+"""psycopg's classes with flights: connections and cursors, sync and async, of ``deferred_begin`` and ``cursors``."""
 
 from __future__ import annotations
 

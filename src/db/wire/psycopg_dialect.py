@@ -2,7 +2,7 @@
 
 - *Free initialisation.* The stock dialect asks the server nine questions at first; what libpq knows is read from it,
   and what it cannot know is told: ``default_schema_name``, ``default_isolation_level``.
-- *One-flight begin.* BEGIN, the unit of work's prologue and savepoints travel with the next statement (``deferred_begin``).
+- *One-flight begin.* BEGIN, the unit of work's prologue and savepoints travel with the next statement.
 - *Free liveness.* A ping looks at the socket. Only where there is something to read is the server asked.
 - *Replay.* A first flight that dies on a connection which a pool kept has committed nothing: it is sent again, once,
   over a new connection.
@@ -18,15 +18,11 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
 
-from db.errors import Verdict, verdict
-
 from .psycopg_connections import AsyncFlightConnection, FlightConnection
+from .replay import ReplayingDialect, flight_below
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy import URL, Connection
-    from sqlalchemy.engine import ExecutionContext
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import PoolProxiedConnection
 
@@ -37,7 +33,7 @@ DRIVER = "postgresql+serverless"
 _FIRST_NAME = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^\s",]+))')
 
 
-class ServerlessDialect(PGDialect_psycopg):
+class ServerlessDialect(ReplayingDialect, PGDialect_psycopg):
     """The dialect on ``psycopg.Connection``.
 
     ``default_schema_name`` is where tables without a schema are; by default the first in the search path that the
@@ -46,9 +42,6 @@ class ServerlessDialect(PGDialect_psycopg):
     """
 
     supports_statement_cache = True
-
-    # Told of each connection that a replay replaced, before anything is sent over it, and why.
-    on_replay: Callable[[PoolProxiedConnection, BaseException], None] | None = None
 
     def __init__(
         self,
@@ -72,13 +65,13 @@ class ServerlessDialect(PGDialect_psycopg):
     # Free initialisation.
 
     def _get_server_version_info(self, connection: Connection) -> tuple[int, ...]:
-        version = _flight(connection.connection).info.server_version
+        version = flight_below(connection.connection).info.server_version
         return version // 10_000, version % 10_000
 
     def _get_default_schema_name(self, connection: Connection) -> str:
         if self._told_schema_name is not None:
             return self._told_schema_name
-        return first_schema(_flight(connection.connection).info.parameter_status("search_path") or "") or "public"
+        return first_schema(flight_below(connection.connection).info.parameter_status("search_path") or "") or "public"
 
     def get_default_isolation_level(self, dbapi_conn: DBAPIConnection) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
         # The server is asked after the engine's own level was set. AUTOCOMMIT is none that it would name.
@@ -87,7 +80,7 @@ class ServerlessDialect(PGDialect_psycopg):
 
     def _set_backslash_escapes(self, connection: Connection) -> None:
         # A pooler that does not report it leaves None, and "on" is every server's default since 9.1.
-        info = _flight(connection.connection).info
+        info = flight_below(connection.connection).info
         self._backslash_escapes = info.parameter_status("standard_conforming_strings") == "off"
 
     def reset_isolation_level(self, dbapi_conn: DBAPIConnection) -> None:
@@ -107,60 +100,6 @@ class ServerlessDialect(PGDialect_psycopg):
         alive = super().do_ping(dbapi_connection)  # type: ignore[no-untyped-call]
         flight.unproven = unproven  # a ping does nothing that a replay would lose
         return bool(alive)
-
-    # Replay.
-
-    def do_execute(self, cursor: Any, statement: str, parameters: Any, context: ExecutionContext | None = None) -> None:
-        try:
-            cursor.execute(statement, parameters)
-        except self.loaded_dbapi.Error as error:
-            self._replace_or_raise(error, cursor, context)
-            cursor.execute(statement, parameters)
-
-    def do_execute_no_params(self, cursor: Any, statement: str, context: ExecutionContext | None = None) -> None:
-        try:
-            cursor.execute(statement)
-        except self.loaded_dbapi.Error as error:
-            self._replace_or_raise(error, cursor, context)
-            cursor.execute(statement)
-
-    def do_executemany(
-        self, cursor: Any, statement: str, parameters: Any, context: ExecutionContext | None = None
-    ) -> None:
-        try:
-            cursor.executemany(statement, parameters)
-        except self.loaded_dbapi.Error as error:
-            self._replace_or_raise(error, cursor, context)
-            cursor.executemany(statement, parameters)
-
-    def _replace_or_raise(self, error: Exception, cursor: Any, context: ExecutionContext | None) -> None:
-        """Put a new connection below ``cursor``, if all that ``error`` tells is that the kept one was dead."""
-        if context is None:
-            raise error
-        proxied: Any = context.root_connection.connection
-        record = proxied._connection_record
-        if record is None:  # detached: no longer the pool's to replace
-            raise error
-        stale = _flight(proxied)
-        if not (stale.unproven and stale.closed) or stale._autocommit or verdict(error) is not Verdict.RECONNECT:
-            raise error
-        at_return = list(record.finalize_callback)  # puts the isolation level back; SQLAlchemy forgets it with the old
-        record.invalidate(error)
-        try:
-            proxied.dbapi_connection = record.get_connection()
-        except self.loaded_dbapi.Error:
-            raise  # SQLAlchemy sees that the connection is lost
-        except BaseException:
-            context.root_connection.invalidate(error)  # else it would roll back on the dead one
-            raise
-        record.finalize_callback.extend(at_return)
-        _flight(proxied).take_over(stale)
-        self._move_cursor(cursor, proxied)
-        if self.on_replay is not None:
-            self.on_replay(proxied, error)
-
-    def _move_cursor(self, cursor: Any, proxied: PoolProxiedConnection) -> None:
-        cursor.move_to(proxied.driver_connection)
 
     def _driver(self, dbapi_connection: Any) -> FlightState:
         return cast("FlightState", dbapi_connection)
@@ -189,10 +128,6 @@ class AsyncServerlessDialect(PGDialectAsync_psycopg, ServerlessDialect):
 
     def _driver(self, dbapi_connection: Any) -> FlightState:
         return cast("FlightState", dbapi_connection.driver_connection)
-
-
-def _flight(proxied: PoolProxiedConnection) -> FlightState:
-    return cast("FlightState", proxied.driver_connection)
 
 
 def first_schema(search_path: str) -> str | None:

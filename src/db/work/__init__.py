@@ -1,1 +1,10 @@
-"""."""
+"""Work: what is built of units of work: once, in batches, in bulk, by reflection.
+
+``once`` runs work a single time for a key, on the table in ``once_records``; ``idempotent`` makes a handler of it.
+``batch`` answers a queue or a stream, ``event_records`` reads its records, ``batch_attempt`` runs them all in one
+transaction. ``copy_rows`` loads in bulk; ``reflect`` reads an existing schema.
+
+Each module stands on ``transactions`` and none on another feature's insides. It must not send anything but through a
+unit, nor retry by itself what ``run`` retries. A new kind of work is a module here; an event source, a row in
+``event_records``.
+"""
