@@ -11,7 +11,8 @@
     ├── AlreadyDoneError       take its ``result``: the work was done before, once and for all
     └── OutcomeUnknownError    look whether the transaction committed before trying it again
 
-SQL errors stay SQLAlchemy's own. ``verdict()`` reads both kinds, and says what may be done next.
+SQL errors stay SQLAlchemy's own. ``verdict()`` reads both kinds, by type, SQLSTATE and, for a refused connect, the
+server's or the pooler's words, and says what may be done next. The tables for that are here and nowhere else.
 """
 
 from __future__ import annotations

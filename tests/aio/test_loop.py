@@ -129,7 +129,8 @@ def test_the_environments_end_closes_them(database: Database, postgres: Postgres
 IN_A_FORK = """
 import asyncio, os, sys
 import db
-from db import aio, loop
+from db import aio
+from db.environment import event_loop
 from sqlalchemy import text
 
 async def pid():

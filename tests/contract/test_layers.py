@@ -44,7 +44,7 @@ def room(module: str) -> str:
 
 
 def imported(path: Path) -> set[str]:
-    """The modules that ``path`` imports, wherever in the file, for types alone too."""
+    """What ``path`` imports, wherever in the file, for types alone too: modules, where they are this project's."""
     package = path.relative_to(SRC).parent.parts
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -53,7 +53,8 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             base = [*package[: len(package) - node.level + 1]] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
-            names |= {whole if is_module(whole := f"{module}.{alias.name}") else module for alias in node.names}
+            wholes = {f"{module}.{alias.name}" for alias in node.names}
+            names |= {module if is_module(module) and not is_module(whole) else whole for whole in wholes}
     return names
 
 

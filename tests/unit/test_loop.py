@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 IN_A_FORK = """
 import asyncio, os
-from db import loop
+from db.environment import event_loop
 
 async def running():
     return asyncio.get_running_loop()

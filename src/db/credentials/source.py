@@ -1,7 +1,7 @@
 """``Credentials``, and a source of them for each way in that a Lambda function has.
 
 A source answers ``current()`` from its cache while that is fresh, and ``refresh(rejected)`` after the server refused
-what it gave. Whoever connects asks the source each time, so nothing is ever frozen into an engine; ``entry`` says in
+what it gave. Whoever connects asks the source each time, so nothing is ever frozen into an engine; ``login`` says in
 which order."""
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from db.settings import Settings
+    from collections.abc import Iterator
 
 
 MASK = "***"
@@ -76,18 +74,3 @@ def no_debug_lines() -> Iterator[None]:
             yield
         finally:
             logging.disable(before)
-
-
-def source_for(settings: Settings, host: str | None, *, clock: Callable[[], float]) -> Source | None:
-    """The source that ``settings`` name, for the endpoint ``host``; None where a URL carries its own credentials."""
-    if settings.source == "secret" and settings.secret_id:
-        from .secrets_manager import SecretsManagerSource
-
-        return SecretsManagerSource(
-            settings.secret_id, ttl_s=settings.secret_ttl_s, clock=clock, username=settings.user
-        )
-    if settings.source == "iam" and host:
-        from .rds_iam import RdsIamSource
-
-        return RdsIamSource(settings, host, clock=clock)
-    return None

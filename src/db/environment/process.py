@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy.pool import QueuePool
 
-from db.credentials.source import source_for
+from db.credentials.choice import source_for
 from db.pool.connect_arguments import endpoint, port
 from db.pool.connector import Connector
 from db.pool.crowding import Crowding

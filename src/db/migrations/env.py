@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from alembic import context
 
-from . import locked_connection
-from .operations import is_features
+from db.migrations.lock import locked_connection
+from db.migrations.operations import is_features
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from db.credentials.entry import Entry
+from db.credentials.login import Login
 from db.errors import CapacityError, CredentialsError, DeadlineError, Verdict, verdict
 from db.timing.backoff import Backoff
 from db.timing.deadline import usable_s
@@ -79,25 +79,25 @@ class Connector:
     ) -> DBAPIConnection:
         """A new connection, tried for until DB_CONNECT_WAIT_S or the invocation's time is over.
 
-        A refused password is fetched again past every cache, at once and after each wait (``credentials.entry``). A
+        A refused password is fetched again past every cache, at once and after each wait (``credentials.login``). A
         server that is full, starts, stops or is out of reach is waited for, with full jitter. What waiting cannot mend
         fails at once.
 
         Raises the driver's error of the last attempt; CapacityError in its place where the server was full;
         CredentialsError where there are none to try; DeadlineError where an attempt outlasted the invocation's time.
         """
-        entry, attempt = Entry(self._source), 1
+        login, attempt = Login(self._source), 1
         began = self._clock()
         ends_at = began + self._left_s(self._settings.connect_wait_s)
         while True:
             try:
-                return self._in_time(lambda: self._open(dialect, cargs, cparams, entry), discard=_close)
+                return self._in_time(lambda: self._open(dialect, cargs, cparams, login), discard=_close)
             except (dialect.loaded_dbapi.OperationalError, CredentialsError) as caught:
                 error: Exception = caught
             advice = verdict(error)
             if advice is Verdict.WAIT_FOR_CAPACITY:
                 self.crowding.refused()
-            if advice is Verdict.REFETCH_CREDENTIALS and self._renewed(entry, error):
+            if advice is Verdict.REFETCH_CREDENTIALS and self._renewed(login, error):
                 continue
             backoff = _SLOW_BACKOFF if advice in _SLOWLY else _BACKOFF
             delay_s = backoff.delay_s(advice, attempt, left_s=ends_at - self._clock() - _LEAST_S)
@@ -106,19 +106,19 @@ class Connector:
             if on_wait is not None:
                 on_wait(error, attempt, delay_s)
             sleep(delay_s)
-            entry.waited()
+            login.waited()
             attempt += 1
 
-    def _open(self, dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any], entry: Entry) -> DBAPIConnection:
-        credentials = aside(entry.credentials) if self._source is not None else None
+    def _open(self, dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any], login: Login) -> DBAPIConnection:
+        credentials = aside(login.credentials) if self._source is not None else None
         timeout_s = self._left_s(self._settings.connect_timeout_s)
         params = connect_params(self._settings, credentials, cparams, role=self._role, timeout_s=timeout_s)
         return dialect.connect(*cargs, **params)
 
-    def _renewed(self, entry: Entry, refusal: Exception) -> bool:
+    def _renewed(self, login: Login, refusal: Exception) -> bool:
         """Whether there are other credentials to try. What stands in the way of looking is noted on the refusal."""
         try:
-            return self._in_time(lambda: aside(entry.renew), discard=_forget)
+            return self._in_time(lambda: aside(login.renew), discard=_forget)
         except CredentialsError as error:
             if not error.transient:
                 raise error from refusal

@@ -1,10 +1,11 @@
 """Transactions: one unit of work, from BEGIN to what became of COMMIT.
 
 ``begin`` (with ``session``), ``read`` (with ``fetch``) and ``run`` are what users call; ``unit_of_work`` is what those
-have in common. ``tenant_scope`` says whose work it is; ``prologue`` makes what a unit tells the server ahead of its
-first statement, and ``prologue_sql`` the text of that; ``sending`` hands it to the driver, or sends it at once where
-the driver has no flights. ``open_units`` knows which units the context has open.
+have in common. ``tenant_scope`` says whose work it is; ``prologue_sql`` is the text that tells the server tenant,
+limits and search path for a transaction, and ``prologue`` fills it in when a flight leaves; ``driver`` hands it to the
+connection below, or sends it at once where that has no flights. ``open_units`` knows which units the context has open.
 
 It must not know pools' insides, events of AWS, or what the statements are for. What all units promise (tenant, limits,
-outcome) goes into ``unit_of_work`` and ``prologue``; what one kind promises, into its own module.
+outcome) goes into ``unit_of_work``; one thing more that the server is told, into ``prologue_sql``; what one kind of
+unit promises, or how often it is tried, into its own module.
 """

@@ -9,7 +9,7 @@ from db.telemetry.statement_events import OWN_STATEMENT
 from db.timing.invocation import current_invocation
 from db.wire.deferred_begin import Gathering
 
-from .sending import flight_of
+from .driver import flight_of
 from .unit_of_work import Isolation, roll_back, transaction_on
 
 if TYPE_CHECKING:

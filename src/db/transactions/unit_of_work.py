@@ -19,9 +19,9 @@ from db.timing.invocation import current_invocation
 from db.timing.waiting import on_loop
 from db.wire.commit_outcome import Unit, work_for
 
+from .driver import is_failed, prepare, say
 from .open_units import unit_on
 from .prologue import Prologue
-from .sending import is_failed, prepare, say
 from .tenant_scope import tenant_for
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import psycopg
 from psycopg._preparing import Prepare
 from psycopg.adapt import Transformer
 
-from .riders import may_share
+from .statement_kinds import may_share
 
 if TYPE_CHECKING:
     from psycopg._cursor_base import BaseCursor

@@ -1,4 +1,4 @@
-"""What may travel together: which statements share a flight, and what can wait for one. Pure."""
+"""Riders: commands that wait for the next flight instead of taking one of their own, savepoints above all. Pure."""
 
 from __future__ import annotations
 
@@ -11,19 +11,7 @@ if TYPE_CHECKING:
     # A statement's text with $1, $2, … and its values in text format; no values for what only steers the transaction.
     Command = tuple[bytes, Sequence[bytes | None] | None]
 
-# What may share a flight: one statement, known by its first word. COPY breaks a pipeline, the text of two statements is
-# refused by the extended protocol, and what ends or prepares the transaction must not be sent twice. The rest is sent
-# behind an opening flight of its own, in psycopg's way, at one more trip.
-_STANDS_APART = re.compile(
-    r"[\s(]*(?:(?:copy|prepare|begin|start|commit|end|rollback|abort)\b|[^a-z\s(])|[\s(]*\Z", re.IGNORECASE
-)
 _SAVEPOINT = re.compile(r"(SAVEPOINT|RELEASE SAVEPOINT|ROLLBACK TO SAVEPOINT) (\S+)")
-
-
-def may_share(text: str, *, has_params: bool) -> bool:
-    """Whether a statement can travel behind BEGIN: a parameter proves that its text is one statement."""
-    # A placeholder of the protocol's own would be met by another error there.
-    return not _STANDS_APART.match(text) and (has_params or not (";" in text or "$1" in text))
 
 
 class Riders:

@@ -4,7 +4,7 @@
 ``batch`` answers a queue or a stream, ``event_records`` reads its records, ``batch_attempt`` runs them all in one
 transaction. ``copy_rows`` loads in bulk; ``reflect`` reads an existing schema.
 
-Each module stands on ``transactions`` and none on another feature's insides. It must not send anything but through a
-unit, nor retry by itself what ``run`` retries. A new kind of work is a module here; an event source, a row in
-``event_records``.
+Each module stands on ``transactions`` and none on another feature's insides. It must not know how a transaction is
+opened or a connection found, and sends nothing but through a unit. A new kind of work is a module here; an event
+source, a row in ``event_records``.
 """

@@ -13,8 +13,8 @@ from db.environment import process
 from db.errors import DbError, DeadlineError, Verdict, sqlstate, verdict
 from db.timing.deadline import limits, usable_s
 from db.timing.invocation import current_invocation
+from db.transactions.driver import is_failed, ride
 from db.transactions.prologue_sql import PROLOGUE_FUNCTION, TENANT_SETTING
-from db.transactions.sending import is_failed, ride
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

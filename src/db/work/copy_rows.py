@@ -14,7 +14,7 @@ from db.errors import ConfigurationError
 from db.telemetry.statement_events import OWN_STATEMENT
 from db.timing.waiting import entered, on_loop
 from db.transactions.begin import begin
-from db.transactions.sending import flight_of
+from db.transactions.driver import flight_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -16,8 +16,8 @@ from db.errors import (
     InvalidKeyError,
 )
 from db.telemetry.statement_events import OWN_STATEMENT
+from db.transactions.driver import ride
 from db.transactions.run import run
-from db.transactions.sending import ride
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

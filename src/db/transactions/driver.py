@@ -1,4 +1,4 @@
-"""How what a unit of work has to say reaches the server: in its flights, or first thing where the driver has none."""
+"""What a unit of work asks of the driver's connection: to say this in its flights, or at once where it has none."""
 
 from __future__ import annotations
 

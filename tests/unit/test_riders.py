@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.wire.riders import Riders, may_share
+from db.wire.riders import Riders
+from db.wire.statement_kinds import may_share
 
 SHARE = [
     "SELECT 1",

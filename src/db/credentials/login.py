@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from .source import Credentials, Source
 
 
-class Entry:
+class Login:
     """The credentials for one connection, through refusals.
 
     First what the source has. After a refusal what it has past every cache; where that was refused already, what a

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from db.credentials.entry import Entry
+from db.credentials.login import Login
 from db.credentials.source import Credentials
 
 
@@ -36,44 +36,44 @@ class Scripted:
 def test_a_refused_password_is_replaced_by_a_newer_one() -> None:
     """One look past the caches, and none at what is staged."""
     source = Scripted(of("old"), of("new"))
-    entry = Entry(source)
-    assert entry.credentials() == of("old")
-    assert entry.renew()
-    assert entry.credentials() == of("new")
+    login = Login(source)
+    assert login.credentials() == of("old")
+    assert login.renew()
+    assert login.credentials() == of("new")
     assert source.asked == ["current", "refresh"]
 
 
 def test_between_alter_role_and_the_end_of_a_rotation_what_is_staged_is_tried() -> None:
     """AWSCURRENT is still what was refused."""
     source = Scripted(of("old"), of("old"), of("staged"))
-    entry = Entry(source)
-    entry.credentials()
-    assert entry.renew()
-    assert entry.credentials() == of("staged")
+    login = Login(source)
+    login.credentials()
+    assert login.renew()
+    assert login.credentials() == of("staged")
 
 
 def test_a_clone_is_another_user_with_the_same_password() -> None:
     """So the pair decides what is new."""
-    entry = Entry(Scripted(of("pw"), of("pw", "app_clone")))
-    entry.credentials()
-    assert entry.renew()
-    assert entry.credentials() == of("pw", "app_clone")
+    login = Login(Scripted(of("pw"), of("pw", "app_clone")))
+    login.credentials()
+    assert login.renew()
+    assert login.credentials() == of("pw", "app_clone")
 
 
 def test_there_is_nothing_to_try_twice_before_time_has_passed() -> None:
     """Then both again: a replica, or a proxy, may have learnt of the new password meanwhile."""
     source = Scripted(of("old"), of("old"), of("staged"))
-    entry = Entry(source)
-    entry.credentials()
-    assert [entry.renew(), entry.renew()] == [True, False]
-    entry.waited()
-    assert entry.credentials() == of("staged")
-    assert entry.renew()
-    assert entry.credentials() == of("old")
+    login = Login(source)
+    login.credentials()
+    assert [login.renew(), login.renew()] == [True, False]
+    login.waited()
+    assert login.credentials() == of("staged")
+    assert login.renew()
+    assert login.credentials() == of("old")
 
 
 def test_a_url_has_nothing_newer() -> None:
     """It says all."""
-    entry = Entry(None)
-    assert entry.credentials() is None
-    assert not entry.renew()
+    login = Login(None)
+    assert login.credentials() is None
+    assert not login.renew()
