@@ -57,9 +57,17 @@ def test_what_is_not_transient_is_not_tried_again(verdict: Verdict) -> None:
     assert Backoff().delay_s(verdict, 1, left_s=60) is None
 
 
-def test_no_delay_is_begun_that_the_deadline_cannot_hold() -> None:
+@pytest.mark.parametrize(("draw", "delay_s"), [(0.0, 0.0), (0.5, 0.1), (1.0, 0.2)])
+def test_a_delay_is_drawn_from_what_is_left(draw: float, delay_s: float) -> None:
+    """Less what the attempt after it needs: a shorter wait fits where the longest would not."""
+    backoff = Backoff(base_s=0.5, least_s=0.1)
+    assert backoff.delay_s(Verdict.RECONNECT, 1, left_s=0.3, draw=lambda: draw) == pytest.approx(delay_s)
+
+
+@pytest.mark.parametrize("left_s", [0.1, 0.04, 0.0, -3.0])
+def test_no_delay_is_begun_that_leaves_no_attempt(left_s: float) -> None:
     """Sleeping into the deadline would turn a clear error into a time-out."""
-    assert Backoff().delay_s(Verdict.RECONNECT, 1, left_s=0.04, draw=lambda: 1.0) is None
+    assert Backoff(least_s=0.1).delay_s(Verdict.RECONNECT, 1, left_s=left_s, draw=lambda: 0.0) is None
 
 
 def test_attempts_are_bounded() -> None:

@@ -37,10 +37,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-# An attempt is not begun with less than this: three round trips, and TLS, within a region.
-_LEAST_S = 0.1
-
-
 # The time is what ends all of these, not the count.
 _BACKOFF = Backoff(base_s=0.05, cap_s=1.0, attempts=math.inf)
 
@@ -100,7 +96,7 @@ class Connector:
             if advice is Verdict.REFETCH_CREDENTIALS and self._renewed(login, error):
                 continue
             backoff = _SLOW_BACKOFF if advice in _SLOWLY else _BACKOFF
-            delay_s = backoff.delay_s(advice, attempt, left_s=ends_at - self._clock() - _LEAST_S)
+            delay_s = backoff.delay_s(advice, attempt, left_s=ends_at - self._clock())
             if delay_s is None:
                 _raise_last(error, advice, attempts=attempt, waited_s=self._clock() - began)
             if on_wait is not None:

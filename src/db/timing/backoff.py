@@ -18,22 +18,27 @@ _DOUBLINGS = 30  # past any cap, and well before a float overflows
 class Backoff:
     """Full jitter: a delay drawn evenly from zero to ``base_s`` doubled per attempt, at most ``cap_s``.
 
+    The time that is left bounds that range, too, and not the number drawn from it: whether there is another attempt is
+    no matter of luck. An attempt is not begun with less than ``least_s`` to it.
+
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ has why the whole range is drawn from.
     """
 
     base_s: float = 0.05
     cap_s: float = 2.0
     attempts: float = 6  # five delays of 0.05 to 0.8 s at the most: 1.55 s together, half of that on average
+    least_s: float = 0.1  # three round trips, and TLS, within a region
 
     def delay_s(
         self, verdict: Verdict, attempt: int, *, left_s: float, draw: Callable[[], float] = random.random
     ) -> float | None:
         """Seconds to wait before attempt ``attempt + 1`` (the first is 1); None where the failure has to stand.
 
-        ``left_s`` is what the deadline leaves; a wait that it cannot hold is not begun.
+        ``left_s`` is what the deadline leaves for the wait and the attempt after it; with ``least_s`` or less of it
+        there is neither.
         """
-        if not verdict.transient or attempt >= self.attempts:
+        spare_s = left_s - self.least_s
+        if not verdict.transient or attempt >= self.attempts or spare_s <= 0:
             return None
-        ceiling = min(self.cap_s, self.base_s * 2 ** min(attempt - 1, _DOUBLINGS))
-        delay = ceiling * draw()
-        return delay if delay < left_s else None
+        ceiling: float = min(self.cap_s, self.base_s * 2 ** min(attempt - 1, _DOUBLINGS), spare_s)
+        return ceiling * draw()

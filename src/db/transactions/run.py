@@ -39,9 +39,9 @@ def run(
     """``fn(tx, *args, **kwargs)`` in a transaction, run again from the start where that is safe; returns its result.
 
     Safe is what has certainly not committed: serialization failure, deadlock, a connection lost before COMMIT was sent,
-    a refused connect. So ``fn`` may run more than once, up to six times, with full-jitter delays, and no delay is begun
-    that the deadline cannot hold (30 s outside an invocation); its other effects should bear that. Raises the last
-    attempt's error, and those of ``begin``.
+    a refused connect. So ``fn`` may run more than once, up to six times, with full-jitter delays, and
+    only where the deadline (30 s outside an invocation) leaves 0.1 s for another attempt; its other effects should bear
+    that. Raises the last attempt's error, and those of ``begin``.
     """
     now = process.current()
     ends_at = now.clock() + retry_budget_s(now)
