@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -219,13 +217,14 @@ def test_ctrl_c_in_a_first_flight_ends_it_on_the_server_too(
     work: Callable[[], contextlib.AbstractContextManager[Connection]],
     use: Use,
     once_asleep: Callable[[Callable[[], object]], None],
+    ctrl_c: Callable[[], None],
     *,
     database: Database,
     postgres: Postgres,
 ) -> None:
     """And the next unit of work is none the worse for it."""
     use()
-    once_asleep(lambda: os.kill(os.getpid(), signal.SIGINT))
+    once_asleep(ctrl_c)
     with pytest.raises(KeyboardInterrupt), work() as conn:
         conn.execute(SLEEP)
     assert postgres.execute(ASLEEP, (database.name,)) == [(0,)]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import _thread
 import contextvars
 import threading
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 from db.timing.timebox import Overdue, within
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LONG_S = 30.0
 MOMENT_S = 0.01
@@ -52,12 +54,12 @@ def test_what_comes_too_late_is_discarded() -> None:
     assert late == ["late"]
 
 
-def test_what_is_done_when_nobody_waits_any_longer_is_discarded() -> None:
+def test_what_is_done_when_nobody_waits_any_longer_is_discarded(ctrl_c: Callable[[], None]) -> None:
     """A signal's handler may raise in the thread that waits: SystemExit at the environment's end, say."""
     interrupted, discarded = threading.Event(), threading.Event()
 
     def work() -> str:
-        _thread.interrupt_main()
+        ctrl_c()
         interrupted.wait(LONG_S)
         return "unwanted"
 
