@@ -5,6 +5,8 @@
 # A uv of the machine's own, or a private one in .uv/.
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 BIN := .venv/bin
+# The SAM application that demo and sam-local run: `make demo ROOT=../mine`.
+ROOT := .
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.uv/bin:$(PATH)
 # SAM's usage reports are no part of a build.
 export SAM_CLI_TELEMETRY := 0
@@ -27,7 +29,7 @@ help:  ## this list
 $(if $(filter .uv/bin/uv,$(UV)),,$(UV):)
 
 demo: .venv/ready  ## every payload of events/ through its handler in the real Lambda runtime
-	$(BIN)/python -m devkit demo
+	$(BIN)/python -m devkit demo --root $(ROOT)
 
 test: .venv/ready  ## all tests that need neither Docker nor root
 	$(BIN)/pytest
@@ -43,13 +45,13 @@ bench: .venv/ready  ## the benchmarks beside their peers, to benchmarks/results 
 	$(BIN)/python -m benchmarks
 
 fleet: .venv/ready  ## environments by the hundred under freezes, rotations, restarts, failovers and storms (ten minutes)
-	$(BIN)/python -m devkit fleet
+	$(BIN)/python -m devkit fleet --results benchmarks/results $(addprefix --fuzz ,$(wildcard tests/*/test_fuzz.py))
 
 build: .venv/ready  ## the artifacts of `sam deploy`, in .aws-sam/build
 	$(BIN)/sam build
 
 sam-local: .venv/ready  ## every payload through `sam local invoke` in Docker
-	$(BIN)/python -m devkit sam-local
+	$(BIN)/python -m devkit sam-local --root $(ROOT)
 
 deploy: build  ## sam build && sam deploy
 	$(BIN)/sam deploy

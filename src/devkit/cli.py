@@ -1,43 +1,86 @@
-"""The commands: ``python -m devkit demo``, ``sam-local``, ``settings``, ``fleet [scenario …]``."""
+"""The kit's commands. Each one's heavy imports are its own."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .app.project import Project
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; the exit status is 0 where every event was answered as its case expects, every target met."""
-    parser = argparse.ArgumentParser(prog="devkit", description=__doc__)
-    parser.add_argument("command", choices=["demo", "sam-local", "settings", "fleet"])
-    parser.add_argument("scenario", nargs="*", help="of fleet; default: all")
-    given = parser.parse_args(arguments)
-    chosen = given.command
-    if given.scenario and chosen != "fleet":
-        parser.error(f"{chosen} takes no scenario")
-    if chosen == "demo":
-        from .app import demo
+    """Run a command; 0 where all was as expected, 1 where it was not, 2 where it could not begin."""
+    given = _parser().parse_args(arguments)
+    status: int = given.run(given)
+    return status
 
-        return demo.run()
-    if chosen == "settings":
-        from .settings_table import as_markdown
 
-        print(as_markdown())
-        return 0
-    if chosen == "fleet":
-        return _fleet(parser, given.scenario)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m devkit", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for name, run, text in (
+        ("demo", _demo, "every event of an application through its handler in the real Lambda runtime"),
+        ("sam-local", _sam_local, "sam build, then every event through sam local invoke, in Docker"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument(
+            "--root", type=Path, metavar="DIR", help="the application's folder; default: the nearest with a template"
+        )
+        command.set_defaults(run=run)
+    text = "the table of settings, in Markdown"
+    commands.add_parser("settings", help=text, description=text).set_defaults(run=_settings)
+    text = "hundreds of execution environments at once under what Lambda and the network do to them"
+    fleet = commands.add_parser("fleet", help=text, description=text)
+    fleet.add_argument("scenario", nargs="*", help="default: all")
+    fleet.add_argument("--results", type=Path, metavar="DIR", help="where to keep what the scenarios came to")
+    fleet.add_argument("--fuzz", type=Path, metavar="TEST", help="a test of FUZZ_EXAMPLES events, as a scenario")
+    fleet.set_defaults(run=lambda given: _fleet(fleet, given))
+    return parser
+
+
+def _demo(given: argparse.Namespace) -> int:
+    from .app import demo
+
+    return _of_a_project(given.root, demo.run)
+
+
+def _sam_local(given: argparse.Namespace) -> int:
     from .app import sam_local
 
-    return sam_local.run()
+    return _of_a_project(given.root, sam_local.run)
 
 
-def _fleet(parser: argparse.ArgumentParser, names: list[str]) -> int:
+def _of_a_project(root: Path | None, run: Callable[[Project], int]) -> int:
+    from .app.errors import ProjectError
+    from .app.project import Project
+
+    try:
+        return run(Project.find(root))
+    except ProjectError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _settings(_: argparse.Namespace) -> int:
+    from .settings_table import as_markdown
+
+    print(as_markdown())
+    return 0
+
+
+def _fleet(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     from .fleet import command
-    from .fleet.scenarios import SCENARIOS
 
-    if unknown := set(names) - SCENARIOS.keys():
-        parser.error(f"there is no scenario {', '.join(sorted(unknown))}: they are {', '.join(SCENARIOS)}")
-    return command.run(names)
+    known = command.known(given.fuzz)
+    if unknown := set(given.scenario) - known.keys():
+        why = f" ({command.FUZZ} takes --fuzz)" if command.FUZZ in unknown else ""
+        parser.error(f"there is no scenario {', '.join(sorted(unknown))}: they are {', '.join(known)}{why}")
+    return command.run(given.scenario, results=given.results, fuzzed_by=given.fuzz)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from devkit.app.catalogue import ROOT
-from tests.contract.test_documents import NOTES, python_in
+from tests.contract.test_documents import NOTES, ROOT, python_in
 
 if TYPE_CHECKING:
     from devkit.plugin import Database, MakeLambdaContext

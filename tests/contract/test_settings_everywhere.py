@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from db.settings import PREFIX, fields
-from devkit.app import template
+from devkit.app.project import Project
 from devkit.settings_table import as_markdown
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +22,7 @@ def test_the_documented_table_is_the_table() -> None:
 
 def test_the_template_sets_only_what_exists() -> None:
     """For every function."""
-    for function in template.functions({}).values():
+    for function in Project.find(ROOT).functions().values():
         named = {name for name in function.environment if name.startswith(PREFIX)}
         assert named <= NAMES, function.name
 

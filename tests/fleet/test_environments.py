@@ -11,7 +11,7 @@ import pytest
 from devkit.fleet.environment import EXIT_ERROR, Environment, Function, RealEnvironment, events_in
 from devkit.fleet.nursery import LightEnvironment, Nursery
 from devkit.lambda_runtime.emulator import processes
-from devkit.lambda_runtime.environment import SOURCE, TIMEOUT_ERROR
+from devkit.lambda_runtime.environment import TIMEOUT_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ def make(request: pytest.FixtureRequest, nursery: Nursery, tmp_path: Path) -> It
 
     def start(code: str = CODE) -> Environment:
         (tmp_path / "function_of_the_test.py").write_text(code)
-        function = Function("test", "function_of_the_test.handler", {"PYTHONPATH": f"{tmp_path}:{SOURCE}"}, timeout_s=2)
+        function = Function("test", "function_of_the_test.handler", {"PYTHONPATH": str(tmp_path)}, timeout_s=2)
         made.append(LightEnvironment(function, nursery) if request.param == "light" else RealEnvironment(function))
         return made[-1]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from collections import Counter
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -15,10 +15,6 @@ from devkit.fleet.finding import Curve, Finding
 from devkit.fleet.ledger import Entry, Outcome, audited, percentile
 from devkit.fleet.plot import plot
 from devkit.fleet.report import save, shown, table
-from devkit.lambda_runtime.environment import SOURCE
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -110,7 +106,7 @@ def test_a_scenario_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture
 
 def test_the_document_has_the_figures_of_the_results() -> None:
     """docs/survival.md holds the table of the run that is kept beside the benchmarks."""
-    root = SOURCE.parent
+    root = Path(__file__).parents[2]
     kept = json.loads((root / "benchmarks" / "results" / "fleet.json").read_text())["scenarios"]
     document = (root / "docs" / "survival.md").read_text()
     assert [one["name"] for one in kept if any(figure not in document for figure in one["figures"].values())] == []

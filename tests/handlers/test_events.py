@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import db
 from db.environment import process
-from devkit.app.catalogue import EVENTS, Case, cases, mismatch
+from devkit.app.catalogue import Case
+from devkit.app.expectations import mismatch
+from devkit.app.project import Project
 from devkit.app.stack import Stack
-from devkit.app.template import functions
 
 if TYPE_CHECKING:
     from devkit.plugin import MakeLambdaContext
+
+PROJECT = Project.find(Path(__file__))
 
 
 def test_every_event_is_answered_as_its_case_expects(
     lambda_context: MakeLambdaContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In their order, each with the settings that the template gives its function."""
-    with Stack() as stack:
-        configured = functions(stack.parameters())
-        for name, value in stack.environment().items():
-            monkeypatch.setenv(name, value)
+    with Stack(PROJECT) as stack:
+        configured = stack.functions()
         wrong = []
-        for case in cases():
+        for case in PROJECT.cases():
             function = configured[case.function]
-            for name, value in function.environment.items():
+            for name, value in stack.variables(function).items():
                 monkeypatch.setenv(name, value)
             db.configure()
             module, _, attribute = function.handler.rpartition(".")
@@ -42,14 +44,14 @@ def test_every_event_is_answered_as_its_case_expects(
 
 def test_every_payload_is_in_the_catalogue() -> None:
     """A file that nothing runs would rot."""
-    named = {f"{case.name}.json" for case in cases()}
-    found = {str(path.relative_to(EVENTS)) for path in EVENTS.rglob("*/*.json")}
+    named = {f"{case.name}.json" for case in PROJECT.cases()}
+    found = {str(path.relative_to(PROJECT.events)) for path in PROJECT.events.rglob("*/*.json")}
     assert named == found
 
 
 def test_every_function_has_a_case() -> None:
     """So that the demo leaves none out."""
-    assert {case.function for case in cases()} == set(functions({}))
+    assert {case.function for case in PROJECT.cases()} == set(PROJECT.functions())
 
 
 @pytest.mark.parametrize(

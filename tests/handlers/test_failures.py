@@ -12,7 +12,7 @@ import pytest
 
 import db
 from db.environment import process
-from devkit.app.stack import Callbacks
+from devkit.app.cloudformation import Callbacks
 from handlers import health, migrate
 from handlers.orders import api, report
 

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from devkit.app.catalogue import ROOT
-from devkit.app.template import load
+from devkit.app.project import Project
 
+PROJECT = Project.find(Path(__file__))
+ROOT = PROJECT.root
 FUNCTIONS = {
     name: resource["Properties"]["Handler"]
-    for name, resource in load()["Resources"].items()
+    for name, resource in PROJECT.template.resources.items()
     if resource["Type"] == "AWS::Serverless::Function"
 }
 MAKE = shutil.which("make") or "make"

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from uv import find_uv_bin
 
-from devkit.app.catalogue import ROOT
-
-from .test_build import UNCHECKED_HASH, make
+from .test_build import ROOT, UNCHECKED_HASH, make
 
 if TYPE_CHECKING:
     from types import ModuleType

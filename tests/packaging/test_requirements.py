@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 
 from uv import find_uv_bin
 
-from devkit.app.catalogue import ROOT
-
+ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "layer/requirements.txt"
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.app.catalogue import in_a_word
-from devkit.app.sam_local import HOST, LOOPBACK, Doors, parsed
+from devkit.app.expectations import in_a_word
+from devkit.app.sam_cli import parsed
+from devkit.lambda_runtime.docker_bridge import HOST, LOOPBACK, Doors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.script import ScriptDirectory
 
-from devkit.app.catalogue import ROOT
-from devkit.app.template import load
+from devkit.app.project import Project
 
-TEMPLATE = load()
+PROJECT = Project.find(Path(__file__))
+ROOT = PROJECT.root
+TEMPLATE = PROJECT.template.content
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
 FUNCTIONS = {
     name: resource["Properties"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,11 +22,10 @@ from handlers.orders.tables import metadata
 from .conftest import Use
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from devkit.plugin import Database, MakeLambdaContext
     from devkit.servers.postgres import Postgres
 
+ROOT = Path(__file__).parents[2]
 SLOW = """
 revision = "a1"
 down_revision = None
@@ -186,8 +186,6 @@ def test_work_by_hand_goes_through_alembics_own_command(
     from alembic import command
     from alembic.config import Config
 
-    from devkit.app.catalogue import ROOT
-
     monkeypatch.chdir(ROOT)
     config: Any = Config(str(ROOT / "alembic.ini"))
     command.upgrade(config, "head")
@@ -205,8 +203,6 @@ def test_the_statements_are_printed_without_a_database(
     from alembic import command
     from alembic.config import Config
 
-    from devkit.app.catalogue import ROOT
-
     monkeypatch.chdir(ROOT)
     before = db.status()["totals"]["connects"]
     command.upgrade(Config(str(ROOT / "alembic.ini"), stdout=sys.stdout), "head", sql=True)
@@ -218,8 +214,6 @@ def test_a_new_migration_passes_the_checks(tmp_path: Path, monkeypatch: pytest.M
     """As Alembic writes it."""
     from alembic import command
     from alembic.config import Config
-
-    from devkit.app.catalogue import ROOT
 
     monkeypatch.chdir(ROOT)
     config = Config(str(ROOT / "alembic.ini"))

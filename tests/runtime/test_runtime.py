@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from devkit.app import demo
-from devkit.app.catalogue import cases
-from devkit.app.stack import DATABASE, Stack
-from devkit.app.template import functions
+from devkit.app.project import Project
+from devkit.app.stack import Stack
 from devkit.lambda_runtime.environment import LambdaEnvironment
 
 if TYPE_CHECKING:
@@ -18,22 +18,24 @@ if TYPE_CHECKING:
 
     from devkit.app.catalogue import Case
 
-CASES = {case.name: case for case in cases()}
+PROJECT = Project.find(Path(__file__))
+CASES = {case.name: case for case in PROJECT.cases()}
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """The application's surroundings, migrated."""
-    with Stack() as running, environment(running, "MigrateFunction") as migrate:
+    with Stack(PROJECT) as running, environment(running, "MigrateFunction") as migrate:
         assert migrate.invoke(running.payload(CASES["migrate/create"])).payload["status"] == "SUCCESS"
         yield running
 
 
 def environment(stack: Stack, name: str, **variables: str) -> LambdaEnvironment:
-    function = functions(stack.parameters())[name]
+    function = stack.functions()[name]
     return LambdaEnvironment(
         handler=function.handler,
-        environment={**stack.environment(), **function.environment, **variables},
+        code=[function.code],
+        environment={**stack.variables(function), **variables},
         timeout_s=function.timeout_s,
         name=name,
     )
@@ -50,7 +52,7 @@ def case(name: str) -> Case:
 
 def test_the_demo_answers_every_event_as_expected(capsys: pytest.CaptureFixture[str]) -> None:
     """Its exit status is the verdict, and its table has a row for each."""
-    assert demo.run() == 0
+    assert demo.run(PROJECT) == 0
     printed = capsys.readouterr().out
     assert f"{len(CASES)} of {len(CASES)} events answered as expected" in printed
 
@@ -70,7 +72,7 @@ def test_a_null_pool_leaves_no_connection_between_invocations(stack: Stack) -> N
         for _ in range(2):
             invocation = health.invoke(case("health/get").payload)
             assert connection_events(invocation.logs) == ["connect", "close"]
-            assert stack.postgres.all_left(DATABASE, user="app")
+            assert stack.postgres.all_left(PROJECT.database, user="app")
 
 
 def test_an_environment_thaws_with_a_live_connection(stack: Stack) -> None:
@@ -78,7 +80,7 @@ def test_an_environment_thaws_with_a_live_connection(stack: Stack) -> None:
     with environment(stack, "HealthFunction") as health:
         assert health.invoke(case("health/get").payload).payload["statusCode"] == 200
         health.freeze()
-        stack.postgres.terminate(DATABASE)
+        stack.postgres.terminate(PROJECT.database)
         health.thaw()
         invocation = health.invoke(case("health/get").payload)
     assert invocation.payload["statusCode"] == 200
@@ -102,7 +104,7 @@ def test_no_line_of_the_log_holds_a_password(stack: Stack) -> None:
         with environment(stack, function, **noisy) as running:
             for name in names:
                 assert running.invoke(case(name).payload).error is None
-            stack.postgres.terminate(DATABASE)
+            stack.postgres.terminate(PROJECT.database)
             running.invoke(case(names[0]).payload)
             lines += running.logs
     assert any('"connection_event":"invalidate"' in line for line in lines)

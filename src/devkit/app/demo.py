@@ -1,4 +1,4 @@
-"""``make demo``: every payload of ``events/`` through its handler in the real Lambda runtime, and what each cost."""
+"""``make demo``: every event of an application through its handler in the real Lambda runtime, and what each cost."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 from devkit.lambda_runtime.environment import LambdaEnvironment
 
-from .catalogue import cases, in_a_word
+from .expectations import in_a_word
 from .stack import Stack
-from .template import functions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from devkit.network.wire import Counts
 
     from .catalogue import Case
+    from .project import Project
+    from .template import Function
 
 COLUMNS = ("event", "answer", "start", "ms", "trips", "connects")
 
@@ -37,25 +38,23 @@ class Row:
     problem: str | None
 
 
-def run() -> int:
+def run(project: Project) -> int:
     """Run all cases, a fresh environment for each function; 0 where every answer was as expected."""
     started = time.perf_counter()
-    with Stack() as stack, contextlib.ExitStack() as environments:
+    cases = project.cases()
+    with Stack(project) as stack, contextlib.ExitStack() as environments:
+        called = {case.function for case in cases}
+        functions = [function for name, function in stack.functions().items() if name in called]
         running = {
-            function.name: environments.enter_context(
-                LambdaEnvironment(
-                    handler=function.handler,
-                    environment={**stack.environment(), **function.environment},
-                    timeout_s=function.timeout_s,
-                    memory_mb=function.memory_mb,
-                    name=function.name,
-                )
-            )
-            for function in functions(stack.parameters()).values()
+            function.name: environments.enter_context(_environment(function, stack.variables(function)))
+            for function in functions
         }
-        print(f"PostgreSQL, Secrets Manager and {len(running)} Lambda environments up after {_since(started)}\n")
-        print(_line(COLUMNS))
-        rows = [_run(case, stack, running) for case in cases()]
+        print(f"PostgreSQL, Secrets Manager and {len(running)} Lambda environments up after {_since(started)}")
+        for function in functions:
+            if unknown := stack.unknown(function):
+                print(f"{function.name}: empty, as only a deployed stack knows it: {', '.join(unknown)}")
+        print(f"\n{_line(COLUMNS)}")
+        rows = [_run(case, stack, running[case.function]) for case in cases]
     wrong = [row for row in rows if row.problem]
     print(f"\n{len(rows) - len(wrong)} of {len(rows)} events answered as expected in {_since(started)}")
     for row in wrong:
@@ -63,22 +62,32 @@ def run() -> int:
     return 1 if wrong else 0
 
 
-def _run(case: Case, stack: Stack, running: Mapping[str, LambdaEnvironment]) -> Row:
+def _environment(function: Function, variables: Mapping[str, str]) -> LambdaEnvironment:
+    return LambdaEnvironment(
+        handler=function.handler,
+        code=[function.code],
+        environment=variables,
+        timeout_s=function.timeout_s,
+        memory_mb=function.memory_mb,
+        name=function.name,
+    )
+
+
+def _run(case: Case, stack: Stack, environment: LambdaEnvironment) -> Row:
     before = stack.wire.counts()
-    invocation = running[case.function].invoke(stack.payload(case))
-    problem = f"the function failed: {invocation.error}" if invocation.error else None
+    invocation = environment.invoke(stack.payload(case))
     row = Row(
         case=case,
         answer=in_a_word(invocation.payload),
         cold=invocation.cold,
         duration_ms=invocation.duration_ms,
         counts=stack.wire.counts() - before,
-        problem=problem or stack.problem(case, invocation.payload),
+        problem=stack.problem(case, invocation.payload),
     )
     start, counts = "cold" if row.cold else "warm", row.counts
     cells = (case.name, row.answer, start, f"{row.duration_ms:.0f}", str(counts.trips), str(counts.connections))
     print(_line(cells) + (_red("  not as expected") if row.problem else ""))
-    if invocation.error:
+    if row.problem:
         print("\n".join(invocation.logs), file=sys.stderr)
     return row
 

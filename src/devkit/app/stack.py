@@ -1,4 +1,4 @@
-"""All that the orders application talks to, on localhost: database, roles, secrets, and CloudFormation's ear.
+"""All that an application talks to, on localhost: database, roles, secrets, and CloudFormation's ear.
 
 The clients reach PostgreSQL through a counting wire, so whoever runs the application can say what a call cost.
 """
@@ -6,10 +6,7 @@ The clients reach PostgreSQL through a counting wire, so whoever runs the applic
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from devkit.network.wire import Wire
@@ -17,22 +14,36 @@ from devkit.servers.aws import LocalAws
 from devkit.servers.passwords import new_password
 from devkit.servers.postgres import Postgres
 
-from .catalogue import mismatch
+from .cloudformation import Callbacks
+from .expectations import mismatch
+from .project import SECRET_VARIABLE
 
 if TYPE_CHECKING:
     from typing import Self
 
     from .catalogue import Case
+    from .project import Project
+    from .template import Function
 
-DATABASE = "orders"
-# The template's parameter for the secret of each role.
-_PARAMETERS = {"owner": "OwnerSecretId", "app": "AppSecretId", "report": "ReportSecretId"}
+AWS_VARIABLE = "AWS_ENDPOINT_URL_SECRETS_MANAGER"
+SSL_VARIABLE = "DB_SSLMODE"
+# What would lead a function elsewhere: the secret holds all of it.
+ELSEWHERE = (
+    *("DB_URL", "DB_AUTH", "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_READER_HOST", "DB_SSLROOTCERT"),
+    SSL_VARIABLE,
+)
 
 
 class Stack:
-    """PostgreSQL with database ``orders``; roles owner, app and report, a secret for each; a receiver of callbacks."""
+    """PostgreSQL with the project's database and roles; a secret for each role; a receiver of callbacks.
 
-    def __init__(self) -> None:
+    ``database_host`` is where the functions find this machine, where that is not its loopback. The embedded server has
+    no certificate; on loopback nobody asks for one.
+    """
+
+    def __init__(self, project: Project, *, database_host: str | None = None) -> None:
+        self.project = project
+        self._host = database_host
         self._exit = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -49,41 +60,60 @@ class Stack:
         self._exit.close()
 
     def _provision(self) -> None:
-        self.passwords = {role: new_password() for role in _PARAMETERS}
+        self.passwords = {role: new_password() for role in self.project.roles}
         # All of moto's servers in a process share their secrets, so the names are this stack's own.
-        folder = f"orders-{secrets.token_hex(4)}"
-        self._secret_ids = {role: f"{folder}/{role}" for role in _PARAMETERS}
+        folder = f"{self.project.database}-{secrets.token_hex(4)}"
+        self._secret_ids = {role: f"{folder}/{role}" for role in self.passwords}
         for role, password in self.passwords.items():
             self.postgres.create_role(role, password)
-        self.postgres.create_database(DATABASE, owner="owner")
+        self.postgres.create_database(self.project.database, owner=self.project.owner)
         for role, name in self._secret_ids.items():
             # The rotation templates' shape.
             self.aws.put_secret(
                 name,
                 {
                     "engine": "postgres",
-                    "host": self.wire.host,
+                    "host": self._host or self.wire.host,
                     "port": self.wire.port,
-                    "dbname": DATABASE,
+                    "dbname": self.project.database,
                     "username": role,
                     "password": self.passwords[role],
                 },
             )
 
-    def parameters(self) -> dict[str, str]:
-        """The template's parameters for this stack."""
-        return {
-            **{parameter: self._secret_ids[role] for role, parameter in _PARAMETERS.items()},
-            "SecretsEndpoint": self.aws.endpoint,
-        }
-
     def environment(self) -> dict[str, str]:
         """AWS credentials and region for a process that is to reach the secrets."""
         return self.aws.environment()
 
-    def payload(self, case: Case) -> dict[str, Any]:
+    def parameters(self) -> dict[str, str]:
+        """The template's parameters for this stack: the secrets, and those that a function's variable hands on."""
+        return {name: value for name, value in self._values().items() if name in self.project.template.parameters}
+
+    def functions(self) -> dict[str, Function]:
+        """The application's functions by logical id, with those parameters."""
+        return self.project.functions(self._values())
+
+    def variables(self, function: Function) -> dict[str, str]:
+        """All of the function's variables: the template's, but for those that would lead it elsewhere."""
+        return {**self.environment(), **function.environment, **self.led_here(function)}
+
+    def led_here(self, function: Function) -> dict[str, str]:
+        """The function's variables that are not as the template has them, so that it finds this stack."""
+        given: dict[str, str] = {AWS_VARIABLE: self.aws.endpoint}
+        if role := self.project.role(function):
+            given |= {name: "" for name in ELSEWHERE if name in function.variables}
+            given |= {SECRET_VARIABLE: self._secret_ids[role]}
+            if self._host is not None:
+                given[SSL_VARIABLE] = "disable"
+        return {**given, **self.project.variables}
+
+    def unknown(self, function: Function) -> list[str]:
+        """The function's variables that are empty because only a deployed stack knows them."""
+        return [name for name in function.unknown if name not in self.led_here(function)]
+
+    def payload(self, case: Case) -> Any:
         """The case's payload, with CloudFormation's URL, where it has one, turned to the receiver here."""
-        if "ResponseURL" not in case.payload:
+        if not isinstance(case.payload, dict) or "ResponseURL" not in case.payload:
             return case.payload
         return case.payload | {"ResponseURL": self._callbacks.url}
 
@@ -94,37 +124,14 @@ class Stack:
             return found
         return mismatch([case.callback] if case.callback else [], told, "the callback")
 
-
-class Callbacks:
-    """An HTTP server that takes CloudFormation's place behind a ResponseURL."""
-
-    def __init__(self) -> None:
-        self._received: list[Any] = []
-
-    def __enter__(self) -> Self:
-        received = self._received
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_PUT(self) -> None:
-                received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Keep the terminal to the table."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/callback"
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def take(self) -> list[Any]:
-        """What came since the last call."""
-        taken, self._received[:] = list(self._received), []
-        return taken
+    def _values(self) -> dict[str, str]:
+        """What is known of all that a template can refer to: its parameters, and where it makes the secrets, those."""
+        project, values = self.project, dict(self.project.parameters)
+        functions = project.functions(values)
+        values |= {name: self._secret_ids[role] for name, role in project.secrets.items() if name not in functions}
+        for function in functions.values():
+            for variable, value in self.led_here(function).items():
+                match function.variables.get(variable):
+                    case {"Ref": str(name)} if name in project.template.parameters:
+                        values[name] = value
+        return values

@@ -1,68 +1,143 @@
-"""What template.yaml says of each function, with its parameters filled in: enough to run it without CloudFormation."""
+"""What a SAM template says of each function, with its parameters filled in: enough to run it without CloudFormation.
+
+Its sections may all be absent but for Resources. What a function here cannot be run from is told, not guessed.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from .catalogue import ROOT
+from .errors import ProjectError
+from .intrinsics import Intrinsics, UnknownValueError, reference, section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-TEMPLATE = ROOT / "template.yaml"
+FUNCTION = "AWS::Serverless::Function"
+# Lambda's own, where a template says nothing.
+TIMEOUT_S = 3
+MEMORY_MB = 128
 
 
 @dataclass(frozen=True)
 class Function:
-    """One AWS::Serverless::Function with the template's Globals merged in."""
+    """One AWS::Serverless::Function with the template's Globals merged in.
+
+    ``environment`` holds its variables as text; those in ``unknown`` are empty there, because only a deployed stack
+    knows them. ``variables`` are the same as the template writes them, ``code`` is the folder that CodeUri names.
+    """
 
     name: str
     handler: str
+    runtime: str
+    code: Path
     timeout_s: int
     memory_mb: int
     environment: Mapping[str, str]
+    unknown: tuple[str, ...]
+    variables: Mapping[str, Any]
 
 
-def functions(parameters: Mapping[str, str], template: Path = TEMPLATE) -> dict[str, Function]:
-    """The functions by logical id. ``parameters`` override the template's defaults; a value of neither is empty."""
-    content = load(template)
-    values = {name: str(spec.get("Default", "")) for name, spec in content["Parameters"].items()} | dict(parameters)
-    shared = content["Globals"]["Function"]
-    return {
-        name: _function(name, shared, resource["Properties"], values)
-        for name, resource in content["Resources"].items()
-        if resource["Type"] == "AWS::Serverless::Function"
-    }
+@dataclass(frozen=True)
+class Template:
+    """The SAM template in ``path``."""
 
+    path: Path
 
-def load(template: Path = TEMPLATE) -> dict[str, Any]:
-    """The template as it stands, short forms of intrinsic functions as their long ones."""
-    from samcli.yamlhelper import yaml_parse
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """The template as it stands, short forms of intrinsic functions as their long ones. Raises ProjectError."""
+        from samcli.yamlhelper import yaml_parse
+        from yaml import YAMLError
 
-    content: dict[str, Any] = yaml_parse(template.read_text())
-    return content
+        try:
+            content = yaml_parse(self.path.read_text())
+        except (OSError, ValueError, YAMLError) as error:
+            raise ProjectError(f"{self.path}: {error}") from error
+        if not isinstance(content, dict) or not isinstance(content.get("Resources"), dict):
+            raise ProjectError(f"{self.path} is no template: it has no Resources")
+        return content
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters' declarations by name."""
+        return section(self.content, "Parameters")
 
-def _function(name: str, shared: dict[str, Any], own: dict[str, Any], values: Mapping[str, str]) -> Function:
-    variables = _variables(shared) | _variables(own)
-    return Function(
-        name=name,
-        handler=own["Handler"],
-        timeout_s=own.get("Timeout", shared.get("Timeout", 3)),
-        memory_mb=own.get("MemorySize", shared.get("MemorySize", 128)),
-        environment={key: _resolved(value, values) for key, value in variables.items()},
-    )
+    @property
+    def resources(self) -> dict[str, Any]:
+        """The resources by logical id."""
+        return section(self.content, "Resources")
+
+    def intrinsics(self, given: Mapping[str, str]) -> Intrinsics:
+        """Its intrinsic functions. ``given`` are values of parameters, and of what else can be referred to."""
+        return Intrinsics(self.content, given)
+
+    def functions(self, given: Mapping[str, str] | None = None) -> dict[str, Function]:
+        """The functions that this machine can run, by logical id.
+
+        ``given`` overrides the parameters' defaults; a value of neither is empty.
+        """
+        known = self.intrinsics(given or {})
+        return {name: self._function(name, known) for name in self._named() if self.unsupported(name) is None}
+
+    def unsupported(self, name: str) -> str | None:
+        """Why the resource ``name`` is no function that can be run here, in a sentence; None where it is one."""
+        if name not in self._named():
+            return f"{self.path.name} has no function {name}; it has {', '.join(self._named()) or 'none'}"
+        properties, known = self._properties(name), self.intrinsics({})
+        runtime, code = (known.text_or_none(properties.get(key, "")) for key in ("Runtime", "CodeUri"))
+        reasons = {
+            "is an image; what runs here comes from a folder (CodeUri)": "ImageUri" in properties
+            or properties.get("PackageType") == "Image",
+            "is inline code; what runs here comes from a folder (CodeUri)": "InlineCode" in properties,
+            f"has the Runtime {runtime}; what runs here is Python": not (runtime or "").startswith("python"),
+            f"has the CodeUri {code}, which is no folder here": code is None or not self._folder(code).is_dir(),
+            "has no Handler": not isinstance(properties.get("Handler"), str),
+        }
+        return next((f"{name} {reason}" for reason, holds in reasons.items() if holds), None)
+
+    def called_at_deploy(self) -> set[str]:
+        """The functions that CloudFormation itself calls: those behind custom resources, such as migrations."""
+        tokens = [section(resource, "Properties").get("ServiceToken") for resource in self.resources.values()]
+        return {reference(token).partition(".")[0] for token in tokens} & set(self._named())
+
+    def _named(self) -> list[str]:
+        return [name for name, resource in self.resources.items() if resource.get("Type") == FUNCTION]
+
+    def _properties(self, name: str) -> dict[str, Any]:
+        shared = section(section(self.content, "Globals"), "Function")
+        own = section(self.resources[name], "Properties")
+        variables = _variables(shared) | _variables(own)
+        return {**shared, **own, "Environment": {"Variables": variables}}
+
+    def _folder(self, code: str) -> Path:
+        return self.path.parent / code
+
+    def _function(self, name: str, known: Intrinsics) -> Function:
+        properties = self._properties(name)
+        variables: dict[str, Any] = properties["Environment"]["Variables"]
+        environment, unknown = {}, []
+        for key, value in variables.items():
+            try:
+                environment[key] = known.text(value)
+            except UnknownValueError:
+                environment[key] = ""
+                unknown.append(key)
+        return Function(
+            name=name,
+            handler=properties["Handler"],
+            runtime=known.text(properties["Runtime"]),
+            code=self._folder(known.text(properties.get("CodeUri", ""))).resolve(),
+            timeout_s=int(known.text(properties.get("Timeout", TIMEOUT_S))),
+            memory_mb=int(known.text(properties.get("MemorySize", MEMORY_MB))),
+            environment=environment,
+            unknown=tuple(unknown),
+            variables=variables,
+        )
 
 
 def _variables(properties: dict[str, Any]) -> dict[str, Any]:
-    variables: dict[str, Any] = properties.get("Environment", {}).get("Variables", {})
-    return variables
-
-
-def _resolved(value: Any, values: Mapping[str, str]) -> str:
-    """A literal, or a Ref to a parameter. Anything else needs CloudFormation, and is empty as it is to SAM locally."""
-    if isinstance(value, dict):
-        return values.get(value.get("Ref", ""), "")
-    return str(value)
+    return section(section(properties, "Environment"), "Variables")

@@ -8,24 +8,32 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from devkit.lambda_runtime.environment import SOURCE
-
 from .nursery import Nursery
 from .report import save, shown, table
 from .scenarios import SCENARIOS
+from .scenarios.fuzz import fuzz
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
-RESULTS = SOURCE.parent / "benchmarks" / "results"
+    from .finding import Finding
+
+FUZZ = "fuzz"
 
 
-def run(names: Sequence[str]) -> int:
-    """Run the scenarios ``names``, by default all; 0 where each target was met. All of them go to benchmarks/results.
+def known(fuzzed_by: Path | None) -> dict[str, Callable[[Nursery], Finding]]:
+    """The scenarios by name, in the order in which they run; with the test ``fuzzed_by``, ``fuzz`` too."""
+    return SCENARIOS if fuzzed_by is None else {**SCENARIOS, FUZZ: lambda _: fuzz(fuzzed_by)}
 
-    Raises KeyError for a name that is none.
+
+def run(names: Sequence[str], *, results: Path | None = None, fuzzed_by: Path | None = None) -> int:
+    """Run the scenarios ``names``, by default all; 0 where each target was met.
+
+    What they came to is kept in the folder ``results``. Raises KeyError for a name that is none.
     """
-    chosen = {name: SCENARIOS[name] for name in names} or SCENARIOS
+    scenarios = known(fuzzed_by)
+    chosen = {name: scenarios[name] for name in names} or scenarios
     started = time.perf_counter()
     findings = []
     with _ended_by_sigterm(), Nursery() as nursery:
@@ -34,8 +42,8 @@ def run(names: Sequence[str]) -> int:
             findings.append(scenario(nursery))
             print(f"{shown(findings[-1])}\n  {name} took {time.perf_counter() - began:.0f} s\n", flush=True)
     missed = [finding.name for finding in findings if not finding.met]
-    if not names:
-        save(findings, RESULTS)
+    if results is not None:
+        save(findings, results)
     print(table(findings))
     print(f"\n{len(findings) - len(missed)} of {len(findings)} targets met in {time.perf_counter() - started:.0f} s")
     if missed:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from devkit.lambda_runtime.environment import LambdaEnvironment
 
+from .functions import CODE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -101,6 +103,7 @@ class RealEnvironment:
         function = self._function
         environment = LambdaEnvironment(
             handler=function.handler,
+            code=[CODE],
             environment=function.variables,
             timeout_s=function.timeout_s,
             name=function.name,

@@ -21,9 +21,10 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from devkit.lambda_runtime.environment import SOURCE, TIMEOUT_ERROR, lambda_variables
+from devkit.lambda_runtime.environment import TIMEOUT_ERROR, lambda_variables
 
 from .environment import EXIT_ERROR, Answer
+from .functions import CODE
 
 if TYPE_CHECKING:
     from typing import Self
@@ -49,7 +50,8 @@ class Nursery:
                 stdin=subprocess.DEVNULL,
                 stdout=self._errors,
                 stderr=self._errors,
-                env={"PATH": os.defpath, "PYTHONPATH": str(SOURCE)},
+                # It imports from where this process does, and knows nothing else of it.
+                env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 start_new_session=True,  # Ctrl-C ends this process, which then ends the nursery
             )
         self._orders.settimeout(START_S)
@@ -79,7 +81,7 @@ class Nursery:
         """A process that loads ``function``: its pidfd, which cannot come to mean another one, and the line to it."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         variables = lambda_variables(
-            handler=function.handler, code=[SOURCE], timeout_s=function.timeout_s, memory_mb=512, name=function.name
+            handler=function.handler, code=[CODE], timeout_s=function.timeout_s, memory_mb=512, name=function.name
         )
         order = {"handler": function.handler, "name": function.name, "variables": {**variables, **function.variables}}
         with theirs, self._lock:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from .crowds import deploy, pooler, storm, warm
 from .cuts import cuts
 from .freezes import freezes, sleep
-from .fuzz import fuzz
 from .outages import failover, restart
 from .rotations import rotation
 
@@ -28,5 +27,4 @@ SCENARIOS: dict[str, Callable[[Nursery], Finding]] = {
     "deploy": deploy,
     "warm": warm,
     "sleep": sleep,
-    "fuzz": fuzz,
 }

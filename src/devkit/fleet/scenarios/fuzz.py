@@ -1,4 +1,4 @@
-"""Events that nobody would send, to the handlers of this checkout. The test says what must not happen; here is the
+"""Events that nobody would send, to an application's handlers. Its test says what must not happen; here is the
 number."""
 
 from __future__ import annotations
@@ -10,23 +10,24 @@ import time
 from typing import TYPE_CHECKING
 
 from devkit.fleet.finding import OURS, Finding
-from devkit.lambda_runtime.environment import SOURCE
 
 if TYPE_CHECKING:
-    from devkit.fleet.nursery import Nursery
+    from pathlib import Path
 
-TEST = "tests/handlers/test_fuzz.py"
+EXAMPLES_VARIABLE = "FUZZ_EXAMPLES"
 LONGEST_S = 400
 SHOWN_LINES = 15
 
 
-def fuzz(_: Nursery | None = None, *, events: int = 10_000) -> Finding:
-    """``events`` events, drawn anew by hypothesis, in a pytest of their own. Raises TimeoutExpired after 400 s."""
+def fuzz(test: Path, *, events: int = 10_000) -> Finding:
+    """``events`` events, drawn anew by ``test``, in a pytest of their own. Raises TimeoutExpired after 400 s.
+
+    The test is a file for pytest that fails where a handler does, and draws as many as FUZZ_EXAMPLES says.
+    """
     started = time.perf_counter()
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--show-capture=no", "-p", "no:cacheprovider", TEST],
-        cwd=SOURCE.parent,
-        env={**os.environ, "FUZZ_EXAMPLES": str(events)},
+        [sys.executable, "-m", "pytest", "-q", "--show-capture=no", "-p", "no:cacheprovider", str(test.resolve())],
+        env={**os.environ, EXAMPLES_VARIABLE: str(events)},
         capture_output=True,
         text=True,
         timeout=LONGEST_S,
