@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.lambda_runtime.environment import SOURCE, LambdaEnvironment
+from devkit.lambda_runtime.environment import LambdaEnvironment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ async def handler(event, context):
 def environment(tmp_path: Path, database: Database) -> Iterator[LambdaEnvironment]:
     (tmp_path / "function.py").write_text(FUNCTION)
     settings = {"DB_URL": database.url()}
-    code = [tmp_path, SOURCE]
+    code = [tmp_path]
     with LambdaEnvironment(
         handler="function.handler", code=code, environment=settings, timeout_s=30, name="aio"
     ) as running:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devkit.lambda_runtime.bare_environment import BareEnvironment
-from devkit.lambda_runtime.environment import SOURCE, LambdaEnvironment
+from devkit.lambda_runtime.environment import LambdaEnvironment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +66,7 @@ def handler(event, context):
 def code(tmp_path: Path) -> list[Path]:
     (tmp_path / "function.py").write_text(FUNCTION)
     (tmp_path / "late.py").write_text(LATE)
-    return [tmp_path, SOURCE]
+    return [tmp_path]
 
 
 def warmed_up(environment: LambdaEnvironment, event: str = "query") -> LambdaEnvironment:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.lambda_runtime.environment import SOURCE
 from devkit.lambda_runtime.runtime_api import RuntimeApi
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ class Program:
         """Returns when it has used the database."""
         self.process = subprocess.Popen(
             [sys.executable, "-c", LISTENS, before],
-            env={"PYTHONPATH": str(SOURCE), "DB_URL": database.url(), "AWS_LAMBDA_RUNTIME_API": address},
+            env={"DB_URL": database.url(), "AWS_LAMBDA_RUNTIME_API": address},
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devkit.lambda_runtime.bare_environment import BareEnvironment
-from devkit.lambda_runtime.environment import SOURCE
 from devkit.servers.passwords import new_password
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def connection_events(lines: list[str]) -> list[str]:
 @pytest.fixture(params=[FUNCTION, BUSY, ASYNC], ids=["at rest", "used by a hook", "async"])
 def code(tmp_path: Path, request: pytest.FixtureRequest) -> list[Path]:
     (tmp_path / "function.py").write_text(request.param)
-    return [tmp_path, SOURCE]
+    return [tmp_path]
 
 
 def test_a_snapshot_holds_no_connection_and_a_copy_opens_its_own(
@@ -125,7 +124,7 @@ def test_a_copy_asks_for_the_secret_anew(
 
 def test_copies_draw_other_delays_and_begin_cold() -> None:
     """What was drawn before the restore is the same in both: they are copies."""
-    variables = {"PYTHONPATH": str(SOURCE), "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start", "DB_URL": "sqlite://"}
+    variables = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start", "DB_URL": "sqlite://"}
     done = subprocess.run(
         [sys.executable, "-c", COPIES], env=variables, capture_output=True, text=True, check=True, timeout=60
     )

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from devkit.lambda_runtime.bare_environment import BareEnvironment
-from devkit.lambda_runtime.environment import SOURCE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +41,7 @@ def test_each_worker_has_one_connection_and_keeps_it(database: Database, postgre
         BareEnvironment(
             handler="function.handler",
             environment={"DB_URL": database.url()},
-            code=[tmp_path, SOURCE],
+            code=[tmp_path],
             workers=WORKERS,
             timeout_s=30,
         ) as environment,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .emulator import Output, processes, wait_until
-from .environment import SOURCE, lambda_variables
+from .environment import lambda_variables
 from .runtime_api import RuntimeApi
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class BareEnvironment:
         self,
         *,
         handler: str,
+        code: Sequence[Path],
         environment: Mapping[str, str] | None = None,
-        code: Sequence[Path] = (SOURCE,),
         timeout_s: int = 3,
         memory_mb: int = 2048,
         name: str = "function",

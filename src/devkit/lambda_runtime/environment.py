@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Self
 
-SOURCE = Path(__file__).resolve().parents[2]
 RESET_S = 10.0  # beyond the function's timeout: the RIE ends the runtime before it answers
 
 TIMEOUT_ERROR = "Sandbox.Timedout"  # what Lambda's API calls it; the RIE answers in prose
@@ -84,17 +83,17 @@ class LambdaEnvironment:
     """An execution environment for the function ``handler`` (``module.function``), for the length of a ``with`` block.
 
     ``environment`` are the function's variables: the process has these, those that Lambda sets, and none of this
-    machine's. ``code`` are the folders to import from, the first of them in the place of ``/var/task``; default, the
-    ``src`` of this checkout. ``timeout_s`` is enforced, ``memory_mb`` is only told. ``python`` is the interpreter; it
-    has to have awslambdaric. Linux only.
+    machine's. ``code`` are the folders to import from, before what is installed, the first of them in the place of
+    ``/var/task``. ``timeout_s`` is enforced, ``memory_mb`` is only told. ``python`` is the interpreter; it has to have
+    awslambdaric. Linux only.
     """
 
     def __init__(
         self,
         *,
         handler: str,
+        code: Sequence[Path],
         environment: Mapping[str, str] | None = None,
-        code: Sequence[Path] = (SOURCE,),
         timeout_s: int = 3,
         memory_mb: int = 512,
         name: str = "function",
