@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 
 MASK = "***"
-
-
 DEFAULT_PORT = 5432
-
-
 _one_at_a_time = threading.Lock()
 
 

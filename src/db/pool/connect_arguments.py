@@ -21,20 +21,12 @@ if TYPE_CHECKING:
 
 
 Role = Literal["writer", "reader", "unpooled"]
-
-
 # libpq counts in whole seconds and psycopg raises anything lower to this: ``timing.timebox`` bounds it further.
 CONNECT_FLOOR_S = 2
-
-
 # A peer that went silent is given up after this much unacknowledged sending: well inside an API's ten seconds, well
 # above what a busy network needs to retransmit. Keepalives find the same while waiting for a long statement's answer.
 _SILENT_PEER_S = 5
-
-
 _OF_OPTIONS = re.compile(r"[\\\s]")  # what ends a word in libpq's ``options``, or escapes that
-
-
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 
 

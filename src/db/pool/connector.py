@@ -33,19 +33,12 @@ if TYPE_CHECKING:
     # Told before each wait: the failure, the number of the attempt that met it, and the seconds of the wait.
     OnWait = Callable[[Exception, int, float], None]
 
-
 T = TypeVar("T")
-
-
 # The time is what ends all of these, not the count.
 _BACKOFF = Backoff(base_s=0.05, cap_s=1.0, attempts=math.inf)
-
-
 # Slower, for each round costs others. Of a rotation it is two logins and two requests to Secrets Manager, and the
 # reason may be a plain mistake; of a full server it is a process and often a login, and those inside wait for both.
 _SLOW_BACKOFF = Backoff(base_s=0.5, cap_s=2.0, attempts=math.inf)
-
-
 _SLOWLY = {Verdict.REFETCH_CREDENTIALS, Verdict.WAIT_FOR_CAPACITY}
 
 

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 # RDS Proxy pins a session for a statement of more than 16 KB: with this many rows of an INSERT, some 300 bytes of text
 # are left for each. https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/rds-proxy-pinning.html
 _ROWS_BELOW_16_KB = 50
-
-
 _ECHO: dict[str, bool | Literal["debug"]] = {"off": False, "on": True, "debug": "debug"}
 
 

@@ -40,8 +40,6 @@ OPENED_AT = "db_opened_at"
 RETURNED_AT = "db_returned_at"
 TAKEN_AT = "db_taken_at"
 BACKEND_PID = "db_backend_pid"  # a lost connection can no longer be asked for it
-
-
 # Connections of the process that this one was forked from. They are kept, for one of asyncio's that is collected takes
 # its socket out of an epoll that it shares with the parent's.
 _parents: list[DBAPIConnection] = []

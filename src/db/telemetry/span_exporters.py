@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from .spans import Span, Tracer
 
 _SCHEMA_URL = "https://opentelemetry.io/schemas/1.33.0"  # the first with stable names for databases
-
-
 # https://docs.aws.amazon.com/xray/latest/devguide/xray-api-segmentdocuments.html
 _NOT_IN_NAMES = str.maketrans("", "", "?;*()!$~^<>")
 

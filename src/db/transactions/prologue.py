@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 # The first PostgreSQL that can bound a whole transaction.
 TRANSACTION_TIMEOUT_SINCE = (17,)
-
-
 # Seconds since the last transaction that a standby has replayed, where there is one that it has not. A standby that its
 # primary cannot reach does not know what it has missed, and says 0.
 _AND_LAG = b""", CASE WHEN pg_is_in_recovery() AND pg_last_wal_receive_lsn() IS DISTINCT FROM pg_last_wal_replay_lsn()

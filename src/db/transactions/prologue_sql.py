@@ -93,11 +93,7 @@ def _milliseconds(seconds: float) -> bytes:
 
 
 PROLOGUE_FUNCTION = "db_begin_unit"
-
-
 _CALL = f"SELECT {PROLOGUE_FUNCTION}($1, $2, $3, $4, $5, $6, $7, $8)".encode()
-
-
 CREATE_PROLOGUE_FUNCTION = f"""
 CREATE OR REPLACE FUNCTION {PROLOGUE_FUNCTION}(
     statement_timeout text, lock_timeout text, idle_in_transaction_session_timeout text, transaction_timeout text,

@@ -24,11 +24,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-
-
 _BACKOFF = Backoff()
-
-
 # What bounds run() outside an invocation, where no deadline does: as long as most failovers take.
 _NO_DEADLINE_S = 30.0
 

@@ -34,12 +34,8 @@ if TYPE_CHECKING:
 
 
 Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
-
-
 # The server ended the session for a time limit of ours, so a COMMIT that met this did not take place.
 _ENDED_BY_LIMIT = {"25P03", "25P04"}  # idle_in_transaction_session_timeout, transaction_timeout
-
-
 _SWALLOWED = (
     "the transaction had failed: an error inside the block was caught, and the server would have answered COMMIT with "
     "a rollback; catch errors around the block, or around a begin_nested() inside of it"

@@ -25,17 +25,9 @@ if TYPE_CHECKING:
 
 
 _SERIALIZATION_FAILURE = "40001"
-
-
 _TOLD = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", TENANT_SETTING)
-
-
 _SETS = (f"set_config('{name}', ${number}, true)" for number, name in enumerate(_TOLD, 1))
-
-
 _TELL = f"SELECT {', '.join(_SETS)}".encode()
-
-
 # Behind RDS Proxy, as in a transaction's prologue.
 _TELL_THROUGH_FUNCTION = f"SELECT {PROLOGUE_FUNCTION}($1, $2, $3, NULL, $4, NULL, NULL, NULL)".encode()
 

@@ -39,14 +39,8 @@ if TYPE_CHECKING:
 
 
 DAY_S = 86_400.0
-
-
 _LONGEST_S = 3650 * DAY_S
-
-
 _BACKOFF = Backoff()
-
-
 T = TypeVar("T")
 
 

@@ -24,15 +24,9 @@ if TYPE_CHECKING:
 
 
 KEY_MAX_CHARS = 255
-
-
 _PURGED_AT_ONCE = 10_000
-
-
 # An expired record is deleted, and whoever else does so may be faster; more than that does not happen.
 _CLAIMS = 4
-
-
 # Row-level security says the same; a role that bypasses it must not meet another tenant's key either.
 _MINE = "tenant_id = coalesce(current_setting('app.tenant_id', true), '') AND key = :key"
 
@@ -46,17 +40,9 @@ _INSERT = _own(
     " VALUES (:key, :payload_hash, now() + make_interval(secs => :expires_in_s))"
     " ON CONFLICT (tenant_id, key) DO NOTHING RETURNING key"
 )
-
-
 _SELECT = _own("SELECT payload_hash, result FROM db_once WHERE expires_at > now() AND " + _MINE)  # noqa: S608 - two constants
-
-
 _DELETE_EXPIRED = _own("DELETE FROM db_once WHERE expires_at <= now() AND " + _MINE)  # noqa: S608 - two constants
-
-
 _SET_RESULT = f"UPDATE db_once SET result = $2 WHERE {_MINE}".replace(":key", "$1").encode()  # noqa: S608 - constants
-
-
 _PURGE = _own(
     "DELETE FROM db_once"
     " WHERE ctid = ANY (ARRAY(SELECT ctid FROM db_once WHERE expires_at <= now() LIMIT :limit)) AND expires_at <= now()"
