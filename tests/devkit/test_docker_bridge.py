@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.app.expectations import in_a_word
-from devkit.app.sam_cli import parsed
 from devkit.lambda_runtime.docker_bridge import HOST, LOOPBACK, Doors
 
 if TYPE_CHECKING:
@@ -57,18 +55,3 @@ def test_a_loopback_url_becomes_the_host_s_and_opens_its_door(echo_port: int) ->
         text = doors.reachable(f'{{"ResponseURL": "http://{LOOPBACK}:{echo_port}/x", "sourceIp": "{LOOPBACK}"}}')
         assert ask(echo_port) == [b"ping", b""]
     assert text == f'{{"ResponseURL": "http://{HOST}:{echo_port}/x", "sourceIp": "{LOOPBACK}"}}'
-
-
-@pytest.mark.parametrize(
-    ("printed", "word"),
-    [
-        ('{"statusCode": 201}\n', "201"),
-        ('{"batchItemFailures": [{}, {}]}', "2 failed"),
-        ('{"status": "SUCCESS", "reason": ""}', "SUCCESS"),
-        ('a log line\n{"errorType": "KeyError"}', "KeyError"),
-        ("null", "answered"),
-    ],
-)
-def test_an_answer_is_shown_in_a_word(printed: str, word: str) -> None:
-    """SAM prints the answer last, after whatever else it had to say."""
-    assert in_a_word(parsed(printed)) == word

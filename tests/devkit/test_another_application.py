@@ -1,0 +1,204 @@
+"""Applications that are not this repository's: each is made in a folder of its own and run by the command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+# Two functions with a folder each and no Globals; one enters as `visitor`, and a custom resource's makes the table.
+GUESTBOOK: dict[str, Any] = {
+    "template.yaml": """\
+        AWSTemplateFormatVersion: "2010-09-09"
+        Transform: AWS::Serverless-2016-10-31
+        Parameters:
+          VisitorSecretArn: { Type: String }
+          CuratorSecretArn: { Type: String }
+          Welcome: { Type: String, Default: hello }
+        Conditions:
+          IsQuiet: !Equals [!Ref Welcome, ""]
+        Resources:
+          Book: { Type: "AWS::SQS::Queue" }
+          SignFunction:
+            Type: AWS::Serverless::Function
+            Properties:
+              CodeUri: sign/
+              Handler: app.lambda_handler
+              Runtime: python3.13
+              Timeout: 30
+              Environment:
+                Variables:
+                  DB_SECRET_ID: !Ref VisitorSecretArn
+                  DB_HOST: guestbook.cluster-abc.eu-central-1.rds.amazonaws.com
+                  DB_SSLMODE: verify-full
+                  GREETING: !If [IsQuiet, nothing, !Sub "${Welcome} from ${AWS::Region}"]
+                  QUEUE_URL: !GetAtt Book.QueueUrl
+          SchemaFunction:
+            Type: AWS::Serverless::Function
+            Properties:
+              CodeUri: schema/
+              Handler: handlers.on_event
+              Runtime: python3.13
+              Timeout: 30
+              Environment: { Variables: { DB_SECRET_ID: !Ref CuratorSecretArn } }
+          Schema:
+            Type: Custom::Schema
+            Properties: { ServiceToken: !GetAtt SchemaFunction.Arn }
+    """,
+    "pyproject.toml": """\
+        [tool.devkit]
+        database = "guestbook"
+        parameters = { Welcome = "welcome" }
+    """,
+    "sign/app.py": """\
+        import os
+
+        import db
+        from sqlalchemy import text
+
+        @db.invocation
+        def lambda_handler(event, context):
+            with db.begin(tenant=event["hotel"]) as tx:
+                tx.execute(text("INSERT INTO entries VALUES (current_setting('app.tenant_id'), :guest)"), event)
+            with db.read() as conn:
+                found = conn.execute(text("SELECT current_database(), current_user, array_agg(guest) FROM entries"))
+                database, user, guests = found.one()
+            return {"database": database, "user": user, "guests": guests, "greeting": os.environ["GREETING"]}
+    """,
+    "schema/handlers.py": """\
+        import json
+        import urllib.request
+
+        import db
+        from sqlalchemy import text
+
+        @db.invocation
+        def on_event(event, context):
+            with db.begin() as tx:
+                tx.execute(text("CREATE TABLE entries (hotel text NOT NULL, guest text NOT NULL)"))
+                tx.execute(text("GRANT SELECT, INSERT ON entries TO visitor"))
+            body = json.dumps({"Status": "SUCCESS", "PhysicalResourceId": "schema"}).encode()
+            urllib.request.urlopen(urllib.request.Request(event["ResponseURL"], data=body, method="PUT")).close()
+    """,
+    "events/deploy.json": {"RequestType": "Create", "ResponseURL": "https://cloudformation.example/answer"},
+    "events/first.json": {"hotel": "ritz", "guest": "Ada"},
+    "events/second.json": {"hotel": "ritz", "guest": "Grace"},
+    "events/nameless.json": {"hotel": "ritz", "guest": None},
+    "events/catalogue.json": [
+        {"event": "deploy", "function": "SchemaFunction", "expect": None, "callback": {"PhysicalResourceId": "schema"}},
+        {"event": "first", "function": "SignFunction", "expect": {"guests": ["Ada"], "user": "visitor"}},
+        {
+            "event": "second",
+            "function": "SignFunction",
+            "expect": {"guests": ["Ada", "Grace"], "database": "guestbook", "greeting": "welcome from us-east-1"},
+        },
+        {"event": "nameless", "function": "SignFunction", "expect": {"errorType": "IntegrityError"}},
+    ],
+}
+
+# What `sam init` leaves behind, with a secret that the template makes: no parameters, no table, no catalogue.
+COUNTER: dict[str, Any] = {
+    "template.yml": """\
+        Transform: AWS::Serverless-2016-10-31
+        Resources:
+          DatabaseSecret: { Type: "AWS::SecretsManager::Secret" }
+          CountFunction:
+            Type: AWS::Serverless::Function
+            Properties:
+              Handler: app.handler
+              Runtime: python3.13
+              CodeUri: count
+              Timeout: 30
+              Environment: { Variables: { DB_SECRET_ID: !Ref DatabaseSecret } }
+    """,
+    "count/app.py": """\
+        import db
+        from sqlalchemy import text
+
+        @db.invocation
+        def handler(event, context):
+            with db.begin() as tx:
+                tx.execute(text("CREATE TABLE IF NOT EXISTS counted (n int)"))
+                tx.execute(text("INSERT INTO counted VALUES (:n)"), event)
+                return tx.execute(text("SELECT count(*) FROM counted")).scalar()
+    """,
+    "events/event.json": {"n": 1},
+    "events/count/again.json": {"n": 2},
+    "events/count/wrong.json": {"n": "x"},
+}
+
+
+def written(folder: Path, files: Mapping[str, Any]) -> Path:
+    """The folder, with the files in it: what is no text is JSON."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(dedent(content) if isinstance(content, str) else json.dumps(content))
+    return folder
+
+
+def devkit(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """``python -m devkit`` as a user calls it, from a folder that is not this repository's."""
+    command = [sys.executable, "-m", "devkit", *arguments]
+    return subprocess.run(command, cwd=cwd, check=False, capture_output=True, text=True, timeout=180)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    return folder
+
+
+def test_another_application_is_answered_as_its_catalogue_expects(tmp_path: Path, elsewhere: Path) -> None:
+    """With its own roles, database, folders and custom resource; what leads to its real database is not used."""
+    done = devkit("demo", "--root", written(tmp_path / "guestbook", GUESTBOOK), cwd=elsewhere)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 of 4 events answered as expected" in done.stdout
+    assert "SignFunction: empty, as only a deployed stack knows it: QUEUE_URL" in done.stdout
+    assert [line.split()[:2] for line in done.stdout.splitlines() if line.startswith("nameless")] == [
+        ["nameless", "IntegrityError"]
+    ]
+
+
+def test_a_catalogue_that_is_not_met_is_told(tmp_path: Path, elsewhere: Path) -> None:
+    """The status is 1; each case that differs says how, and those that hold are counted."""
+    wrong = [
+        GUESTBOOK["events/catalogue.json"][0],
+        {"event": "first", "function": "SignFunction", "expect": {"guests": ["Grace"]}},
+        {"event": "nameless", "function": "SignFunction"},
+    ]
+    root = written(tmp_path / "guestbook", {**GUESTBOOK, "events/catalogue.json": wrong})
+    done = devkit("demo", "--root", root, cwd=elsewhere)
+    assert (done.returncode, "1 of 3 events answered as expected" in done.stdout) == (1, True)
+    assert "first: the answer.guests[0] is 'Ada', not 'Grace'" in done.stderr
+    assert "nameless: the function failed: IntegrityError: " in done.stderr
+
+
+def test_events_need_no_catalogue_and_a_template_no_table(tmp_path: Path) -> None:
+    """From a folder within: payloads go to the function that their folder is named after, and only a failure counts."""
+    root = written(tmp_path / "counter", COUNTER)
+    done = devkit("demo", cwd=root / "count")
+    assert (done.returncode, "2 of 3 events answered as expected" in done.stdout) == (1, True), done.stderr
+    assert "count/wrong: the function failed: DataError: " in done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines() if " cold " in line or " warm " in line] == [
+        "count/again",
+        "count/wrong",
+        "event",
+    ]
+
+
+def test_a_folder_without_an_application_is_refused(elsewhere: Path) -> None:
+    """In a sentence, without a traceback."""
+    done = devkit("demo", cwd=elsewhere)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("no template.yaml in ")
+    assert "Traceback" not in done.stderr
