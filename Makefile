@@ -1,6 +1,6 @@
 # The verbs. Each sets up what it needs from a bare Python >= 3.11 and make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fleet sam-local build deploy lock clean
+.PHONY: help demo test check bench fleet sam-local build deploy dist lock upgrade clean
 
 # A uv of the machine's own, or a private one in .uv/.
 UV := $(or $(shell command -v uv),.uv/bin/uv)
@@ -20,7 +20,7 @@ help:  ## this list
 
 # The lock says what; .python-version says on which Python. Where 3.13 can be neither found nor fetched, the Python at
 # hand serves for everything but `sam build`, whose bytecode must be 3.13's.
-.venv/ready: uv.lock pyproject.toml .python-version | $(UV)
+.venv/ready: uv.lock pyproject.toml src/devkit/pyproject.toml .python-version | $(UV)
 	$(UV) sync --locked --quiet || { \
 	  echo "no Python 3.13 to be had: going on with $$(python3 --version), for everything but sam build"; \
 	  $(UV) sync --locked --quiet --python "$$(command -v python3)"; }
@@ -56,9 +56,21 @@ sam-local: .venv/ready  ## every payload through `sam local invoke` in Docker
 deploy: build  ## sam build && sam deploy
 	$(BIN)/sam deploy
 
-lock: | $(UV)  ## resolve again, and write what the layer installs from the same resolution
+dist: | $(UV)  ## both distributions, to dist/: each sdist, and the wheel that is built from it
+	rm -rf dist
+	$(UV) build --quiet --all-packages --out-dir dist
+	@ls dist
+
+# What the layer installs is written from the same resolution.
+LAYER_REQUIREMENTS = $(UV) export --quiet --frozen --no-dev --no-emit-project --no-header --output-file layer/requirements.txt
+
+lock: | $(UV)  ## resolve what pyproject.toml asks for, and upgrade nothing else
+	$(UV) lock
+	$(LAYER_REQUIREMENTS)
+
+upgrade: | $(UV)  ## resolve everything again, to the newest that serves
 	$(UV) lock --upgrade
-	$(UV) export --quiet --frozen --no-dev --no-emit-project --no-header --output-file layer/requirements.txt
+	$(LAYER_REQUIREMENTS)
 
 clean:  ## remove what the verbs made
-	rm -rf .venv .uv .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .uv .aws-sam dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

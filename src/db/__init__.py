@@ -39,6 +39,9 @@ from .work.once import once
 from .work.once_records import purge_once
 from .work.reflect import reflect
 
+# Said here: what runs in Lambda has no metadata, and reading it would take milliseconds of a cold start.
+__version__ = "0.2.0"
+
 __all__ = [
     "AlreadyDoneError",
     "CapacityError",

@@ -2,3 +2,5 @@
 
 Never shipped, and imported by neither ``db`` nor ``handlers``.
 """
+
+__version__ = "0.2.0"
