@@ -1,4 +1,4 @@
-"""The pytest plugin: real parts as fixtures. Installing the project registers it; no conftest needs to name it.
+"""The pytest plugin: real parts as fixtures. Installing the kit registers it; no conftest needs to name it.
 
 =======================  =========  =================================================================
 fixture                  lives for  is
@@ -14,6 +14,7 @@ fixture                  lives for  is
 ``lambda_context``       test       a factory of Lambda context objects (``LambdaContext``)
 =======================  =========  =================================================================
 
+A fixture whose packages are not installed names them, and the extra of the kit that brings them (``devkit.extras``).
 A test that prints, logs or raises a password which these fixtures made fails, whatever else it does.
 
 pytest imports this module in every run, so what is heavy is imported by the fixture that needs it.
@@ -34,6 +35,8 @@ from .servers.passwords import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
+
+    from pluggy import Result
 
     from .network.statements import PostgresWire
     from .servers.aws import LocalAws
@@ -88,20 +91,21 @@ class MakeLambdaContext(Protocol):
     def __call__(self, *, remaining_s: float = 3.0, request_id: str | None = None) -> LambdaContext: ...
 
 
-@pytest.hookimpl(wrapper=True)
+# Not wrapper=True: that takes a pluggy which pytest 7.3 does not ask for.
+@pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+) -> Generator[None, Result[pytest.TestReport], None]:
     """Fail a test whose output, log or traceback shows a password that these fixtures made: in production it would be
     a real one."""
-    report = yield
+    outcome = yield
+    report = outcome.get_result()
     shown = [report.longreprtext, *(text for _, text in report.sections)]
     # A later phase repeats the sections of an earlier one: said once.
     if not item.stash.get(_LEAKED, False) and any(PREFIX in text for text in shown):
         item.stash[_LEAKED] = True
         report.outcome = "failed"
         report.sections.append(("A password leaked", f"{item.nodeid} printed, logged or raised one ({call.when})"))
-    return report
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 )
 def test_a_test_that_shows_a_password_fails(shows: str, outcome: str, tmp_path: Path) -> None:
     """Printed, logged or raised; and only then."""
-    source = f"import logging\nfrom devkit.passwords import new_password\ndef test_it():\n    {shows}\n"
+    source = f"import logging\nfrom devkit.servers.passwords import new_password\ndef test_it():\n    {shows}\n"
     (tmp_path / "test_it.py").write_text(source)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)

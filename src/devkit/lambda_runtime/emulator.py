@@ -23,6 +23,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from devkit.extras import require
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -38,9 +40,10 @@ def binary() -> Path:
     """The RIE for this machine. Raises RuntimeError where there is none."""
     if sys.platform != "linux":
         raise RuntimeError(f"the Lambda runtime needs Linux, and this is {sys.platform}: use `make sam-local` here")
+    require("lambda")
     package = importlib.util.find_spec("samcli")
     if package is None or not package.submodule_search_locations:
-        raise RuntimeError("the runtime interface emulator is not installed: the package aws-sam-cli carries it")
+        raise RuntimeError("the runtime interface emulator is not there: the package aws-sam-cli carries it")
     architecture = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
     path = Path(package.submodule_search_locations[0]) / "local" / "rapid" / f"aws-lambda-rie-{architecture}"
     if not path.is_file():

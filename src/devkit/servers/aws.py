@@ -14,8 +14,16 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from werkzeug.serving import BaseWSGIServer, make_server
+from devkit.extras import require
+
+require("aws")  # before the first import that would fail without a word about the extra
+
+from moto.moto_server.werkzeug_app import (  # noqa: E402 - see above
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import BaseWSGIServer, make_server  # noqa: E402 - see above
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

