@@ -46,6 +46,7 @@ bench: .venv/ready  ## the benchmarks beside their peers, to benchmarks/results 
 
 fleet: .venv/ready  ## environments by the hundred under freezes, rotations, restarts, failovers and storms (ten minutes)
 	$(BIN)/python -m devkit fleet --results benchmarks/results $(addprefix --fuzz ,$(wildcard tests/*/test_fuzz.py))
+	cp benchmarks/results/fleet.svg docs/run/survival.svg
 
 build: .venv/ready  ## the artifacts of `sam deploy`, in .aws-sam/build
 	$(BIN)/sam build

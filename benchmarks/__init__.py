@@ -1,6 +1,6 @@
 """What a transaction and a cold start cost with `db`, and with what people use today: measured side by side.
 
-``make bench`` runs all of it; docs/benchmarks.md says what is measured and how. To add
+``make bench`` runs all of it; docs/reference/benchmarks.md says what is measured and how. To add
 
 - a peer: a class in ``peers/``, and its name in ``peers/__init__.py``;
 - a work: a member of ``works.Work``, and an entry in the ``works()`` of every peer that can do it;

@@ -1,7 +1,8 @@
 """``python -m benchmarks [--quick] [--results FOLDER] [section …]``: measure, and show what came of it.
 
-Without a section, all of them. A section's samples go to ``<section>.json`` in the folder; ``table.md`` and
-``plot.svg`` there are made anew from all sections that it holds. The exit status does not depend on the figures.
+Without a section, all of them. A section's samples go to ``<section>.json`` in the folder; ``table.md`` there,
+and the plot that docs/ shows (in another folder: ``plot.svg``), are made anew from all sections that it holds. The exit
+status does not depend on the figures.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from .series import Result, load
 from .table import table
 
 RESULTS = Path(__file__).resolve().parent / "results"
+PLOT = RESULTS.parents[1] / "docs" / "reference" / "benchmarks.svg"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,10 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def publish(folder: Path) -> None:
-    """Table and plot of the results in ``folder``, beside them."""
+    """Table and plot of the results in ``folder``."""
     results = load(folder, list(SECTIONS))
     (folder / "table.md").write_text(table(results))
-    (folder / "plot.svg").write_text(plot(results))
+    (PLOT if folder == RESULTS else folder / "plot.svg").write_text(plot(results))
 
 
 def _measured(section: str, *, quick: bool) -> Result:

@@ -1,7 +1,7 @@
 """Makes the installed dependencies smaller, and leaves what they do as it is: ``python slim.py <folder> <prefix>``.
 
 Run by the Python that the bytecode is for, after the wheels were unpacked into ``folder``. ``prefix`` is where the
-folder will be in Lambda. What goes, and why, is in docs/packaging.md; tests/packaging imports all that stays.
+folder will be in Lambda. What goes, and why, is in docs/start/packaging.md; tests/packaging imports all that stays.
 """
 
 import ast

@@ -26,7 +26,7 @@ def _store(tx: Connection, record: Any) -> None:
 
 
 class OursBatch(Ours):
-    """``db.batch``, as docs/batch.md writes it, for one tenant."""
+    """``db.batch``, as docs/use/batch.md writes it, for one tenant."""
 
     name = "db.batch"
     offers = frozenset({Work.BATCH, Work.SPOILED})
@@ -58,7 +58,7 @@ class OursEach(OursBatch):
 
 
 class OursCopy(Ours):
-    """``db.copy_rows``, as docs/bulk.md writes it."""
+    """``db.copy_rows``, as docs/use/bulk.md writes it."""
 
     name = "db.copy_rows"
     offers = frozenset({Work.LOAD_SOME, Work.LOAD})

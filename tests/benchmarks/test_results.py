@@ -91,7 +91,7 @@ def test_the_committed_results_say_what_they_were_measured_with(section: str) ->
 def test_the_committed_table_and_plot_are_those_of_the_committed_results() -> None:
     """Nobody edits a figure by hand."""
     assert (command.RESULTS / "table.md").read_text() == table(COMMITTED)
-    assert (command.RESULTS / "plot.svg").read_text() == plot(COMMITTED)
+    assert command.PLOT.read_text() == plot(COMMITTED)
 
 
 def test_the_plot_is_well_formed_and_has_a_bar_for_each_figure() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from devkit.plugin import Database, MakeLambdaContext
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 NOTES = """
 CREATE TABLE notes (tenant_id text NOT NULL DEFAULT current_setting('app.tenant_id'), body text NOT NULL);
@@ -36,6 +36,13 @@ GRANT SELECT, INSERT ON notes TO {role}
 
 def python_in(document: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link to a heading of ``page`` ends in, on the site as on GitHub."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
 
 
 def test_the_readmes_handler_works(database: Database, postgres: Postgres, lambda_context: MakeLambdaContext) -> None:
@@ -61,7 +68,7 @@ def test_the_loop_in_the_document_on_seeing_sql_is_warned_of(
     create = f"CREATE TABLE orders (id int, status text); GRANT SELECT ON orders TO {database.app}"
     postgres.execute(create, database=database.name)
     db.configure(Settings(url=make_url(database.url())))
-    (block,) = python_in(ROOT / "docs" / "observability.md")
+    (block,) = python_in(ROOT / "docs" / "run" / "observability.md")
     shown: dict[str, Any] = {}
     exec(block, shown)  # noqa: S102 - the document's own code
     shown["handler"]({"orders": list(range(25))}, lambda_context())
@@ -69,14 +76,14 @@ def test_the_loop_in_the_document_on_seeing_sql_is_warned_of(
     process._runtime = None
     (line,) = (vars(r) for r in caplog.records if getattr(r, "connection_event", None) == "repeated statement")
     (example,) = re.findall(
-        r"^```json\n(.*?)^```", (ROOT / "docs" / "observability.md").read_text(), re.DOTALL | re.MULTILINE
+        r"^```json\n(.*?)^```", (ROOT / "docs" / "run" / "observability.md").read_text(), re.DOTALL | re.MULTILINE
     )
     assert {key: line[key] for key in ("statement", "runs", "fingerprint")}.items() <= json.loads(example).items()
 
 
 def test_the_tests_in_the_documents_pass(tmp_path: Path) -> None:
     """Run by pytest in a project of their own."""
-    (block,) = python_in(ROOT / "docs" / "testing.md")
+    (block,) = python_in(ROOT / "docs" / "reference" / "testing.md")
     (tmp_path / "test_documented.py").write_text(block)
     assert (
         pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--rootdir", str(tmp_path), str(tmp_path)])
@@ -110,7 +117,7 @@ def page(database: Database, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 def test_once_is_as_documented(page: Callable[..., Any], database: Database, postgres: Postgres) -> None:
     """One charge, one reminder, one answer."""
     shown = page(
-        "once.md",
+        "use/once.md",
         "CREATE TABLE accounts (id int, balance int); CREATE TABLE reminders (customer text);"
         " INSERT INTO accounts VALUES (1, 100); GRANT ALL ON accounts, reminders TO {role}",
     )
@@ -126,7 +133,7 @@ def test_once_is_as_documented(page: Callable[..., Any], database: Database, pos
 
 def test_a_batch_is_as_documented(page: Callable[..., Any], database: Database, postgres: Postgres) -> None:
     """The bad record is reported, the good one stored."""
-    shown = page("batch.md", "CREATE TABLE readings (value int); GRANT INSERT ON readings TO {role}")
+    shown = page("use/batch.md", "CREATE TABLE readings (value int); GRANT INSERT ON readings TO {role}")
     bodies = {"1": '{"value": 1}', "2": "no reading"}
     records = [{"eventSource": "aws:sqs", "messageId": name, "body": body} for name, body in bodies.items()]
     assert shown["handler"]({"Records": records}, None) == {"batchItemFailures": [{"itemIdentifier": "2"}]}
@@ -135,7 +142,7 @@ def test_a_batch_is_as_documented(page: Callable[..., Any], database: Database, 
 
 def test_tenants_are_as_documented(page: Callable[..., Any]) -> None:
     """Each sees its own invoices, and one without a name none."""
-    handler = page("tenants.md")["handler"]
+    handler = page("start/tenants.md")["handler"]
     seen = {}
     for tenant, number in (("acme", "1"), ("globex", "1"), ("acme", "2")):
         claims = {"authorizer": {"jwt": {"claims": {"tenant_id": tenant}}}}
@@ -147,7 +154,7 @@ def test_tenants_are_as_documented(page: Callable[..., Any]) -> None:
 
 def test_the_roles_and_the_database_are_made_as_documented() -> None:
     """By a master user who is no superuser, as on RDS."""
-    document = (ROOT / "docs" / "database.md").read_text()
+    document = (ROOT / "docs" / "start" / "database.md").read_text()
     (block,) = re.findall(r"^```sql\n(CREATE ROLE.*?)^```", document, re.DOTALL | re.MULTILINE)
     with Postgres() as server:
         server.create_role("master", "…", options="LOGIN CREATEROLE CREATEDB")
@@ -159,17 +166,18 @@ def test_the_roles_and_the_database_are_made_as_documented() -> None:
         assert server.execute(owner) == [("owner",)]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_between_the_documents_lead_somewhere(document: Path) -> None:
-    """To a file that is there."""
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text())
-    assert [target for target in targets if not (document.parent / target).exists()] == []
+    """To a file that is there, and to a heading of it."""
+    links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", document.read_text())
+    pages = [(document.parent / target if target else document, anchor) for target, anchor in links]
+    assert [str(page) for page, anchor in pages if not page.exists() or (anchor and anchor not in anchors(page))] == []
 
 
 def test_reads_are_as_documented(page: Callable[..., Any]) -> None:
     """One, two of one state, two at once."""
     shown = page(
-        "reads.md",
+        "use/reads.md",
         "CREATE TABLE orders (id int, status text); INSERT INTO orders VALUES (1, 'open'), (2, 'done');"
         " GRANT SELECT ON orders TO {role}",
     )
@@ -180,7 +188,9 @@ def test_bulk_loads_are_as_documented(
     page: Callable[..., Any], database: Database, postgres: Postgres, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Lines of a file, mappings, and a table's rows replaced."""
-    shown = page("bulk.md", "CREATE TABLE prices (sku text, currency text, minor int); GRANT ALL ON prices TO {role}")
+    shown = page(
+        "use/bulk.md", "CREATE TABLE prices (sku text, currency text, minor int); GRANT ALL ON prices TO {role}"
+    )
     assert shown["load"](["a,EUR,100", "b,EUR,250"], "acme") == 2
     assert "2 rows" in capsys.readouterr().out
     assert shown["load_some"]([{"sku": "c", "minor": 1}]) == 1
@@ -191,7 +201,7 @@ def test_bulk_loads_are_as_documented(
 def test_sessions_and_reflection_are_as_documented(page: Callable[..., Any], tmp_path: Path) -> None:
     """With a snapshot, no connection is opened for the schema."""
     shown = page(
-        "orm.md",
+        "use/orm.md",
         "CREATE TABLE customers (id int PRIMARY KEY, name text); INSERT INTO customers VALUES (1, 'a');"
         " GRANT ALL ON customers TO {role}",
     )

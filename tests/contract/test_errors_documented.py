@@ -1,4 +1,4 @@
-"""docs/errors.md says of every failure what to do."""
+"""docs/run/errors.md says of every failure what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import db
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "errors.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "run" / "errors.md"
 SECTIONS = dict(re.findall(r"^### (\w+)\n\n(.*?)(?=^##|\Z)", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE))
 ERRORS = {name for name in db.__all__ if name.endswith("Error")} - {"DbError"}  # DbError is the root: nothing raises it
 

@@ -16,8 +16,8 @@ OTHERS = {"DB_PASSWORD"}
 
 
 def test_the_documented_table_is_the_table() -> None:
-    """docs/settings.md holds what ``python -m devkit settings`` prints."""
-    assert as_markdown() in (ROOT / "docs" / "settings.md").read_text()
+    """docs/reference/settings.md holds what ``python -m devkit settings`` prints."""
+    assert as_markdown() in (ROOT / "docs" / "reference" / "settings.md").read_text()
 
 
 def test_the_template_sets_only_what_exists() -> None:
@@ -29,7 +29,7 @@ def test_the_template_sets_only_what_exists() -> None:
 
 def test_every_document_names_only_what_exists() -> None:
     """README, docs and docstrings; a renamed setting leaves no trace of its old name."""
-    files = [ROOT / "README.md", ROOT / "template.yaml", *(ROOT / "docs").glob("*.md"), *(ROOT / "src").rglob("*.py")]
+    files = [ROOT / "README.md", ROOT / "template.yaml", *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.py")]
     for path in files:
         named = set(re.findall(r"\bDB_[A-Z][A-Z_]*[A-Z]\b", path.read_text()))
         assert named <= NAMES | OTHERS | {"DB_X_Y"}, path.name

@@ -105,8 +105,10 @@ def test_a_scenario_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture
 
 
 def test_the_document_has_the_figures_of_the_results() -> None:
-    """docs/survival.md holds the table of the run that is kept beside the benchmarks."""
+    """docs/run/survival.md holds table and picture of the run that is kept beside the benchmarks."""
     root = Path(__file__).parents[2]
-    kept = json.loads((root / "benchmarks" / "results" / "fleet.json").read_text())["scenarios"]
-    document = (root / "docs" / "survival.md").read_text()
+    results, shown_in = root / "benchmarks" / "results", root / "docs" / "run"
+    kept = json.loads((results / "fleet.json").read_text())["scenarios"]
+    document = (shown_in / "survival.md").read_text()
     assert [one["name"] for one in kept if any(figure not in document for figure in one["figures"].values())] == []
+    assert (shown_in / "survival.svg").read_text() == (results / "fleet.svg").read_text()

@@ -15,7 +15,7 @@ from db.migrations.operations import enable_tenant_rls, grant
 revision = "0001"
 down_revision = None
 
-# The login roles that the functions use, made with their secrets before the first deploy (docs/database.md).
+# The login roles that the functions use, made with their secrets before the first deploy (docs/start/database.md).
 APP_ROLE = os.environ.get("APP_ROLE") or "app"
 REPORT_ROLE = os.environ.get("REPORT_ROLE") or "report"
 
