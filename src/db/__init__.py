@@ -7,7 +7,10 @@
         with db.begin(tenant="t1") as tx:
             tx.execute(insert(orders).values(...))
 
-The environment configures it (docs/settings.md). Nothing connects, and nothing heavy loads, before it is used.
+Environment variables configure it. Nothing connects, and nothing heavy loads, before it is used.
+
+https://serverless-data-access.github.io/serverless-data-access/
+has the settings, a page for each call, and what to do about each error.
 """
 
 from .environment.handler_decorator import invocation

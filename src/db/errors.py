@@ -13,6 +13,8 @@
 
 SQL errors stay SQLAlchemy's own. ``verdict()`` reads both kinds, by type, SQLSTATE and, for a refused connect, the
 server's or the pooler's words, and says what may be done next. The tables for that are here and nowhere else.
+
+What to do about each: https://serverless-data-access.github.io/serverless-data-access/run/errors/
 """
 
 from __future__ import annotations
@@ -25,6 +27,10 @@ from sqlalchemy import exc as sa_exc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+# Where the pages of docs/ can be read. A message ends in the address of a page: who installed the package has no docs/.
+DOCUMENTATION = "https://serverless-data-access.github.io/serverless-data-access/"
 
 
 class DbError(Exception):

@@ -1,6 +1,6 @@
 """The settings: one table of name, type, default, floor, unit and sentence. Read once, then sealed.
 
-Everything that names a setting is checked against this table: docs/settings.md is printed from it (``python -m devkit
+Everything that names a setting is checked against this table: the documented one is printed from it (``python -m devkit
 settings``), ``template.yaml`` is compared with it. It does not open secrets; see ``credentials``.
 """
 
@@ -105,8 +105,17 @@ class _Kind(NamedTuple):
         return f"is none of {', '.join(self.names)}: {value!r}" if self.names and value not in self.names else None
 
 
-def _setting(default: Any, kind: _Kind, sentence: str, *, floor: float | None = None, secret: bool = False) -> Any:
-    metadata = {"kind": kind, "sentence": sentence, "floor": floor, "secret": secret}
+def _setting(
+    default: Any,
+    kind: _Kind,
+    sentence: str,
+    *,
+    floor: float | None = None,
+    secret: bool = False,
+    page: str | None = None,
+) -> Any:
+    # ``page`` is where docs/ says more.
+    metadata = {"kind": kind, "sentence": sentence, "floor": floor, "secret": secret, "page": page}
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=metadata, repr=not secret)
     return field(default=default, metadata=metadata, repr=not secret)
@@ -164,7 +173,7 @@ class Settings:
         4, _WHOLE, "Connections of db.aio, for each endpoint; with DB_POOL=queue they are kept.", floor=1
     )
     async_driver: AsyncDriver = _setting(
-        "psycopg", _choice("psycopg", "asyncpg"), "Driver of db.aio (see docs/aio.md)."
+        "psycopg", _choice("psycopg", "asyncpg"), "Driver of db.aio.", page="use/aio.md#asyncpg"
     )
     pool_timeout_s: float = _setting(5.0, _SECONDS, "Longest wait for a pooled connection.", floor=0)
     pool_recycle_s: float = _setting(600.0, _SECONDS, "Age at which a connection is replaced, by wall clock.", floor=1)
@@ -180,7 +189,9 @@ class Settings:
         _choice("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
         "libpq's sslmode; verify-full when unset, unless the host is loopback.",
     )
-    sslrootcert: str | None = _setting(None, _TEXT, "File with the certificates to trust (see docs/packaging.md).")
+    sslrootcert: str | None = _setting(
+        None, _TEXT, "File with the certificates to trust.", page="start/packaging.md#the-databases-certificates"
+    )
     connect_args: dict[str, Any] = _setting(
         {}, _JSON_OBJECT, "JSON object of further arguments to the driver's connect.", secret=True
     )
@@ -212,7 +223,10 @@ class Settings:
 
     # The environment's end.
     shutdown_hook: bool = _setting(
-        True, _FLAG, "Register for SIGTERM, and close every connection when it comes (see docs/lifecycle.md)."
+        True,
+        _FLAG,
+        "Register for SIGTERM, and close every connection when it comes.",
+        page="run/lifecycle.md#shutdown-and-timeout",
     )
 
     # Rules and what is seen.
@@ -227,7 +241,10 @@ class Settings:
         "Comment behind each statement that names the function, or with request also the request and its trace.",
     )
     trace: Trace = _setting(
-        "off", _choice("off", "xray", "otel"), "A span for each statement and connect (see docs/observability.md)."
+        "off",
+        _choice("off", "xray", "otel"),
+        "A span for each statement and connect.",
+        page="run/observability.md#spans",
     )
     echo: Echo = _setting(
         "off",

@@ -1,4 +1,4 @@
-"""The table of settings as docs/settings.md shows it."""
+"""The table of settings as docs/reference/settings.md shows it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from db.settings import PREFIX, fields
 
 
 def as_markdown() -> str:
-    """The table for docs/settings.md."""
+    """The table for docs/reference/settings.md."""
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     for f in fields():
         default = {} if f.default is dataclasses.MISSING else f.default
         shown = "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
         floor = f.metadata["floor"]
         limit = f" At least {floor:g}." if floor else ""
-        cells = (f"`{PREFIX}{f.name.upper()}`", f"`{shown}`" if shown else "", f.metadata["sentence"] + limit)
+        page = f.metadata["page"]
+        more = f" [More](../{page})." if page else ""
+        cells = (f"`{PREFIX}{f.name.upper()}`", f"`{shown}`" if shown else "", f.metadata["sentence"] + limit + more)
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)

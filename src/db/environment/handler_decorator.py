@@ -42,7 +42,8 @@ def invocation(handler: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     an answer, not a coroutine.
 
     Inside Lambda, decorating the first handler also prepares for the environment's end (DB_SHUTDOWN_HOOK) and for
-    SnapStart; see docs/lifecycle.md. So decorate where the module is loaded.
+    SnapStart, so decorate where the module is loaded. See
+    https://serverless-data-access.github.io/serverless-data-access/run/lifecycle/
     """
     sigterm.install(_report_running)
     snapstart.install(_begin_anew)

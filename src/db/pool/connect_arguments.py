@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from db.credentials.source import DEFAULT_PORT
-from db.errors import ConfigurationError
+from db.errors import DOCUMENTATION, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -106,8 +106,8 @@ def _with_tls(settings: Settings, params: dict[str, Any]) -> dict[str, Any]:
     rootcert = settings.sslrootcert or params.get("sslrootcert")
     if mode.startswith("verify") and not rootcert:
         problem = (
-            f"sslmode {mode} is to verify {params['host']!r}, and DB_SSLROOTCERT names no certificates to trust "
-            "(docs/packaging.md)"
+            f"sslmode {mode} is to verify {params['host']!r}, and DB_SSLROOTCERT names no certificates to trust: "
+            f"see {DOCUMENTATION}start/packaging/#the-databases-certificates"
         )
         raise ConfigurationError([problem])
     return {**params, "sslmode": mode} | ({"sslrootcert": rootcert} if rootcert else {})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import URL, create_engine
 
-from db.errors import ConfigurationError
+from db.errors import DOCUMENTATION, ConfigurationError
 from db.wire.psycopg_dialect import DRIVER, first_schema
 
 from .pools import plan_pool
@@ -61,7 +61,8 @@ def _async_driver(settings: Settings, url: URL) -> tuple[URL, dict[str, Any]]:
     try:
         from db.wire.asyncpg_dialect import DRIVER as ASYNCPG
     except ImportError as error:
-        raise ConfigurationError(["DB_ASYNC_DRIVER=asyncpg needs the package asyncpg: see docs/aio.md"]) from error
+        problem = f"DB_ASYNC_DRIVER=asyncpg needs the package asyncpg: see {DOCUMENTATION}use/aio/#asyncpg"
+        raise ConfigurationError([problem]) from error
     return url.set(drivername=ASYNCPG), {"names_statements": settings.proxy == "none"}
 
 

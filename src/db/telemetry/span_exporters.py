@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from db.errors import ConfigurationError
+from db.errors import DOCUMENTATION, ConfigurationError
 
 from .spans import Spans
 
@@ -24,7 +24,8 @@ def spans_for(settings: Settings) -> Spans | None:
         tracer: Tracer | None = _OpenTelemetry() if settings.trace == "otel" else _x_ray()
     except ImportError as error:
         problem = (
-            f"DB_TRACE={settings.trace} needs a package that is not installed, {error.name}: see docs/observability.md"
+            f"DB_TRACE={settings.trace} needs a package that is not installed, {error.name}: "
+            f"see {DOCUMENTATION}run/observability/#spans"
         )
         raise ConfigurationError([problem]) from error
     return Spans(tracer, system="sqlite" if settings.is_sqlite else "postgresql") if tracer is not None else None

@@ -1,7 +1,8 @@
 """``postgresql+serverless_asyncpg://``: asyncpg below ``db.aio``, for DB_ASYNC_DRIVER=asyncpg. Loaded for nothing else.
 
 SQLAlchemy's stock dialect for asyncpg, but for how a connection is opened and closed, and for what it asks the server
-at first. asyncpg has no flights: BEGIN and prologue are round trips of their own. docs/aio.md says what else is lost.
+at first. asyncpg has no flights: BEGIN and prologue are round trips of their own. What else is lost:
+https://serverless-data-access.github.io/serverless-data-access/use/aio/#asyncpg
 """
 
 from __future__ import annotations

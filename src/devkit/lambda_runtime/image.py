@@ -1,7 +1,8 @@
 """The image of the Lambda runtime: AWS's where it can be pulled, or a stand-in under the same name.
 
 Where no registry can be reached, the stand-in is built once from Debian's packages, a Python of the runtime's version
-and awslambdaric. docs/packaging.md says what it has in common with the original and what not.
+and awslambdaric. What it has in common with the original and what not:
+https://serverless-data-access.github.io/serverless-data-access/start/packaging/#make-sam-local
 """
 
 from __future__ import annotations
