@@ -310,7 +310,7 @@ def test_the_kit_alone_registers_a_plugin(built: Path) -> None:
 def test_db_works_by_itself(built: Path, environment: NewEnvironment) -> None:
     """The program of the page on installing, on SQLite; neither kit nor example came along."""
     python = environment(requirement(built, "db"))
-    (page,) = (ROOT / "docs").rglob("installing.md")
+    (page,) = (ROOT / "docs").rglob("existing-project.md")
     (program,) = blocks(page)
     done = python("-W", "error", "-c", program)
     assert "1 note" in done.stdout.splitlines(), done.stderr
