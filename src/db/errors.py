@@ -23,8 +23,6 @@ import enum
 import re
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import exc as sa_exc
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -174,6 +172,8 @@ def sqlstate(error: BaseException) -> str | None:
 
 def verdict(error: BaseException) -> Verdict:
     """What ``error`` asks of the caller. Total: an error that is not known gives up."""
+    from sqlalchemy import exc as sa_exc  # here, so that an error can be raised about a SQLAlchemy that does not load
+
     match error:
         case OutcomeUnknownError():
             return Verdict.OUTCOME_UNKNOWN
