@@ -1,6 +1,6 @@
 # The verbs. Each sets up what it needs from a bare Python >= 3.11 and make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fleet sam-local build deploy dist lock upgrade clean
+.PHONY: help demo test check bench fleet sam-local build layer deploy dist lock upgrade clean
 
 # A uv of the machine's own, or a private one in .uv/.
 UV := $(or $(shell command -v uv),.uv/bin/uv)
@@ -50,6 +50,11 @@ fleet: .venv/ready  ## environments by the hundred under freezes, rotations, res
 
 build: .venv/ready  ## the artifacts of `sam deploy`, in .aws-sam/build
 	$(BIN)/sam build
+
+# db with its dependencies, for functions in another template: docs/start/layer.md. WITH is a requirements file for more.
+layer: .venv/ready  ## a Lambda layer of db: RUNTIME=python3.12 ARCH=arm64 OUT=<folder>, for any template
+	@$(BIN)/python layer/build.py "$(or $(OUT),$(error make layer takes OUT=<folder>, RUNTIME=python3.13 and ARCH=arm64))" --project . \
+	  $(RUNTIME:%=--runtime "%") $(ARCH:%=--arch "%") $(WITH:%=--also "%") $(BYTECODE_PYTHON:%=--python "%")
 
 sam-local: .venv/ready  ## every payload through `sam local invoke` in Docker
 	$(BIN)/python -m devkit sam-local --root $(ROOT)

@@ -1,11 +1,13 @@
 """Makes the installed dependencies smaller, and leaves what they do as it is: ``python slim.py <folder> <prefix>``.
 
-Run by the Python that the bytecode is for, after the wheels were unpacked into ``folder``. ``prefix`` is where the
-folder will be in Lambda. What goes, and why, is in docs/start/packaging.md; tests/packaging imports all that stays.
+Run by the Python that the bytecode is for, after the wheels were unpacked into ``folder``; with ``--sources`` there is
+no bytecode, and any Python serves. ``prefix`` is where the folder will be in Lambda. What goes, and why, is in
+docs/start/packaging.md; tests/packaging imports all that stays.
 """
 
 import ast
 import marshal
+import py_compile
 import shutil
 import struct
 import sys
@@ -13,18 +15,37 @@ from importlib.util import MAGIC_NUMBER, source_hash
 from pathlib import Path
 
 UNCHECKED_HASH = (0b01).to_bytes(4, "little")  # a .pyc's flags
+_UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
 
 UNUSED = (
     # For who works on a dependency, or with it on a laptop.
-    *("bin", ".lock", "sqlalchemy/testing", "alembic/testing", "mako/testing", "alembic/templates", "mako/ext"),
+    *(
+        "bin",
+        "include",
+        ".lock",
+        "sqlalchemy/testing",
+        "alembic/testing",
+        "mako/testing",
+        "alembic/templates",
+        "mako/ext",
+    ),
     "greenlet/tests",
-    # Other databases, and what only tests of SQLAlchemy import.
-    *(f"sqlalchemy/dialects/{name}" for name in ("mssql", "mysql", "oracle", "sqlite")),
-    "sqlalchemy/dialects/postgresql/provision.py",
-    # What takes a package that is not here: pydantic, the encryption SDK, a JWT library.
-    *(f"aws_lambda_powertools/utilities/{name}" for name in ("parser", "data_masking", "auth_alpha")),
-    "aws_lambda_powertools/event_handler/openapi/swagger_ui",
+    # What only tests of SQLAlchemy import, and its dialect for tests without a server.
+    *("sqlalchemy/dialects/postgresql/provision.py", "sqlalchemy/dialects/sqlite"),
 )
+# What cannot work without one of these packages, and stays where one of them was installed beside it.
+UNUSED_WITHOUT = {
+    "aws_lambda_powertools/utilities/parser": ("pydantic",),
+    "aws_lambda_powertools/event_handler/openapi/swagger_ui": ("pydantic",),
+    "aws_lambda_powertools/utilities/data_masking": ("aws_encryption_sdk", "jsonpath_ng"),
+    "aws_lambda_powertools/utilities/auth_alpha": ("jwt",),
+    "sqlalchemy/dialects/mssql": ("aioodbc", "mssql_python", "pymssql", "pyodbc"),
+    "sqlalchemy/dialects/mysql": ("MySQLdb", "aiomysql", "asyncmy", "cymysql", "mariadb", "mysql", "pymysql", "pyodbc"),
+    "sqlalchemy/dialects/oracle": ("cx_Oracle", "oracledb"),
+}
+# db keeps its sources beside the bytecode, so that a traceback shows its lines, and so that its own check runs and says
+# which runtime a layer is for, where that is another's.
+SOURCES_STAY = ("db",)
 # Type stubs and sources of what is compiled, and the lists by which pip would uninstall.
 UNUSED_FILES = ("*.pyi", "*.pyx", "*.pxd", "*.c", "*.h", "*.cpp", "*.hpp", "RECORD")
 
@@ -34,8 +55,8 @@ _PROGRAM_HEADERS_AT, _SECTION_HEADERS_AT, _COUNTS_AT = 32, 40, 54
 _OFFSET_IN_PROGRAM_HEADER = 8
 
 
-def main(folder: Path, prefix: str) -> None:
-    for name in UNUSED:
+def main(folder: Path, prefix: str, *, bytecode: bool) -> None:
+    for name in (*UNUSED, *unused_here(folder)):
         path = folder / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     for pattern in UNUSED_FILES:
@@ -43,7 +64,13 @@ def main(folder: Path, prefix: str) -> None:
             path.unlink()
     for path in (*folder.rglob("*.so"), *folder.rglob("*.so.*")):
         replace(path, without_symbols(path.read_bytes()))
-    to_bytecode(folder, prefix)
+    if bytecode:
+        to_bytecode(folder, prefix)
+
+
+def unused_here(folder: Path) -> list[str]:
+    """What none of the installed packages makes work."""
+    return [name for name, needs in UNUSED_WITHOUT.items() if not any((folder / need).exists() for need in needs)]
 
 
 def without_symbols(library: bytes) -> bytes:
@@ -67,13 +94,19 @@ def without_symbols(library: bytes) -> bytes:
 
 
 def to_bytecode(folder: Path, prefix: str) -> None:
-    """Replace each module by its bytecode, beside where its source was, which is where Python looks without one."""
-    for source in folder.rglob("*.py"):
-        place = Path(prefix) / source.relative_to(folder)
-        replace(source.with_suffix(".pyc"), compiled(source.read_bytes(), str(place)))
-        source.unlink()
+    """Replace each module by its bytecode, beside where its source was, which is where Python looks without one.
+
+    The packages of ``SOURCES_STAY`` get theirs in ``__pycache__``, where Python looks with one.
+    """
     for path in folder.rglob("__pycache__"):
         shutil.rmtree(path)
+    for source in folder.rglob("*.py"):
+        place = str(Path(prefix) / source.relative_to(folder))
+        if source.relative_to(folder).parts[0] in SOURCES_STAY:
+            py_compile.compile(str(source), dfile=place, doraise=True, invalidation_mode=_UNCHECKED)
+        else:
+            replace(source.with_suffix(".pyc"), compiled(source.read_bytes(), place))
+            source.unlink()
 
 
 def compiled(source: bytes, place: str) -> bytes:
@@ -99,4 +132,4 @@ def replace(path: Path, contents: bytes) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], bytecode="--sources" not in sys.argv)

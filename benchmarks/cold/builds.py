@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
-LAYER = "DependenciesLayerArm64" if platform.machine() in {"arm64", "aarch64"} else "DependenciesLayerX86"
+RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
+ARCH = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
 
 SDK = ("boto3",)
 
@@ -59,9 +59,10 @@ def ours(folder: Path) -> Artifact:
     shutil.copy(HERE / "ours.py", source / "handlers" / "first_row.py")
     shutil.copytree(ROOT / "layer", folder / "layer")
     task, layer = folder / "task", folder / "opt"
-    _make(source, "build-FirstRowFunction", task)
-    _make(folder / "layer", f"build-{LAYER}", layer)
-    return Artifact("handlers.first_row.handler", (task, layer / "python"), (task, layer))
+    handler = "handlers.first_row.handler"
+    _make(source, "build-FirstRowFunction", task, f"HANDLER={handler}")
+    _make(folder / "layer", "build-Layer", layer, f"ARCH={ARCH}")
+    return Artifact(handler, (task, layer / "python"), (task, layer))
 
 
 def by_default(folder: Path, handler: str, requirements: Sequence[str]) -> Artifact:
@@ -80,13 +81,13 @@ def _pinned(*requirements: str) -> list[str]:
     return [f"{name}=={version(name.partition('[')[0])}" for name in requirements]
 
 
-def _make(folder: Path, target: str, artifacts: Path) -> None:
+def _make(folder: Path, target: str, artifacts: Path, told: str) -> None:
     """As lambda-builders calls it; with the Python at hand, whose bytecode is what will run it here."""
     artifacts.mkdir()
     make = shutil.which("make") or "make"
     environment = {**os.environ, "PATH": f"{Path(find_uv_bin()).parent}:{os.environ['PATH']}"}
     _run(
-        [make, target, f"ARTIFACTS_DIR={artifacts}", f"PYTHON={sys.executable}", f"RUNTIME={PYTHON_VERSION}"],
+        [make, target, f"ARTIFACTS_DIR={artifacts}", f"PYTHON={sys.executable}", f"RUNTIME={RUNTIME}", told],
         folder,
         environment,
     )

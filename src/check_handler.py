@@ -1,0 +1,39 @@
+"""Fails where a function's handler is not in its artifact: ``python check_handler.py <folder> <handler>``.
+
+Lambda would say so at the first invocation; `sam build` runs this, so that the build says it. Nothing is imported: a
+handler may take packages that only the layer has.
+"""
+
+from __future__ import annotations
+
+import symtable
+import sys
+from pathlib import Path
+
+
+def problem(folder: Path, handler: str) -> str | None:
+    """What Lambda would not find in ``folder`` of ``handler``, such as ``handlers.orders.api.handler``."""
+    module, dot, name = handler.rpartition(".")
+    if not dot:
+        return f"the handler {handler!r} is no module.function"
+    path = folder / module.replace(".", "/")
+    sources = [source for source in (path.with_suffix(".py"), path / "__init__.py") if source.is_file()]
+    if not sources:
+        return f"the handler {handler} is not in the artifact: there is no {module.replace('.', '/')}.py"
+    source = sources[0].read_text()
+    if not _binds(source, name, sources[0]):
+        return f"the handler {handler} is not in the artifact: {module} defines no {name}"
+    return None
+
+
+def _binds(source: str, name: str, path: Path) -> bool:
+    """Whether the module gives a value to ``name``; ``import *`` may, and gets the benefit of the doubt."""
+    try:
+        symbol = symtable.symtable(source, str(path), "exec").lookup(name)
+    except KeyError:
+        return "import *" in source
+    return symbol.is_assigned() or symbol.is_imported()
+
+
+if __name__ == "__main__":
+    sys.exit(problem(Path(sys.argv[1]), sys.argv[2]))
