@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -12,8 +11,6 @@ import pytest
 
 import db
 from db.environment import process
-from devkit.app.cloudformation import Callbacks
-from handlers import health, migrate
 from handlers.orders import api, report
 
 from .conftest import ORDER, Shop, http_event, record
@@ -23,7 +20,6 @@ if TYPE_CHECKING:
     from devkit.servers.postgres import Postgres
 
 CLOSED_PORT = 1
-CREATE = {"RequestType": "Create", "StackId": "stack", "RequestId": "r-1", "LogicalResourceId": "Migration"}
 
 
 @pytest.fixture
@@ -46,79 +42,10 @@ def test_records_go_back_to_the_queue(down: Shop) -> None:
     assert down.intake(record("1", body), record("2", "not json")) == ["1", "2"]
 
 
-def test_health_is_unavailable(down: Shop) -> None:
-    """With nothing said of the reason to who asks without a token."""
-    answer = health.handler({}, down.context(remaining_s=5))
-    assert (answer["statusCode"], answer["headers"]["Retry-After"]) == (503, "2")
-    assert json.loads(answer["body"]) == {"status": "unavailable"}
-
-
 def test_the_report_fails_so_that_lambda_tries_it_again(down: Shop) -> None:
     """An asynchronous invocation has no caller to tell."""
     with pytest.raises(Exception, match=r"[Cc]onnection refused|failed"):
         report.handler({"time": "2026-11-22T02:00:00Z"}, down.context(remaining_s=5))
-
-
-def test_a_failed_migration_is_answered_with_its_reason(empty_shop: Shop) -> None:
-    """The stack rolls back at once instead of waiting for an hour."""
-    empty_shop.enter_as("owner", port=CLOSED_PORT)
-    with Callbacks() as callbacks:
-        answer = empty_shop.migrate(**CREATE, ResponseURL=callbacks.url)
-        (told,) = callbacks.take()
-    assert (answer["status"], told["Status"]) == ("FAILED", "FAILED")
-    assert told["Reason"].startswith("OperationalError: ")
-    assert (told["StackId"], told["RequestId"], told["PhysicalResourceId"]) == ("stack", "r-1", "database-schema")
-
-
-def test_a_failed_migration_by_hand_raises(empty_shop: Shop) -> None:
-    """There is no stack to tell."""
-    empty_shop.enter_as("owner", port=CLOSED_PORT)
-    with pytest.raises(Exception, match="OperationalError"):
-        empty_shop.migrate()
-
-
-def test_a_migration_that_fails_midway_leaves_nothing(empty_shop: Shop, postgres: Postgres) -> None:
-    """All of it is one transaction."""
-    empty_shop.enter_as("owner")
-    postgres.execute("CREATE TABLE order_lines ()", database=empty_shop.database.name)
-    with Callbacks() as callbacks:
-        assert empty_shop.migrate(**CREATE, ResponseURL=callbacks.url)["status"] == "FAILED"
-        assert "already exists" in callbacks.take()[0]["Reason"]
-    tables = postgres.execute(
-        "SELECT tablename FROM pg_tables WHERE schemaname = 'public'", database=empty_shop.database.name
-    )
-    assert tables == [("order_lines",)]
-
-
-def test_an_answer_to_cloudformation_is_never_too_long(empty_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It refuses more than 4,096 bytes, and then waits for an hour; ids that are missing do not keep it back either."""
-    sent: list[bytes] = []
-
-    def fail() -> None:
-        raise LookupError("\U0001f4a5" * 5000)
-
-    monkeypatch.setattr(migrate, "_migrate", fail)
-    with Callbacks() as callbacks:
-        real = urllib.request.urlopen
-
-        def listen(request: urllib.request.Request, **arguments: Any) -> Any:
-            assert isinstance(request.data, bytes)
-            sent.append(request.data)
-            return real(request, **arguments)
-
-        monkeypatch.setattr(urllib.request, "urlopen", listen)
-        empty_shop.migrate(RequestType="Create", ResponseURL=callbacks.url)
-        assert callbacks.take()[0]["Status"] == "FAILED"
-    assert len(sent[0]) < 4096
-
-
-def test_delete_drops_nothing(shop: Shop, postgres: Postgres) -> None:
-    """Neither needs it a database to be answered."""
-    shop.enter_as("owner", port=CLOSED_PORT)
-    with Callbacks() as callbacks:
-        answer = shop.migrate(**(CREATE | {"RequestType": "Delete"}), ResponseURL=callbacks.url)
-        assert (answer["status"], callbacks.take()[0]["Status"]) == ("SUCCESS", "SUCCESS")
-    assert postgres.execute("SELECT count(*) FROM orders", database=shop.database.name) == [(0,)]
 
 
 def test_settings_that_are_wrong_are_all_logged_and_none_told(
@@ -133,14 +60,6 @@ def test_settings_that_are_wrong_are_all_logged_and_none_told(
     assert (answer.status, answer.body["reasons"]) == (500, ["something is wrong on this side; it has been logged"])
     logged = [str(r.exc_info[1]) for r in caplog.records if r.exc_info and r.levelno == logging.ERROR]
     assert all(name in logged[0] for name in ("DB_POOL", "DB_PORT", "DB_SECRET_ID"))
-
-
-def test_a_migration_answers_for_wrong_settings_too(empty_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of all failures the likeliest at a first deploy."""
-    monkeypatch.setattr(process, "_runtime", None)
-    with Callbacks() as callbacks:
-        empty_shop.migrate(**CREATE, ResponseURL=callbacks.url)
-        assert callbacks.take()[0]["Reason"].startswith("ConfigurationError: no database: set DB_SECRET_ID")
 
 
 def test_a_missing_secret_is_named_in_the_log_alone(
@@ -171,8 +90,3 @@ def test_a_statement_that_outlasts_the_invocation_is_answered_for(shop: Shop, po
         answer: Any = api.handler(event, shop.context(remaining_s=1.5))
     assert answer["statusCode"] == 503
     assert json.loads(answer["body"])["reasons"] == ["it took too long and was stopped; nothing was done"]
-
-
-def test_the_versions_are_found_from_the_handler() -> None:
-    """Wherever the package is laid."""
-    assert (migrate.VERSIONS / "0001_orders.py").is_file()
