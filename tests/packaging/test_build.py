@@ -17,11 +17,12 @@ from devkit.app.project import Project
 
 PROJECT = Project.find(Path(__file__))
 ROOT = PROJECT.root
-FUNCTIONS = {
-    name: resource["Properties"]["Handler"]
-    for name, resource in PROJECT.template.resources.items()
-    if resource["Type"] == "AWS::Serverless::Function"
-}
+FUNCTIONS = {name: function.handler for name, function in PROJECT.functions().items()}
+# These take the migrations along.
+MIGRATES = PROJECT.template.called_at_deploy()
+# `handlers.<feature>.<module>.<function>`: a function whose feature has a folder.
+FEATURES = {name: handler.split(".")[1] for name, handler in FUNCTIONS.items() if handler.count(".") > 2}
+FEATURED = next(iter(FEATURES))
 MAKE = shutil.which("make") or "make"
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 # PEP 552: a hash instead of a date, and no comparison with the source.
@@ -60,18 +61,11 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     return artifacts
 
 
-@pytest.mark.parametrize(
-    ("function", "folders"),
-    [
-        ("OrdersApiFunction", {"orders"}),
-        ("OrdersIntakeFunction", {"orders"}),
-        ("OrdersReportFunction", {"orders"}),
-        ("HealthFunction", set()),
-        ("MigrateFunction", {"migrations"}),
-    ],
-)
-def test_a_function_is_db_and_its_own_handlers(build: Build, function: str, folders: set[str]) -> None:
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_is_db_and_its_own_handlers(build: Build, function: str) -> None:
     """Neither devkit nor another feature travels with it."""
+    folders = {FEATURES[function]} if function in FEATURES else set()
+    folders |= {"migrations"} if function in MIGRATES else set()
     artifacts = build(function)
     assert {path.name for path in artifacts.iterdir()} == {"db", "handlers"}
     assert {path.name for path in (artifacts / "handlers").iterdir() if path.is_dir()} == folders | {"__pycache__"}
@@ -79,7 +73,7 @@ def test_a_function_is_db_and_its_own_handlers(build: Build, function: str, fold
 
 def test_every_module_has_bytecode_that_is_never_stale(build: Build) -> None:
     """SAM dates a package's files 1980: bytecode that compares dates would be compiled anew at each cold start."""
-    artifacts = build("OrdersApiFunction")
+    artifacts = build(FEATURED)
     sources = set(artifacts.rglob("*.py"))
     compiled = {path.parents[1] / f"{path.name.split('.')[0]}.py": path for path in artifacts.rglob("*.pyc")}
     assert compiled.keys() == sources
@@ -88,14 +82,15 @@ def test_every_module_has_bytecode_that_is_never_stale(build: Build) -> None:
 
 def test_a_traceback_names_the_path_in_lambda(build: Build) -> None:
     """The path of the machine that built the package is nobody's business, and would differ from build to build."""
-    (compiled,) = (build("OrdersApiFunction") / "handlers/orders/__pycache__").glob("api.*.pyc")
+    source = Path(FUNCTIONS[FEATURED].rpartition(".")[0].replace(".", "/"))
+    (compiled,) = (build(FEATURED) / source.parent / "__pycache__").glob(f"{source.name}.*.pyc")
     code = marshal.loads(compiled.read_bytes()[16:])  # noqa: S302 - made by this test
-    assert code.co_filename == "/var/task/handlers/orders/api.py"
+    assert code.co_filename == f"/var/task/{source}.py"
 
 
 def test_what_is_not_python_travels_too(build: Build) -> None:
     """Data files of db are not lost, and the tests' and this machine's files are not taken along."""
-    artifacts = build("OrdersApiFunction")
+    artifacts = build(FEATURED)
     shipped = {path.relative_to(artifacts) for path in artifacts.rglob("*") if "__pycache__" not in path.parts}
     written = {
         path.relative_to(ROOT / "src") for path in (ROOT / "src/db").rglob("*") if "__pycache__" not in path.parts
@@ -135,7 +130,7 @@ def test_another_python_is_refused(tmp_path: Path) -> None:
 
 def test_a_feature_that_is_not_there_stops_the_build(tmp_path: Path) -> None:
     """A folder renamed without its line in the makefile must not become a package without handlers."""
-    done = make("src", "build-OrdersApiFunction", tmp_path, FEATURE="nowhere")
+    done = make("src", f"build-{FEATURED}", tmp_path, FEATURE="nowhere")
     assert done.returncode != 0
     assert "handlers/nowhere" in done.stderr
 
