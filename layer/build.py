@@ -95,8 +95,8 @@ def _only_one(layer: Resource, key: str, example: str) -> str:
         case [str(value)]:  # a list of one literal
             return value
     raise BuildError(
-        f"{layer.template}: {key} of {layer.name} is {values or 'missing'}, and compiled wheels serve exactly one: write "
-        f"{key}: {example}, for instance, and a layer of its own for each other"
+        f"{layer.template}: {key} of {layer.name} is {values or 'missing'}, and compiled wheels serve exactly one: "
+        f"write {key}: {example}, for instance, and a layer of its own for each other"
     )
 
 
@@ -182,8 +182,8 @@ def _say_size(name: str, runtime: str, arch: str, packages: Path) -> None:
     print(f"{name}: {size} bytes unzipped, for {runtime} on {arch}")
     if size > usual * 1.1:
         print(
-            f"warning: the dependencies of db alone are {usual} bytes, and a cold start unpacks whatever is there. Lambda "
-            f"allows a function with all its layers {LIMIT_BYTES}: {LIMITS}"
+            f"warning: the dependencies of db alone are {usual} bytes, and a cold start unpacks whatever is there. "
+            f"Lambda allows a function with all its layers {LIMIT_BYTES}: {LIMITS}"
         )
 
 

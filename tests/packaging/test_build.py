@@ -4,46 +4,33 @@ from __future__ import annotations
 
 import json
 import marshal
-import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from devkit.app.project import Project
+from .scripts import PROJECT, ROOT, RUNTIME, UNCHECKED_HASH, imported, make
 
-PROJECT = Project.find(Path(__file__))
-ROOT = PROJECT.root
-FUNCTIONS = {name: function.handler for name, function in PROJECT.functions().items()}
+HANDLERS = {name: function.handler for name, function in PROJECT.functions().items()}
+SOME_FUNCTION = next(iter(HANDLERS))
 # These take the migrations along.
 MIGRATES = PROJECT.template.called_at_deploy()
-# `handlers.<feature>.<module>.<function>`: a function whose feature has a folder.
-FEATURES = {name: handler.split(".")[1] for name, handler in FUNCTIONS.items() if handler.count(".") > 2}
-FEATURED = next(iter(FEATURES))
-MAKE = shutil.which("make") or "make"
-PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
-# PEP 552: a hash instead of a date, and no comparison with the source.
-UNCHECKED_HASH = (0b01).to_bytes(4, "little")
 
 Build = Callable[[str], Path]
+every_function = pytest.mark.parametrize("function", HANDLERS)
 
 
-def make(
-    folder: str, target: str, artifacts: Path, environment: Mapping[str, str] | None = None, **variables: str
-) -> subprocess.CompletedProcess[str]:
-    """The makefile as lambda-builders calls it."""
-    given = {"PYTHON": sys.executable, "RUNTIME": PYTHON_VERSION} | variables
-    return subprocess.run(
-        [MAKE, target, *(f"{name}={value}" for name, value in given.items())],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=ROOT / folder,
-        env={"PATH": os.environ["PATH"], "ARTIFACTS_DIR": str(artifacts), **(environment or {})},
-    )
+def module_of(function: str) -> str:
+    return HANDLERS[function].rpartition(".")[0]
+
+
+def features(function: str) -> set[str]:
+    """The folders of handlers/ that are this function's business."""
+    named = HANDLERS[function].split(".")[1]
+    own = {named} if (ROOT / "src/handlers" / named).is_dir() else set()
+    return own | ({"migrations"} if function in MIGRATES else set())
 
 
 @pytest.fixture(scope="module")
@@ -54,43 +41,43 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     def artifacts(function: str) -> Path:
         if function not in built:
             built[function] = tmp_path_factory.mktemp(function)
-            done = make("src", f"build-{function}", built[function])
+            done = make("src", f"build-{function}", built[function], RUNTIME=RUNTIME, HANDLER=HANDLERS[function])
             assert done.returncode == 0, done.stderr
         return built[function]
 
     return artifacts
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+@every_function
 def test_a_function_is_db_and_its_own_handlers(build: Build, function: str) -> None:
     """Neither devkit nor another feature travels with it."""
-    folders = {FEATURES[function]} if function in FEATURES else set()
-    folders |= {"migrations"} if function in MIGRATES else set()
     artifacts = build(function)
     assert {path.name for path in artifacts.iterdir()} == {"db", "handlers"}
-    assert {path.name for path in (artifacts / "handlers").iterdir() if path.is_dir()} == folders | {"__pycache__"}
+    folders = {path.name for path in (artifacts / "handlers").iterdir() if path.is_dir()}
+    assert folders == features(function) | {"__pycache__"}
 
 
 def test_every_module_has_bytecode_that_is_never_stale(build: Build) -> None:
     """SAM dates a package's files 1980: bytecode that compares dates would be compiled anew at each cold start."""
-    artifacts = build(FEATURED)
+    artifacts = build(SOME_FUNCTION)
     sources = set(artifacts.rglob("*.py"))
     compiled = {path.parents[1] / f"{path.name.split('.')[0]}.py": path for path in artifacts.rglob("*.pyc")}
     assert compiled.keys() == sources
     assert {path.read_bytes()[4:8] for path in compiled.values()} == {UNCHECKED_HASH}
 
 
-def test_a_traceback_names_the_path_in_lambda(build: Build) -> None:
+@every_function
+def test_a_traceback_names_the_path_in_lambda(build: Build, function: str) -> None:
     """The path of the machine that built the package is nobody's business, and would differ from build to build."""
-    source = Path(FUNCTIONS[FEATURED].rpartition(".")[0].replace(".", "/"))
-    (compiled,) = (build(FEATURED) / source.parent / "__pycache__").glob(f"{source.name}.*.pyc")
+    source = Path(f"{module_of(function).replace('.', '/')}.py")
+    (compiled,) = (build(function) / source.parent / "__pycache__").glob(f"{source.stem}.*.pyc")
     code = marshal.loads(compiled.read_bytes()[16:])  # noqa: S302 - made by this test
-    assert code.co_filename == f"/var/task/{source}.py"
+    assert code.co_filename == f"/var/task/{source}"
 
 
 def test_what_is_not_python_travels_too(build: Build) -> None:
     """Data files of db are not lost, and the tests' and this machine's files are not taken along."""
-    artifacts = build(FEATURED)
+    artifacts = build(SOME_FUNCTION)
     shipped = {path.relative_to(artifacts) for path in artifacts.rglob("*") if "__pycache__" not in path.parts}
     written = {
         path.relative_to(ROOT / "src") for path in (ROOT / "src/db").rglob("*") if "__pycache__" not in path.parts
@@ -99,10 +86,10 @@ def test_what_is_not_python_travels_too(build: Build) -> None:
     assert not [path for path in shipped if "tests" in path.parts]
 
 
-@pytest.mark.parametrize(("function", "handler"), FUNCTIONS.items())
-def test_a_package_imports_by_itself(build: Build, function: str, handler: str) -> None:
+@every_function
+def test_a_package_imports_by_itself(build: Build, function: str) -> None:
     """Nothing that a function imports was left behind."""
-    artifacts, module = build(function), handler.rsplit(".", 1)[0]
+    artifacts, module = build(function), module_of(function)
     program = (
         f"import json, sys, db, {module} as m; print(json.dumps([db.__file__, m.__file__, 'devkit' in sys.modules]))"
     )
@@ -122,26 +109,49 @@ def test_a_package_imports_by_itself(build: Build, function: str, handler: str) 
 
 def test_another_python_is_refused(tmp_path: Path) -> None:
     """Bytecode of the wrong version would be ignored in Lambda, silently, at every cold start."""
-    done = make("src", "build-HealthFunction", tmp_path / "artifacts", RUNTIME="3.0")
+    handler = HANDLERS[SOME_FUNCTION]
+    done = make("src", "build-F", tmp_path / "artifacts", RUNTIME="python3.0", HANDLER=handler)
     assert done.returncode != 0
     assert "takes Python 3.0" in done.stderr
     assert not (tmp_path / "artifacts").exists()
 
 
-def test_a_feature_that_is_not_there_stops_the_build(tmp_path: Path) -> None:
-    """A folder renamed without its line in the makefile must not become a package without handlers."""
-    done = make("src", f"build-{FEATURED}", tmp_path, FEATURE="nowhere")
+@pytest.mark.parametrize(
+    ("handler", "missing"),
+    [
+        ("handlers.nowhere.api.handler", "there is no handlers/nowhere/api.py"),
+        ("handlers.handler", "handlers defines no handler"),
+        ("handler", "the handler 'handler' is no module.function"),
+    ],
+)
+def test_a_handler_that_is_not_in_the_artifact_fails_the_build(tmp_path: Path, handler: str, missing: str) -> None:
+    """Not the first invocation. The template's Handler is what has to be there."""
+    template = tmp_path / "template.yaml"
+    template.write_text(
+        f"Globals: {{Function: {{Runtime: {RUNTIME}}}}}\n"
+        f"Resources: {{F: {{Type: 'AWS::Serverless::Function', Properties: {{Handler: {handler}}}}}}}\n"
+    )
+    done = make("src", "build-F", tmp_path / "artifacts", {"SAM_TEMPLATE": str(template)})
     assert done.returncode != 0
-    assert "handlers/nowhere" in done.stderr
+    assert missing in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("layer", "platform"),
-    [("DependenciesLayerArm64", "aarch64-manylinux_2_28"), ("DependenciesLayerX86", "x86_64-manylinux_2_28")],
+    ("source", "there"),
+    [
+        ("def handler(event, context): ...", True),
+        ("async def handler(event, context): ...", True),
+        ("if True:\n    handler = print", True),
+        ("from elsewhere import handler", True),
+        ("from elsewhere import *", True),
+        ("print(handler)", False),
+        ("class A:\n    def handler(self): ...", False),
+        ("# def handler(event, context): ...", False),
+    ],
 )
-def test_a_layer_takes_the_wheels_of_its_processor(tmp_path: Path, layer: str, platform: str) -> None:
-    """The target decides, so no variable of the shell and no parameter can lead to the other's."""
-    done = make("layer", f"build-{layer}", tmp_path, MAKEFLAGS="--dry-run")
-    assert done.returncode == 0, done.stderr
-    assert f"--python-platform {platform} " in done.stdout
-    assert "--only-binary :all: --no-deps --require-hashes" in done.stdout
+def test_a_handler_is_any_name_that_its_module_binds(tmp_path: Path, source: str, there: bool) -> None:
+    """The module is read and not run, for what it imports is in the layer."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "__init__.py").write_text(source)
+    problem = imported("src/check_handler.py").problem(tmp_path, "a.handler")
+    assert (problem is None) is there

@@ -1,0 +1,122 @@
+"""For which runtime and processor a layer is: told, or read from the template, and refused where neither is clear."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .scripts import ENVIRONMENT, imported, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+build = imported("layer/build.py")
+
+
+def said(*arguments: str | Path) -> str:
+    """What the build says as it refuses."""
+    done = run("layer/build.py", *arguments)
+    assert done.returncode != 0
+    return done.stderr.strip()
+
+
+def layer_template(folder: Path, name: str = "template.json", **properties: Any) -> Path:
+    template = folder / name
+    template.parent.mkdir(exist_ok=True)
+    resource = {"Type": "AWS::Serverless::LayerVersion", "Properties": properties}
+    template.write_text(json.dumps({"Resources": {"SharedCode": resource}}))
+    return template
+
+
+@pytest.mark.parametrize(
+    ("told", "refusal"),
+    [
+        ([], "for which runtime and which processor? RUNTIME=python3.13 ARCH=arm64, for instance"),
+        (
+            ["--runtime", "python3.9", "--arch", "arm64"],
+            "a layer can be built for python3.12, python3.13, python3.14, and not for 'python3.9'",
+        ),
+        (
+            ["--runtime", "python3.13", "--arch", "aarch64"],
+            "a layer can be built for arm64 or x86_64, and not for 'aarch64'",
+        ),
+    ],
+)
+def test_what_cannot_be_built_is_refused_with_what_can(tmp_path: Path, told: list[str], refusal: str) -> None:
+    """Before anything is fetched."""
+    assert said(tmp_path / "out", *told) == refusal
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("properties", "refusal"),
+    [
+        ({"CompatibleRuntimes": ["python3.12", "python3.13"]}, "is ['python3.12', 'python3.13'], and compiled wheels"),
+        ({"CompatibleRuntimes": [{"Ref": "Runtime"}]}, "is [{'Ref': 'Runtime'}], and compiled wheels"),
+        ({"CompatibleRuntimes": ["python3.13"]}, "CompatibleArchitectures of SharedCode is missing"),
+        ({}, "CompatibleRuntimes of SharedCode is missing"),
+    ],
+)
+def test_a_template_says_exactly_one_of_each(tmp_path: Path, properties: dict[str, Any], refusal: str) -> None:
+    """Wheels for the wrong processor would be found at the first invocation only."""
+    layer_template(tmp_path, **properties)
+    assert refusal in said(tmp_path / "out", "--layer", "SharedCode", "--above", tmp_path)
+
+
+def test_the_nearest_template_that_has_the_layer_decides(tmp_path: Path) -> None:
+    """A clone below somebody's project has a template of its own, of other resources."""
+    layer_template(tmp_path, CompatibleRuntimes=["python2.7"], CompatibleArchitectures=["arm64"])
+    (tmp_path / "vendor/clone/layer").mkdir(parents=True)
+    (tmp_path / "vendor/clone/template.yaml").write_text("Resources: {Other: {Type: 'AWS::SQS::Queue'}}")
+    assert "'python2.7'" in said(tmp_path / "out", "--layer", "SharedCode", "--above", tmp_path / "vendor/clone/layer")
+
+
+def test_a_template_of_another_name_has_to_be_given(tmp_path: Path) -> None:
+    """Otherwise the message says how."""
+    template = layer_template(tmp_path, "stack.json", CompatibleRuntimes=["python2.7"], CompatibleArchitectures=["x"])
+    arguments = (tmp_path / "out", "--layer", "SharedCode", "--above", tmp_path)
+    assert "SAM_TEMPLATE=<file> in the environment names another" in said(*arguments)
+    assert "'python2.7'" in said(*arguments, "--template", template)
+
+
+def test_the_build_writes_into_no_folder_that_is_somebodys(tmp_path: Path) -> None:
+    """It empties what it made before, and knows that by its names."""
+    (tmp_path / "app.py").touch()
+    assert "holds app.py" in said(tmp_path, "--runtime", "python3.13", "--arch", "arm64")
+
+
+def test_a_python_of_another_version_does_not_compile(tmp_path: Path) -> None:
+    """Its bytecode would be a bad magic number in Lambda."""
+    with pytest.raises(build.BuildError, match=r"bytecode for Lambda's python3\.1 takes a Python 3\.1, and"):
+        build.interpreter("3.1", "python3")
+
+
+def test_a_python_that_is_not_to_be_had_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody offers this release any more, so it can be neither found nor fetched."""
+    monkeypatch.setenv("PATH", ENVIRONMENT["PATH"])  # uv's
+    assert build.interpreter("3.1") is None
+
+
+def test_without_its_python_a_layer_keeps_its_sources_and_says_what_that_costs(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Another Python's bytecode would not be loaded, and none at all is slow but right."""
+    (tmp_path / "m.py").write_text("x = 1\n")
+    build._slim(tmp_path, None, "python3.14")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.py"]
+    assert "no python3.14 was found here to compile for" in capfd.readouterr().out
+
+
+def test_a_property_of_the_template_may_stand_in_globals(tmp_path: Path) -> None:
+    """As SAM reads it; its tags are no obstacle, and what they stand for is not guessed."""
+    (tmp_path / "template.yaml").write_text(
+        "Globals:\n  Function: {Runtime: python3.13, Timeout: !Ref Seconds}\n"
+        "Resources:\n  F:\n    Type: AWS::Serverless::Function\n    Properties: {Handler: a.b, Role: !GetAtt R.Arn}\n"
+    )
+    asked = run("layer/template.py", "F", "Runtime", "Handler", "--above", tmp_path)
+    assert asked.stdout == "python3.13\na.b\n"
+    unknown = run("layer/template.py", "F", "Role", "--above", tmp_path)
+    assert unknown.returncode != 0
+    assert "Role of F is decided by CloudFormation, and the build has to know it" in unknown.stderr
