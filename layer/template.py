@@ -31,6 +31,7 @@ def _tag(reader: _Reader, name: str, node: yaml.Node) -> dict[str, Any]:
         return {name: node.value}
     if isinstance(node, yaml.SequenceNode):
         return {name: reader.construct_sequence(node, deep=True)}
+    assert isinstance(node, yaml.MappingNode)  # noqa: S101 - there are no other nodes
     return {name: reader.construct_mapping(node, deep=True)}
 
 

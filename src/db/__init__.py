@@ -13,9 +13,9 @@ https://serverless-data-access.github.io/serverless-data-access/
 has the settings, a page for each call, and what to do about each error.
 """
 
-from .environment.package_versions import check_packages
+from .environment.package_versions import check_packages as _check_packages
 
-check_packages()  # before what needs them: an import that fails further down would not say which file is in the way
+_check_packages()  # before what needs them: an import that fails further down would not say which file is in the way
 
 from .environment.handler_decorator import invocation
 from .environment.process import configure, dispose, engine, status
