@@ -1,4 +1,4 @@
-"""One nursery for all tests here: what it forks is theirs."""
+"""One fork server for all tests here: what it forks is theirs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.fleet.nursery import Nursery
+from devkit.fleet.fork_server import ForkServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as opened:
+def fork_server() -> Iterator[ForkServer]:
+    with ForkServer() as opened:
         yield opened

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devkit.fleet.environment import EXIT_ERROR, Environment, Function, RealEnvironment, events_in
-from devkit.fleet.nursery import LightEnvironment, Nursery
+from devkit.fleet.fork_server import ForkServer, LightEnvironment
 from devkit.lambda_runtime.emulator import processes
 from devkit.lambda_runtime.environment import TIMEOUT_ERROR
 
@@ -41,14 +41,14 @@ def handler(event, context):
 
 
 @pytest.fixture(params=["light", "real"])
-def make(request: pytest.FixtureRequest, nursery: Nursery, tmp_path: Path) -> Iterator[Make]:
+def make(request: pytest.FixtureRequest, fork_server: ForkServer, tmp_path: Path) -> Iterator[Make]:
     """Environments of either kind for code of the test's own."""
     made: list[Environment] = []
 
     def start(code: str = CODE) -> Environment:
         (tmp_path / "function_of_the_test.py").write_text(code)
         function = Function("test", "function_of_the_test.handler", {"PYTHONPATH": str(tmp_path)}, timeout_s=2)
-        made.append(LightEnvironment(function, nursery) if request.param == "light" else RealEnvironment(function))
+        made.append(LightEnvironment(function, fork_server) if request.param == "light" else RealEnvironment(function))
         return made[-1]
 
     yield start
@@ -109,9 +109,9 @@ def test_what_the_layer_logs_is_counted(make: Make) -> None:
     assert environment.invoke({}).events == {}
 
 
-def test_a_module_that_cannot_be_loaded_says_why(nursery: Nursery) -> None:
+def test_a_module_that_cannot_be_loaded_says_why(fork_server: ForkServer) -> None:
     """At the invocation, as Lambda does."""
-    environment = LightEnvironment(Function("test", "no_such_module.handler", {}, timeout_s=2), nursery)
+    environment = LightEnvironment(Function("test", "no_such_module.handler", {}, timeout_s=2), fork_server)
     answer = environment.invoke({})
     environment.end()
     assert (answer.error, answer.message) == ("ModuleNotFoundError", "No module named 'no_such_module'")
@@ -124,10 +124,10 @@ def test_a_line_that_is_none_of_the_layers_is_not_counted() -> None:
     }
 
 
-def test_the_nurserys_end_ends_everything_that_it_forked() -> None:
+def test_the_fork_servers_end_ends_everything_that_it_forked() -> None:
     """Frozen ones too, and nobody has to be asked."""
     function = Function("test", "devkit.fleet.functions.ours.handler", {}, timeout_s=2)
-    with Nursery() as own:
+    with ForkServer() as own:
         session = own.pid
         environments = [LightEnvironment(function, own) for _ in range(3)]
         environments[0].freeze()

@@ -13,7 +13,7 @@ from devkit.fleet.scenarios.outages import OURS_RUN, failover, restart
 from devkit.fleet.scenarios.rotations import rotation
 
 if TYPE_CHECKING:
-    from devkit.fleet.nursery import Nursery
+    from devkit.fleet.fork_server import ForkServer
 
 
 def require(finding: Finding) -> Finding:
@@ -21,60 +21,60 @@ def require(finding: Finding) -> Finding:
     return finding
 
 
-def test_no_cut_of_the_wire_loses_or_repeats_an_acknowledged_write(nursery: Nursery) -> None:
+def test_no_cut_of_the_wire_loses_or_repeats_an_acknowledged_write(fork_server: ForkServer) -> None:
     """Where the outcome is unknown the caller is told, and the cut of a COMMIT's answer is such a case."""
-    found = require(cuts(nursery, work=("run", "begin")))
+    found = require(cuts(fork_server, work=("run", "begin")))
     assert found.outcomes[OURS].unknown > 0
     assert found.outcomes[PLAIN].misreported > 0
 
 
-def test_frozen_environments_find_their_way_back(nursery: Nursery) -> None:
+def test_frozen_environments_find_their_way_back(fork_server: ForkServer) -> None:
     """Their sessions have ended meanwhile, and a few of them are killed: none fails."""
-    found = require(freezes(nursery, environments=4, invocations=6))
+    found = require(freezes(fork_server, environments=4, invocations=6))
     assert found.outcomes[OURS].invoked == 24
 
 
-def test_rotations_under_load_fail_nothing(nursery: Nursery) -> None:
+def test_rotations_under_load_fail_nothing(fork_server: ForkServer) -> None:
     """With AWSPENDING to be read and without, and from one user to another."""
-    found = require(rotation(nursery, environments=3, rotations=2, alternations=1, window_s=0.6))
+    found = require(rotation(fork_server, environments=3, rotations=2, alternations=1, window_s=0.6))
     assert found.outcomes[PLAIN].failed > 0
 
 
-def test_a_restart_under_load_fails_nothing(nursery: Nursery) -> None:
+def test_a_restart_under_load_fails_nothing(fork_server: ForkServer) -> None:
     """While the server is away everybody waits."""
-    found = require(restart(nursery, environments=4, restarts=1, away_s=0.5, pause_s=0.05))
+    found = require(restart(fork_server, environments=4, restarts=1, away_s=0.5, pause_s=0.05))
     assert found.outcomes[PLAIN].failed > 0
     assert found.outcomes[OURS_RUN].waited > 0
 
 
-def test_a_failover_under_load_loses_nothing(nursery: Nursery) -> None:
+def test_a_failover_under_load_loses_nothing(fork_server: ForkServer) -> None:
     """The old primary took unconfirmed commits with it; who asks with db.once need not know."""
-    found = require(failover(nursery, environments=3, away_s=0.5, pause_s=0.05))
+    found = require(failover(fork_server, environments=3, away_s=0.5, pause_s=0.05))
     assert found.outcomes[PLAIN].failed > 0
     assert found.outcomes[OURS].waited > 0
 
 
-def test_a_storm_waits_for_its_turn(nursery: Nursery) -> None:
+def test_a_storm_waits_for_its_turn(fork_server: ForkServer) -> None:
     """More environments than connections, all at once."""
-    found = require(storm(nursery, environments=20, max_connections=10))
+    found = require(storm(fork_server, environments=20, max_connections=10))
     assert found.outcomes[PLAIN].failed > 0
     assert found.outcomes[OURS].waited > 0
 
 
-def test_a_pooler_lends_its_connections_to_all(nursery: Nursery) -> None:
+def test_a_pooler_lends_its_connections_to_all(fork_server: ForkServer) -> None:
     """More environments than it may open connections."""
-    assert require(pooler(nursery, environments=30)).outcomes[OURS].answered == 30
+    assert require(pooler(fork_server, environments=30)).outcomes[OURS].answered == 30
 
 
-def test_a_deploy_finds_room_beside_the_old_version(nursery: Nursery) -> None:
+def test_a_deploy_finds_room_beside_the_old_version(fork_server: ForkServer) -> None:
     """The old environments are frozen, and the server ends their sessions."""
-    found = require(deploy(nursery, environments=5, max_connections=11))
+    found = require(deploy(fork_server, environments=5, max_connections=11))
     assert found.outcomes[PLAIN].failed > 0
 
 
-def test_environments_without_work_hold_no_connection(nursery: Nursery) -> None:
+def test_environments_without_work_hold_no_connection(fork_server: ForkServer) -> None:
     """The plain ones hold theirs for as long as they live."""
-    found = require(warm(nursery, environments=12, active=3, most_held=3, seconds=3.5))
+    found = require(warm(fork_server, environments=12, active=3, most_held=3, seconds=3.5))
     assert found.outcomes[PLAIN].held_max == 12
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devkit.lambda_runtime.bare_environment import BareEnvironment
 from devkit.lambda_runtime.environment import LambdaEnvironment
+from devkit.lambda_runtime.managed_and_snapstart import BareEnvironment
 
 if TYPE_CHECKING:
     from pathlib import Path

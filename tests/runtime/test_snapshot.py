@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devkit.lambda_runtime.bare_environment import BareEnvironment
+from devkit.lambda_runtime.managed_and_snapstart import BareEnvironment
 from devkit.servers.passwords import new_password
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from devkit.lambda_runtime.bare_environment import BareEnvironment
+from devkit.lambda_runtime.managed_and_snapstart import BareEnvironment
 
 if TYPE_CHECKING:
     from pathlib import Path

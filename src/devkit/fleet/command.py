@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from .nursery import Nursery
+from .fork_server import ForkServer
 from .report import save, shown, table
 from .scenarios import SCENARIOS
 from .scenarios.fuzz import fuzz
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FUZZ = "fuzz"
 
 
-def known(fuzzed_by: Path | None) -> dict[str, Callable[[Nursery], Finding]]:
+def known(fuzzed_by: Path | None) -> dict[str, Callable[[ForkServer], Finding]]:
     """The scenarios by name, in the order in which they run; with the test ``fuzzed_by``, ``fuzz`` too."""
     return SCENARIOS if fuzzed_by is None else {**SCENARIOS, FUZZ: lambda _: fuzz(fuzzed_by)}
 
@@ -36,10 +36,10 @@ def run(names: Sequence[str], *, results: Path | None = None, fuzzed_by: Path | 
     chosen = {name: scenarios[name] for name in names} or scenarios
     started = time.perf_counter()
     findings = []
-    with _ended_by_sigterm(), Nursery() as nursery:
+    with _ended_by_sigterm(), ForkServer() as fork_server:
         for name, scenario in chosen.items():
             began = time.perf_counter()
-            findings.append(scenario(nursery))
+            findings.append(scenario(fork_server))
             print(f"{shown(findings[-1])}\n  {name} took {time.perf_counter() - began:.0f} s\n", flush=True)
     missed = [finding.name for finding in findings if not finding.met]
     if results is not None:

@@ -11,30 +11,32 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 from .environment import RealEnvironment
+from .fork_server import LightEnvironment
 from .ledger import Entry
-from .nursery import LightEnvironment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Self
 
     from .environment import Answer, Environment, Function
-    from .nursery import Nursery
+    from .fork_server import ForkServer
 
 GATHER_S = 30.0  # for the callers of one moment to be there
 
 
 class Fleet:
-    """``size`` environments of ``function``, for the length of a ``with`` block: real ones without a ``nursery``.
+    """``size`` environments of ``function``, for the length of a ``with`` block: real ones without a ``fork_server``.
 
     Every invocation asks for ``work`` and is entered, with the id that it was to write.
     """
 
-    def __init__(self, function: Function, *, size: int, nursery: Nursery | None = None, work: str = "run") -> None:
+    def __init__(
+        self, function: Function, *, size: int, fork_server: ForkServer | None = None, work: str = "run"
+    ) -> None:
         self.function = function
         self.entries: list[Entry] = []
         self._size = size
-        self._nursery = nursery
+        self._fork_server = fork_server
         self._work = work
         self._began_at = time.monotonic()
 
@@ -88,9 +90,9 @@ class Fleet:
             list(callers.map(lambda one: one.invoke({"id": str(uuid.uuid4()), "work": work}), self.environments))
 
     def _made(self) -> Environment:
-        if self._nursery is None:
+        if self._fork_server is None:
             return RealEnvironment(self.function)
-        return LightEnvironment(self.function, self._nursery)
+        return LightEnvironment(self.function, self._fork_server)
 
 
 class Pause:

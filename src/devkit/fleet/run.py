@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .environment import Function
 from .finding import Curve
 from .fleet import Fleet
-from .held import Held
+from .held_connections import Held
 from .ledger import Outcome, audited
 from .site import written
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from devkit.servers.ports import Endpoint
     from devkit.servers.postgres import Postgres
 
-    from .nursery import Nursery
+    from .fork_server import ForkServer
     from .site import Site
 
 
@@ -72,13 +72,13 @@ def run(
     *,
     size: int,
     server: Callable[[], Postgres],
-    nursery: Nursery | None,
+    fork_server: ForkServer | None,
     connected: bool = False,
 ) -> Iterator[Run]:
     """``size`` environments for each label's function and its kind of work, loaded, and ``connected`` if so asked."""
     with contextlib.ExitStack() as parts:
         made = {
-            label: parts.enter_context(Fleet(function, size=size, nursery=nursery, work=work))
+            label: parts.enter_context(Fleet(function, size=size, fork_server=fork_server, work=work))
             for label, (function, work) in fleets.items()
         }
         for fleet in made.values():

@@ -1,7 +1,7 @@
 """A Docker engine: the machine's own where one answers, or a private one.
 
 Root on Debian gets the private one: `dockerd` by hand, on a socket and in a folder of its own, gone when the block
-ends. What it has built or pulled stays in the cache folder. The image that it runs is `lambda_image`'s matter.
+ends. What it has built or pulled stays in the cache folder. The image that it runs is `image`'s matter.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The Runtime Interface Emulator (RIE) as a process: its ports, its output, and the sandbox of processes below it.
 
 The binary is the one that the package ``aws-sam-cli`` carries for its containers; it runs without one as well. What an
-invocation is belongs to ``lambda_env``.
+invocation is belongs to ``environment``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Lambda's Runtime API and Extensions API, as far as ``awslambdaric`` and an internal extension ask of them.
 
 For what the Runtime Interface Emulator does not do here: many invocations at a time (Managed Instances) and the
-restore after a snapshot (SnapStart). The process that asks belongs to ``bare_env``.
+restore after a snapshot (SnapStart). The process that asks belongs to ``managed_and_snapstart``.
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
 

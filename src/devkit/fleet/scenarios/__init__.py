@@ -1,4 +1,8 @@
-"""The scenarios, in the order in which they run. Each is a function of a nursery; its defaults are the full size."""
+"""The scenarios, in the order in which they run. Each is a function of a fork server, in full size by default.
+
+``crowds`` has too many at once, ``cuts`` a network that breaks at each flight, ``freezes`` what sleeps, ``outages`` a
+server that goes away, ``rotations`` passwords that change, ``fuzz`` events that nobody would send.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from devkit.fleet.finding import Finding
-    from devkit.fleet.nursery import Nursery
+    from devkit.fleet.fork_server import ForkServer
 
-SCENARIOS: dict[str, Callable[[Nursery], Finding]] = {
+SCENARIOS: dict[str, Callable[[ForkServer], Finding]] = {
     "cuts": cuts,
     "freezes": lambda _: freezes(),  # in real environments
     "rotation": rotation,

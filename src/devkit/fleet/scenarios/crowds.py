@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from devkit.fleet.environment import Environment
     from devkit.fleet.finding import Curve
     from devkit.fleet.fleet import Fleet, Pause
+    from devkit.fleet.fork_server import ForkServer
     from devkit.fleet.ledger import Outcome
-    from devkit.fleet.nursery import Nursery
     from devkit.fleet.run import Run
     from devkit.servers.ports import Endpoint
 
@@ -37,7 +37,7 @@ POOL = 20
 SCRAM_ITERATIONS = "1"
 
 
-def storm(nursery: Nursery, *, environments: int = 300, max_connections: int = 50) -> Finding:
+def storm(fork_server: ForkServer, *, environments: int = 300, max_connections: int = 50) -> Finding:
     """Every environment is invoked in the same moment. All have served before, and the server has ended their sessions.
 
     They have, so that the moment is about connections: what else a first invocation costs is the processor's time, of
@@ -46,7 +46,7 @@ def storm(nursery: Nursery, *, environments: int = 300, max_connections: int = 5
     outcomes: dict[str, Outcome] = {}
     curves: dict[str, Curve] = {}
     for name in (OURS, PLAIN):
-        with _alone(name, nursery, environments=environments, max_connections=max_connections) as running:
+        with _alone(name, fork_server, environments=environments, max_connections=max_connections) as running:
             fleet = running.fleets[name]
             for wave in _waves(fleet):
                 fleet.invoke_all(wave)
@@ -65,12 +65,12 @@ def storm(nursery: Nursery, *, environments: int = 300, max_connections: int = 5
     )
 
 
-def pooler(nursery: Nursery, *, environments: int = 200) -> Finding:
+def pooler(fork_server: ForkServer, *, environments: int = 200) -> Finding:
     """As many at once through PgBouncer in transaction mode, which lends ``POOL`` connections."""
     outcomes: dict[str, Outcome] = {}
     curves: dict[str, Curve] = {}
     for name in (OURS, PLAIN):
-        with _alone(name, nursery, environments=environments, max_connections=50, pooled=True) as running:
+        with _alone(name, fork_server, environments=environments, max_connections=50, pooled=True) as running:
             running.fleets[name].invoke_all()
             outcomes |= running.outcomes()
         curves |= running.curves()
@@ -78,12 +78,12 @@ def pooler(nursery: Nursery, *, environments: int = 200) -> Finding:
     return _finding("pooler", title, outcomes, curves, budget=POOL)
 
 
-def deploy(nursery: Nursery, *, environments: int = 40, max_connections: int = 50) -> Finding:
+def deploy(fork_server: ForkServer, *, environments: int = 40, max_connections: int = 50) -> Finding:
     """A new version takes over while the old one's environments are still there, each with its connection, frozen."""
     outcomes: dict[str, Outcome] = {}
     curves: dict[str, Curve] = {}
     for name in (OURS, PLAIN):
-        with _alone(name, nursery, environments=2 * environments, max_connections=max_connections) as running:
+        with _alone(name, fork_server, environments=2 * environments, max_connections=max_connections) as running:
             fleet = running.fleets[name]
             old, new = fleet.environments[:environments], fleet.environments[environments:]
             fleet.invoke_all(old)
@@ -103,13 +103,13 @@ def deploy(nursery: Nursery, *, environments: int = 40, max_connections: int = 5
 
 
 def warm(
-    nursery: Nursery, *, environments: int = 200, active: int = 20, most_held: int = 30, seconds: float = 8.0
+    fork_server: ForkServer, *, environments: int = 200, active: int = 20, most_held: int = 30, seconds: float = 8.0
 ) -> Finding:
     """All have served; then few of them have work, and the others are frozen."""
     outcomes: dict[str, Outcome] = {}
     curves: dict[str, Curve] = {}
     for name in (OURS, PLAIN):
-        with _alone(name, nursery, environments=environments, max_connections=environments + 20) as running:
+        with _alone(name, fork_server, environments=environments, max_connections=environments + 20) as running:
             fleet = running.fleets[name]
             for wave in _waves(fleet):
                 fleet.invoke_all(wave)
@@ -155,7 +155,7 @@ def _end_sessions(server: Postgres, login: str) -> None:
 
 @contextlib.contextmanager
 def _alone(
-    name: str, nursery: Nursery, *, environments: int, max_connections: int, pooled: bool = False
+    name: str, fork_server: ForkServer, *, environments: int, max_connections: int, pooled: bool = False
 ) -> Iterator[Run]:
     """One function on a server of its own: both at once would fight for one budget."""
     with contextlib.ExitStack() as parts:
@@ -170,7 +170,7 @@ def _alone(
         site = Site(server)
         chosen = function(name, site, endpoint, timeout_s=TIMEOUT_S, variables=variables)
         yield parts.enter_context(
-            run({name: (chosen, "run")}, size=environments, server=lambda: server, nursery=nursery)
+            run({name: (chosen, "run")}, size=environments, server=lambda: server, fork_server=fork_server)
         )
 
 

@@ -16,20 +16,20 @@ from devkit.servers.postgres import Postgres
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from devkit.fleet.fork_server import ForkServer
     from devkit.fleet.ledger import Outcome
-    from devkit.fleet.nursery import Nursery
 
 WORK = ("run", "begin", "run", "begin")
 MOST_FLIGHTS = 200
 
 
-def cuts(nursery: Nursery, *, work: Sequence[str] = WORK) -> Finding:
+def cuts(fork_server: ForkServer, *, work: Sequence[str] = WORK) -> Finding:
     """Writes from a cold start on, again and again, the wire cut one flight later each time, until none is left."""
     outcomes, flights = {}, {}
     with Postgres() as server:
         site = Site(server)
         for name in (OURS, PLAIN):
-            outcomes[name], flights[name] = _every_flight(name, work, site, server, nursery)
+            outcomes[name], flights[name] = _every_flight(name, work, site, server, fork_server)
     tried = {name: sum(counts.values()) for name, counts in flights.items()}
     return Finding(
         name="cuts",
@@ -43,13 +43,13 @@ def cuts(nursery: Nursery, *, work: Sequence[str] = WORK) -> Finding:
 
 
 def _every_flight(
-    name: str, works: Sequence[str], site: Site, server: Postgres, nursery: Nursery
+    name: str, works: Sequence[str], site: Site, server: Postgres, fork_server: ForkServer
 ) -> tuple[Outcome, dict[str, int]]:
     """The outcome of all, and how many flights there were to cut, by what was lost of them."""
     flights = {}
     with Wire(server.host, server.port) as wire:
         chosen = function(name, site, wire, timeout_s=10)
-        with Fleet(chosen, size=1, nursery=nursery) as fleet:
+        with Fleet(chosen, size=1, fork_server=fork_server) as fleet:
             (environment,) = fleet.environments
             for lost in get_args(Lost):
                 flight, fired = 0, True

@@ -16,7 +16,7 @@ from devkit.servers.postgres import Postgres
 if TYPE_CHECKING:
     from devkit.fleet.environment import Environment
     from devkit.fleet.fleet import Pause
-    from devkit.fleet.nursery import Nursery
+    from devkit.fleet.fork_server import ForkServer
 
 IDLE_SESSION_S = 1.0
 FREEZE_S = 1.3  # past the session's end
@@ -27,15 +27,15 @@ LEFT_S = 3
 GONE_S = 0.5
 
 
-def freezes(nursery: Nursery | None = None, *, environments: int = 20, invocations: int = 50) -> Finding:
+def freezes(fork_server: ForkServer | None = None, *, environments: int = 20, invocations: int = 50) -> Finding:
     """Every environment is frozen after each invocation, some past the end of their sessions, and a few are killed.
 
-    Without a nursery the environments are real ones.
+    Without a fork server the environments are real ones.
     """
     with Postgres(settings={"idle_session_timeout": f"{IDLE_SESSION_S:g}s"}) as server:
         site = Site(server)
         fleets = {name: (function(name, site, server, timeout_s=10), "run") for name in (OURS, PLAIN)}
-        with run(fleets, size=environments, server=lambda: server, nursery=nursery) as running:
+        with run(fleets, size=environments, server=lambda: server, fork_server=fork_server) as running:
             with under_load([*running.fleets.values()], _freeze, invocations=invocations):
                 pass
             outcomes = running.outcomes()
@@ -50,7 +50,7 @@ def freezes(nursery: Nursery | None = None, *, environments: int = 20, invocatio
         figures={label: failures(outcome) for label, outcome in outcomes.items()},
         outcomes=outcomes,
         curves=running.curves(),
-        notes={"environments": "real" if nursery is None else "light"},
+        notes={"environments": "real" if fork_server is None else "light"},
     )
 
 
@@ -62,7 +62,7 @@ def _freeze(environment: Environment, pause: Pause) -> None:
     pause.wait(FREEZE_S if pause.draw.random() < SHARE_OF_LONG_FREEZES else pause.draw.uniform(0, 0.1))
 
 
-def sleep(_: Nursery | None = None, *, left_s: int = LEFT_S) -> Finding:
+def sleep(_: ForkServer | None = None, *, left_s: int = LEFT_S) -> Finding:
     """A statement of a minute in an invocation of ``left_s`` seconds, in real environments: the timeout is Lambda's."""
     outcomes, figures, busy = {}, {}, {}
     with Postgres() as server:

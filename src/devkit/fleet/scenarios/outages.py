@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from devkit.fleet.environment import Environment, Function
     from devkit.fleet.finding import Curve
     from devkit.fleet.fleet import Pause
+    from devkit.fleet.fork_server import ForkServer
     from devkit.fleet.ledger import Outcome
-    from devkit.fleet.nursery import Nursery
     from devkit.servers.ports import Endpoint
 
 OURS_RUN = "ours, db.run"
@@ -28,13 +28,13 @@ SETTLE_S = 1.5
 
 
 def restart(
-    nursery: Nursery, *, environments: int = 20, restarts: int = 3, away_s: float = 2.0, pause_s: float = 0.2
+    fork_server: ForkServer, *, environments: int = 20, restarts: int = 3, away_s: float = 2.0, pause_s: float = 0.2
 ) -> Finding:
     """Fast shutdowns under load; for ``away_s`` beyond each the address refuses connections."""
     with Postgres() as server, Wire(server.host, server.port) as wire:
         site = Site(server)
         fleets = _fleets(site, wire, timeout_s=10)
-        with run(fleets, size=environments, server=lambda: server, nursery=nursery, connected=True) as running:
+        with run(fleets, size=environments, server=lambda: server, fork_server=fork_server, connected=True) as running:
             with under_load([*running.fleets.values()], _thinking(pause_s)):
                 for _ in range(restarts):
                     time.sleep(SETTLE_S)
@@ -48,11 +48,13 @@ def restart(
     return _finding("restart", title, "0 failed", outcomes, running.curves())
 
 
-def failover(nursery: Nursery, *, environments: int = 20, away_s: float = 2.0, pause_s: float = 0.1) -> Finding:
+def failover(fork_server: ForkServer, *, environments: int = 20, away_s: float = 2.0, pause_s: float = 0.1) -> Finding:
     """The primary is killed under load, and its standby promoted ``away_s`` later."""
     with Cluster() as cluster:
         fleets = _fleets(Site(cluster.primary), cluster.endpoint, timeout_s=30)
-        with run(fleets, size=environments, server=lambda: cluster.primary, nursery=nursery, connected=True) as running:
+        with run(
+            fleets, size=environments, server=lambda: cluster.primary, fork_server=fork_server, connected=True
+        ) as running:
             with under_load([*running.fleets.values()], _thinking(pause_s)):
                 time.sleep(SETTLE_S)
                 cluster.primary.kill()

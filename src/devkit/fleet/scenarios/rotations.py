@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from devkit.fleet.environment import Environment
     from devkit.fleet.fleet import Pause
-    from devkit.fleet.nursery import Nursery
+    from devkit.fleet.fork_server import ForkServer
 
 # Sessions end soon, so that most invocations have to enter anew: a connection that works needs no password.
 IDLE_SESSION_S = 0.3
@@ -122,7 +122,12 @@ def _pause(_: Environment, pause: Pause) -> None:
 
 
 def rotation(
-    nursery: Nursery, *, environments: int = 10, rotations: int = 10, alternations: int = 3, window_s: float = 2.0
+    fork_server: ForkServer,
+    *,
+    environments: int = 10,
+    rotations: int = 10,
+    alternations: int = 3,
+    window_s: float = 2.0,
 ) -> Finding:
     """Single-user rotations; in every other one AWSPENDING is not to be read. Then some between two users."""
     with Postgres(settings={"idle_session_timeout": f"{IDLE_SESSION_S:g}s"}) as server, LocalAws() as aws:
@@ -141,7 +146,7 @@ def rotation(
             )
             for name, one in rotated.items()
         }
-        with run(fleets, size=environments, server=lambda: server, nursery=nursery) as running:
+        with run(fleets, size=environments, server=lambda: server, fork_server=fork_server) as running:
             with under_load([*running.fleets.values()], _pause):
                 for number in range(rotations):
                     time.sleep(BETWEEN_S)

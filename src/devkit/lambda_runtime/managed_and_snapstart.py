@@ -3,7 +3,7 @@
 *Managed Instances*: one environment serves several events at a time, each in a process of its own, which
 ``awslambdaric`` forks before it imports the function. *SnapStart*: Init ends with a snapshot, and hooks run before it
 and after each restore. The runtime is Lambda's own, the API that it talks to is ours (``runtime_api``). There is no
-freeze, and a function that takes too long is not ended: for both there is ``lambda_env``.
+freeze, and a function that takes too long is not ended: for both there is ``environment``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The nursery's process, and the environments that it forks: ``python -m devkit.fleet.worker <descriptor>``."""
+"""The fork server's process and the environments that it forks.
+
+``fork_server`` starts it: ``python -m devkit.fleet.fork_server_process <descriptor>``.
+"""
 
 from __future__ import annotations
 
@@ -46,11 +49,11 @@ def main(descriptor: int) -> None:
                 return
             with socket.socket(fileno=descriptors[0]) as line:
                 _bury()
-                nursery = os.getpid()
+                fork_server = os.getpid()
                 pid = os.fork()
                 if pid == 0:
                     orders.close()
-                    _live(line, json.loads(order), nursery)
+                    _live(line, json.loads(order), fork_server)
                 # Before anybody waits for it, so the number is still the child's.
                 pidfd = os.pidfd_open(pid)
             socket.send_fds(orders, [b"%d" % pid], [pidfd])
@@ -64,10 +67,10 @@ def _bury() -> None:
             pass
 
 
-def _live(line: socket.socket, order: dict[str, Any], nursery: int) -> None:
+def _live(line: socket.socket, order: dict[str, Any], fork_server: int) -> None:
     """Be an environment until the fleet hangs up. Does not return."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != nursery:
+    if os.getppid() != fork_server:
         os._exit(1)
     try:
         os.environ.clear()

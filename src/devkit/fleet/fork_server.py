@@ -36,7 +36,7 @@ END_S = 5.0
 MESSAGE_BYTES = 64 * 1024
 
 
-class Nursery:
+class ForkServer:
     """The process that environments are forked from, for the length of a ``with`` block; its end kills them."""
 
     def __enter__(self) -> Self:
@@ -45,14 +45,14 @@ class Nursery:
         self._errors = tempfile.TemporaryFile()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "devkit.fleet.worker", str(theirs.fileno())],
+                [sys.executable, "-m", "devkit.fleet.fork_server_process", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._errors,
                 stderr=self._errors,
                 # It imports from where this process does, and knows nothing else of it.
                 env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                start_new_session=True,  # Ctrl-C ends this process, which then ends the nursery
+                start_new_session=True,  # Ctrl-C ends this process, which then ends the fork server
             )
         self._orders.settimeout(START_S)
         try:
@@ -90,27 +90,27 @@ class Nursery:
         return pidfd, ours
 
     def _receive(self) -> int:
-        """The file descriptor that the nursery sends; -1 with its greeting."""
+        """The file descriptor that the fork server sends; -1 with its greeting."""
         message, descriptors, _, _ = socket.recv_fds(self._orders, MESSAGE_BYTES, 1)
         if not message:
             self._errors.seek(0)
-            raise RuntimeError(f"the nursery has ended:\n{self._errors.read().decode(errors='replace')}")
+            raise RuntimeError(f"the fork server has ended:\n{self._errors.read().decode(errors='replace')}")
         return descriptors[0] if descriptors else -1
 
 
 class LightEnvironment:
-    """An environment from ``nursery``. It loads the function at once; an invocation waits for that."""
+    """An environment from ``fork_server``. It loads the function at once; an invocation waits for that."""
 
-    def __init__(self, function: Function, nursery: Nursery) -> None:
+    def __init__(self, function: Function, fork_server: ForkServer) -> None:
         self._function = function
-        self._nursery = nursery
-        self._pidfd, self._line = nursery.fork(function)
+        self._fork_server = fork_server
+        self._pidfd, self._line = fork_server.fork(function)
         self._frozen = False
         self._ending = threading.Lock()
 
     def invoke(self, event: dict[str, Any]) -> Answer:
         if self._pidfd < 0:
-            self._pidfd, self._line = self._nursery.fork(self._function)
+            self._pidfd, self._line = self._fork_server.fork(self._function)
         if self._frozen:
             self._signal(signal.SIGCONT)
             self._frozen = False

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from devkit.lambda_runtime.bare_environment import BareEnvironment
+from devkit.lambda_runtime.managed_and_snapstart import BareEnvironment
 
 FUNCTION = """
 import os, pathlib, time
