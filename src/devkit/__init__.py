@@ -1,6 +1,16 @@
-"""The laptop and CI side: embedded Postgres, AWS on localhost, the Lambda runtime, a counting proxy, a pytest plugin.
+"""The laptop and CI side: real servers, AWS on localhost, the Lambda runtime, and whole applications run on them.
 
-Never shipped, and imported by neither ``db`` nor ``handlers``.
+Rooms, from the ground up; each imports from those before it:
+
+- ``network``: a proxy between client and server, which counts what passes, reads it and breaks it
+- ``servers``: PostgreSQL, its replica, PgBouncer, Secrets Manager, started and ended here
+- ``lambda_runtime``: one execution environment of Lambda, without a container or in one
+- ``app``: a SAM application on these: its template, its events, ``demo`` and ``sam-local``
+- ``fleet``: many environments at once, and what they go through; beside ``app``, and neither knows the other
+
+On top, where users come in: ``plugin`` has pytest's fixtures, ``cli`` the commands, ``settings_table`` what the command
+``settings`` prints for docs/reference/settings.md. Below all, ``extras`` says which packages a part takes. All of it may use ``db``, and none of it is shipped: neither ``db`` nor
+``handlers`` imports it.
 """
 
 __version__ = "0.2.0"

@@ -1,4 +1,4 @@
-"""The table of settings as docs/reference/settings.md shows it."""
+"""The table of settings as docs/reference/settings.md shows it, for the command ``settings``."""
 
 from __future__ import annotations
 
