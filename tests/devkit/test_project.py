@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ import pytest
 
 from devkit.app.errors import ProjectError
 from devkit.app.project import Project, role_for
+from devkit.app.pyproject import DevkitTable
+
+ROOT = Path(__file__).parents[2]
 
 
 def function(secret: Any = None, **properties: Any) -> dict[str, Any]:
@@ -183,5 +188,32 @@ def test_globals_are_what_a_function_does_not_say_itself(tmp_path: Path) -> None
 
 def test_this_repository_is_an_application_like_any_other() -> None:
     """Its table holds the database's name; its three roles are those of its parameters."""
-    found = Project.find(Path(__file__))
+    found = Project.find(ROOT)
     assert (found.database, found.owner, set(found.roles)) == ("orders", "owner", {"app", "report", "owner"})
+
+
+def document() -> str:
+    """The page with the table of keys, on whichever shelf it stands."""
+    (page,) = (text for path in (ROOT / "docs").rglob("*.md") if "| `template` | the SAM" in (text := path.read_text()))
+    return page
+
+
+def test_the_documented_keys_are_the_keys() -> None:
+    """In the order of the table that is read, each with its default."""
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", document(), re.MULTILINE)
+    keys = {field.name for field in dataclasses.fields(DevkitTable)}
+    assert [name for name, default in rows if name in keys and default] == [
+        field.name for field in dataclasses.fields(DevkitTable)
+    ]
+
+
+def test_the_documented_table_is_one(tmp_path: Path) -> None:
+    """For an application with its two parameters."""
+    (table,) = re.findall(r"^```toml\n\[tool\.devkit\]\n(.*?)^```", document(), re.DOTALL | re.MULTILINE)
+    found = project(
+        tmp_path,
+        {"F": function({"Ref": "AppSecretArn"}), "M": function({"Ref": "MigrationSecretArn"})},
+        parameters=["AppSecretArn", "MigrationSecretArn"],
+        table=table,
+    )
+    assert (found.database, found.owner, found.roles) == ("notes", "notes_owner", ("notes_app", "notes_owner"))

@@ -1,7 +1,7 @@
 """Input that nobody would send: whatever comes, the API says whose mistake it is and the queue gets its records back.
 
-``FUZZ_EXAMPLES`` is the number of events, 300 by default and then the same each time; ``python -m devkit fleet fuzz``
-sends 10,000 new ones.
+``FUZZ_EXAMPLES`` is the number of events, 300 by default and then the same each time; ``make fleet`` sends 10,000
+new ones.
 """
 
 from __future__ import annotations
