@@ -112,8 +112,9 @@ def pytest_runtest_makereport(
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL 18 server for the whole run. Started by the first test that asks for it."""
     from .servers.postgres import Postgres
+    from .servers.postgres_settings import CHEAP_PASSWORDS
 
-    with Postgres() as server:
+    with Postgres(settings=CHEAP_PASSWORDS) as server:
         yield server
 
 
@@ -164,9 +165,10 @@ def pgbouncer(postgres: Postgres) -> Iterator[MakePgBouncer]:
 @pytest.fixture
 def replicated() -> Iterator[Cluster]:
     """A primary and a synchronous standby behind an endpoint each. They are the test's own, so it may break them."""
+    from .servers.postgres_settings import CHEAP_PASSWORDS
     from .servers.replica import Cluster
 
-    with Cluster() as cluster:
+    with Cluster(settings=CHEAP_PASSWORDS) as cluster:
         yield cluster
 
 

@@ -12,6 +12,7 @@ import db
 from db.environment import process
 from db.settings import Settings
 from devkit.servers.postgres import Postgres
+from devkit.servers.postgres_settings import CHEAP_PASSWORDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ class Use(Protocol):
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A server of this folder's own, since two-phase commit is off by default."""
-    with Postgres(settings={"max_prepared_transactions": "8"}) as server:
+    with Postgres(settings={"max_prepared_transactions": "8", **CHEAP_PASSWORDS}) as server:
         yield server
 
 

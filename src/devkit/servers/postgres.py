@@ -23,7 +23,7 @@ from psycopg import sql
 from . import postgres_install
 from .passwords import new_password
 from .ports import HOST, free_port
-from .postgres_settings import DEFAULT_SETTINGS, ENVIRONMENT, INITDB
+from .postgres_settings import CHEAP_PASSWORDS, DEFAULT_SETTINGS, ENVIRONMENT, INITDB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -203,7 +203,9 @@ class Postgres:
         password_file = self._home / "password"
         password_file.write_text(self.password)
         postgres_install.give(password_file, self._account)
-        self._run("initdb", *INITDB, f"--username={SUPERUSER}", f"--pwfile={password_file}")
+        # The superuser's password is hashed here, before the server reads its settings.
+        hashing = [f"--set={name}={self._settings[name]}" for name in CHEAP_PASSWORDS if name in self._settings]
+        self._run("initdb", *INITDB, *hashing, f"--username={SUPERUSER}", f"--pwfile={password_file}")
         password_file.unlink()
         self._configure(self._settings)
 

@@ -13,6 +13,7 @@ from devkit.fleet.run import function, run
 from devkit.fleet.site import DATABASE, Site
 from devkit.servers.pgbouncer import PgBouncer
 from devkit.servers.postgres import Postgres
+from devkit.servers.postgres_settings import CHEAP_PASSWORDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,8 +34,6 @@ OF_OURS = {"DB_CONNECT_ARGS": json.dumps({"options": f"-c idle_session_timeout={
 SETTLE_S = 0.5
 WAVE = 20
 POOL = 20
-# Hundreds of environments hash their passwords on the cores of this one machine; in Lambda each has its own.
-SCRAM_ITERATIONS = "1"
 
 
 def storm(fork_server: ForkServer, *, environments: int = 300, max_connections: int = 50) -> Finding:
@@ -159,9 +158,9 @@ def _alone(
 ) -> Iterator[Run]:
     """One function on a server of its own: both at once would fight for one budget."""
     with contextlib.ExitStack() as parts:
-        server = parts.enter_context(
-            Postgres(settings={"max_connections": str(max_connections), "scram_iterations": SCRAM_ITERATIONS})
-        )
+        # Hundreds of environments hash their passwords on the cores of this one machine; in Lambda each has its own.
+        settings = {"max_connections": str(max_connections), **CHEAP_PASSWORDS}
+        server = parts.enter_context(Postgres(settings=settings))
         endpoint: Endpoint = server
         variables = OF_OURS if name == OURS else {}
         if pooled:
