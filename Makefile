@@ -7,6 +7,8 @@ UV := $(or $(shell command -v uv),.uv/bin/uv)
 BIN := .venv/bin
 # The SAM application that demo and sam-local run: `make demo ROOT=../mine`.
 ROOT := .
+# Each process has servers of its own. They take over tests from one another, so they end together.
+PYTEST := $(BIN)/pytest --numprocesses auto --dist worksteal
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.uv/bin:$(PATH)
 # SAM's usage reports are no part of a build.
 export SAM_CLI_TELEMETRY := 0
@@ -31,15 +33,15 @@ $(if $(filter .uv/bin/uv,$(UV)),,$(UV):)
 demo: .venv/ready  ## every payload of events/ through its handler in the real Lambda runtime
 	$(BIN)/python -m devkit demo --root $(ROOT)
 
-test: .venv/ready  ## all tests that need neither Docker nor root
-	$(BIN)/pytest
+test: .venv/ready  ## the tests that need neither Docker nor root, nor minutes
+	$(PYTEST) -m "not slow"
 
-check: .venv/ready  ## lint, types, template lint, tests
+check: .venv/ready  ## lint, types, template lint, every test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/sam validate --lint
-	$(BIN)/pytest
+	$(PYTEST)
 
 bench: .venv/ready  ## the benchmarks beside their peers, to benchmarks/results (about ten minutes)
 	$(BIN)/python -m benchmarks

@@ -50,6 +50,7 @@ def outcomes(report: Path) -> dict[str, str]:
     return ended
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ours", "stock", "suite", "at_least"),
     [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from devkit.fleet.finding import OURS, PLAIN, Finding
 from devkit.fleet.report import shown
 from devkit.fleet.scenarios.crowds import deploy, pooler, storm, warm
@@ -14,6 +16,8 @@ from devkit.fleet.scenarios.rotations import rotation
 
 if TYPE_CHECKING:
     from devkit.fleet.fork_server import ForkServer
+
+pytestmark = pytest.mark.slow
 
 
 def require(finding: Finding) -> Finding:
