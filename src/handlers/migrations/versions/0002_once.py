@@ -1,4 +1,4 @@
-"""The table of db.once: a request that comes twice makes one order.
+"""The table of db.once: what is asked for twice with one key is done once.
 
 Revision ID: 0002
 """

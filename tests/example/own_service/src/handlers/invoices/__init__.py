@@ -1,0 +1,1 @@
+"""Invoices for many tenants: what comes in over HTTP and by queue, and each night what is overdue."""
