@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks import __main__ as command
 from benchmarks.plot import panels, plot
 from benchmarks.sections import SECTIONS
+from benchmarks.sections.cold import OURS
 from benchmarks.series import Result, Series, load
 from benchmarks.table import table, targets
-from benchmarks.targets import TARGETS, missed
+from benchmarks.targets import DB_BATCH, EACH_PRE_PING, NULL, PRE_PING, TARGETS, missed
 from benchmarks.works import Work
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 SVG = "{http://www.w3.org/2000/svg}"
 COMMITTED = load(command.RESULTS, list(SECTIONS))
 
@@ -103,8 +110,33 @@ def test_the_plot_is_well_formed_and_has_a_bar_for_each_figure() -> None:
     assert [len(panel.bars) for panel in panels(COMMITTED)] == [7, 7, 5]
 
 
-def test_the_readme_shows_the_committed_targets() -> None:
+def test_the_page_shows_the_committed_targets() -> None:
     """Those missed among them."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    shown = readme.partition("<!-- benchmarks -->")[2].partition("<!-- /benchmarks -->")[0]
+    page = (ROOT / "docs" / "reference" / "benchmarks.md").read_text()
+    shown = page.partition("<!-- benchmarks -->")[2].partition("<!-- /benchmarks -->")[0]
     assert shown.strip() == targets(COMMITTED).strip()
+
+
+@pytest.mark.parametrize(
+    ("what", "work", "peers"),
+    [
+        ("the first transaction of a process, connect included", Work.FIRST, (OURS, PRE_PING, "psycopg")),
+        ("a transaction with tenant and time limit, one statement", Work.BOUND_WRITE, (OURS, PRE_PING, "psycopg")),
+        ("a read with tenant and time limit, one statement", Work.BOUND_READ, (OURS, PRE_PING, "psycopg")),
+        (
+            "the same transaction with a connection of its own (NullPool)",
+            Work.UNPOOLED,
+            (NULL, "SQLAlchemy, NullPool", "psycopg"),
+        ),
+    ],
+)
+def test_the_readme_shows_the_trips_that_were_counted(what: str, work: Work, peers: Sequence[str]) -> None:
+    """Here, with SQLAlchemy, with psycopg."""
+    counted = [COMMITTED["wire"].find(peer, work, "trips").median() for peer in peers]
+    assert f"| {what} | {' | '.join(f'{trips:.0f}' for trips in counted)} |" in README
+
+
+def test_the_readme_shows_the_trips_of_a_batch() -> None:
+    """Psycopg alone has none to compare."""
+    ours, usual = (COMMITTED["batch"].find(peer, Work.SPOILED, "trips").median() for peer in (DB_BATCH, EACH_PRE_PING))
+    assert f"| a batch of 100 records, 10 of them bad | {ours:.0f} | {usual:.0f} | |" in README

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
@@ -112,3 +113,13 @@ def test_the_document_has_the_figures_of_the_results() -> None:
     document = (shown_in / "survival.md").read_text()
     assert [one["name"] for one in kept if any(figure not in document for figure in one["figures"].values())] == []
     assert (shown_in / "survival.svg").read_text() == (results / "fleet.svg").read_text()
+
+
+@pytest.mark.parametrize("scenario", ["rotation", "restart", "failover", "storm", "deploy", "freezes", "cuts"])
+def test_the_readme_has_the_figures_of_the_results(scenario: str) -> None:
+    """A row a scenario: what failed here, and what failed with plain SQLAlchemy."""
+    root = Path(__file__).parents[2]
+    kept = json.loads((root / "benchmarks" / "results" / "fleet.json").read_text())["scenarios"]
+    (figures,) = (one["figures"] for one in kept if one["name"] == scenario)
+    ours, plain = (re.findall(r"[\d,]+ of [\d,]+(?= failed)", figures[label])[0] for label in ("ours", "plain"))
+    assert f"| {ours} | {plain} |" in (root / "README.md").read_text()

@@ -311,7 +311,7 @@ def test_db_works_by_itself(built: Path, environment: NewEnvironment) -> None:
     """The program of the page on installing, on SQLite; neither kit nor example came along."""
     python = environment(requirement(built, "db"))
     (page,) = (ROOT / "docs").rglob("existing-project.md")
-    (program,) = blocks(page)
+    program, *_ = blocks(page)
     done = python("-W", "error", "-c", program)
     assert "1 note" in done.stdout.splitlines(), done.stderr
     found = python("-c", "from importlib.util import find_spec as f; print(f('devkit'), f('handlers'), f('pytest'))")

@@ -36,7 +36,7 @@ def shown(finding: Finding) -> str:
 
 
 def table(findings: Sequence[Finding]) -> str:
-    """All of them as the Markdown table of docs/survival.md."""
+    """All of them as the Markdown table of docs/run/survival.md."""
     rows = ["| scenario | target | this layer | plain SQLAlchemy | |", "|---|---|---|---|---|"]
     for finding in findings:
         figures = dict(finding.figures)
