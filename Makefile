@@ -1,6 +1,6 @@
 # The verbs. Each sets up what it needs from a bare Python >= 3.11 and make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fleet sam-local build layer deploy dist lock upgrade clean
+.PHONY: help demo test check bench fleet docs sam-local build layer deploy dist lock upgrade clean
 
 # A uv of the machine's own, or a private one in .uv/.
 UV := $(or $(shell command -v uv),.uv/bin/uv)
@@ -58,6 +58,9 @@ layer: .venv/ready  ## a Lambda layer of db: RUNTIME=python3.12 ARCH=arm64 OUT=<
 	@$(BIN)/python layer/build.py "$(or $(OUT),$(error make layer takes OUT=<folder>, RUNTIME=python3.13 and ARCH=arm64))" --project . \
 	  $(RUNTIME:%=--runtime "%") $(ARCH:%=--arch "%") $(WITH:%=--also "%") $(BYTECODE_PYTHON:%=--python "%")
 
+docs: .venv/ready  ## the site of docs/, in .site; a link that leads nowhere fails it
+	$(BIN)/zensical build --clean --strict
+
 sam-local: .venv/ready  ## every payload through `sam local invoke` in Docker
 	$(BIN)/python -m devkit sam-local --root $(ROOT)
 
@@ -81,4 +84,4 @@ upgrade: | $(UV)  ## resolve everything again, to the newest that serves
 	$(LAYER_REQUIREMENTS)
 
 clean:  ## remove what the verbs made
-	rm -rf .venv .uv .aws-sam dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .uv .aws-sam .site .cache dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,75 @@
+"""The pages of docs/, as a site and as what messages point to."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from db.errors import DOCUMENTATION
+from tests.contract.test_documents import anchors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+SITE = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
+SOURCES = [*(ROOT / "src").rglob("*.py"), ROOT / "pyproject.toml", ROOT / "template.yaml"]
+ADDRESS = re.compile(r"(?:\{DOCUMENTATION\}|" + re.escape(DOCUMENTATION) + r")([\w/-]*)(?:#([\w-]+))?")
+
+
+def named_in(entries: list[Any]) -> Iterator[str]:
+    """The pages of a part of the navigation."""
+    for entry in entries:
+        for value in entry.values():
+            yield from [value] if isinstance(value, str) else named_in(value)
+
+
+def test_the_navigation_has_every_page_once() -> None:
+    """And none that is not there."""
+    assert sorted(named_in(SITE["nav"])) == [str(page.relative_to(DOCS)) for page in PAGES]
+
+
+def test_the_first_page_leads_to_every_other() -> None:
+    """Nobody has to guess an address."""
+    linked = re.findall(r"\]\(([\w/-]+\.md)\)", (DOCS / "index.md").read_text())
+    assert sorted(set(linked)) == [str(page.relative_to(DOCS)) for page in PAGES if page.name != "index.md"]
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    """As `make docs` does it."""
+    shutil.copytree(DOCS, tmp_path / "docs")
+    shutil.copy(ROOT / "zensical.toml", tmp_path)
+    command = [str(Path(sys.executable).with_name("zensical")), "build", "--strict"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    built = {str(path.relative_to(tmp_path / SITE["site_dir"])) for path in tmp_path.rglob("index.html")}
+    assert len(built) == len(PAGES)
+
+
+def test_the_site_stands_where_messages_look_for_it() -> None:
+    """The address is said once in the code, and once in the site's own configuration."""
+    assert SITE["site_url"] == DOCUMENTATION
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_an_address_in_the_sources_is_a_page_and_a_heading_of_it(source: Path) -> None:
+    """A message that leads nowhere is worse than none."""
+    for path, anchor in ADDRESS.findall(source.read_text()):
+        page = DOCS / (f"{path.strip('/')}.md" if path else "index.md")
+        assert page.exists(), path
+        assert not anchor or anchor in anchors(page), f"{path}#{anchor}"
+
+
+@pytest.mark.parametrize("source", [*(ROOT / "src" / "db").rglob("*.py")], ids=lambda path: path.name)
+def test_no_message_names_a_file_of_the_repository(source: Path) -> None:
+    """Who has installed the package has no docs/ folder."""
+    assert re.findall(r"docs/[\w/]+\.md", source.read_text()) == []
