@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import re
 import types
+from pathlib import Path
 
 import db
+from db import aio
 
 
 def test_the_public_names_are_these() -> None:
@@ -55,3 +58,12 @@ def test_nothing_else_leaks() -> None:
 def test_every_public_name_says_what_it_promises() -> None:
     """In a docstring of its own."""
     assert [name for name in db.__all__ if not inspect.getdoc(getattr(db, name))] == []
+
+
+def test_the_page_of_public_names_has_each_of_them() -> None:
+    """Those of ``db`` and of ``db.aio``; and none that is gone."""
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "api.md").read_text()
+    for prefix, module in (("db", db), ("aio", aio)):
+        named = set(re.findall(rf"`{prefix}\.(\w+)`", page))
+        others = {"aio", "migrations", "powertools", "errors", "settings"} if module is db else set()
+        assert named - others == set(module.__all__) - {"__version__"}
