@@ -9,8 +9,8 @@ Rooms, from the ground up; each imports from those before it:
 - ``fleet``: many environments at once, and what they go through; beside ``app``, and neither knows the other
 
 On top, where users come in: ``plugin`` has pytest's fixtures, ``cli`` the commands, ``settings_table`` what the command
-``settings`` prints for docs/reference/settings.md. Below all, ``extras`` says which packages a part takes. All of it may
-use ``db``, and none of it is shipped: neither ``db`` nor ``handlers`` imports it.
+``settings`` prints for docs/reference/settings.md. Below all, ``extras`` says which packages a part takes. All of it
+may use ``db``, and none of it is shipped: neither ``db`` nor ``handlers`` imports it.
 """
 
 __version__ = "0.2.0"
