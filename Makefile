@@ -31,7 +31,7 @@ help:  ## this list
 $(if $(filter .uv/bin/uv,$(UV)),,$(UV):)
 
 demo: .venv/ready  ## every payload of events/ through its handler in the real Lambda runtime
-	$(BIN)/python -m devkit demo --root $(ROOT)
+	$(BIN)/python -m devkit demo --root "$(ROOT)"
 
 test: .venv/ready  ## the tests that need neither Docker nor root, nor minutes
 	$(PYTEST) -m "not slow"
@@ -62,7 +62,7 @@ docs: .venv/ready  ## the site of docs/, in .site; a link that leads nowhere fai
 	$(BIN)/zensical build --clean --strict
 
 sam-local: .venv/ready  ## every payload through `sam local invoke` in Docker
-	$(BIN)/python -m devkit sam-local --root $(ROOT)
+	$(BIN)/python -m devkit sam-local --root "$(ROOT)"
 
 deploy: build  ## sam build && sam deploy
 	$(BIN)/sam deploy

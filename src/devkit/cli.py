@@ -60,7 +60,7 @@ def _of_a_project(root: Path | None, run: Callable[[Project], int]) -> int:
     from .app.project import Project
 
     try:
-        return run(Project.find(root))
+        return run(Project.find() if root is None else Project.at(root))
     except ProjectError as error:
         print(error, file=sys.stderr)
         return 2

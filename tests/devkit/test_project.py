@@ -150,7 +150,14 @@ def test_the_project_is_the_nearest_upward(tmp_path: Path) -> None:
     project(tmp_path, {"F": function()})
     project(inner, {"F": function()})
     assert Project.find(inner / "src" / "app.py").root == inner.resolve()
-    assert Project.find(inner.parent).root == tmp_path.resolve()
+    assert Project.find(inner.parent).root == Project.at(tmp_path).root == tmp_path.resolve()
+
+
+def test_a_folder_that_is_named_is_not_looked_for_above(tmp_path: Path) -> None:
+    """A slip of the pen would run another application."""
+    project(tmp_path, {"F": function()})
+    with pytest.raises(ProjectError, match=r"no template\.yaml in .*/typo, which is to be"):
+        Project.at(tmp_path / "typo")
 
 
 @pytest.mark.parametrize(
@@ -169,6 +176,20 @@ def test_a_function_that_cannot_run_here_says_why(tmp_path: Path, properties: An
     found = project(tmp_path, {"F": function(**properties), "G": function()})
     assert found.functions().keys() == {"G"}
     assert str(found.template.unsupported("F")).startswith(reason)
+
+
+@pytest.mark.parametrize("timeout_s", [{"Ref": "Limit"}, {"Fn::ImportValue": "limit"}, "soon"])
+def test_a_limit_that_is_no_number_is_told(tmp_path: Path, timeout_s: Any) -> None:
+    """A parameter without a default is empty until the table gives it a value."""
+    with pytest.raises(ProjectError, match=r"F has the Timeout .* no number here; tool\.devkit\.parameters"):
+        project(tmp_path, {"F": function(Timeout=timeout_s)}, parameters=["Limit"])
+
+
+def test_a_parameter_has_the_value_of_the_table(tmp_path: Path) -> None:
+    """A number is written as one."""
+    table = "parameters = { Limit = 7 }"
+    found = project(tmp_path, {"F": function(Timeout={"Ref": "Limit"})}, parameters=["Limit"], table=table)
+    assert found.functions()["F"].timeout_s == 7
 
 
 def test_globals_are_what_a_function_does_not_say_itself(tmp_path: Path) -> None:

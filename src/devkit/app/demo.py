@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .project import Project
     from .template import Function
 
+PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 COLUMNS = ("event", "answer", "start", "ms", "trips", "connects")
 
 
@@ -51,6 +52,8 @@ def run(project: Project) -> int:
         }
         print(f"PostgreSQL, Secrets Manager and {len(running)} Lambda environments up after {_since(started)}")
         for function in functions:
+            if function.runtime != PYTHON:
+                print(f"{function.name}: its Runtime is {function.runtime}, and what runs here is {PYTHON}")
             if unknown := stack.unknown(function):
                 print(f"{function.name}: empty, as only a deployed stack knows it: {', '.join(unknown)}")
         print(f"\n{_line(COLUMNS)}")

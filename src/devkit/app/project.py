@@ -32,7 +32,7 @@ RESERVED = re.compile(r"postgres|template[01]|pg_.*|public|none")
 
 @dataclass(frozen=True)
 class Project:
-    """The application in ``root``. ``Project.find()`` makes one.
+    """The application in ``root``. ``Project.find()`` and ``Project.at(root)`` make one.
 
     ``secrets`` has the role for each name that a function's DB_SECRET_ID refers to, ``roles`` all that the database is
     to have, ``owner`` among them. ``parameters`` and ``variables`` are those of ``[tool.devkit]``.
@@ -57,10 +57,24 @@ class Project:
         """
         start = (inside or Path.cwd()).resolve()
         for folder in (start, *start.parents):
-            table = pyproject.read(folder)
-            if table is not None or any((folder / name).is_file() for name in TEMPLATES):
-                return cls._read(folder, table or pyproject.DevkitTable())
+            if (found := cls._in(folder)) is not None:
+                return found
         raise ProjectError(f"no {TEMPLATES[0]} in {start} or above it: --root names the folder of a SAM application")
+
+    @classmethod
+    def at(cls, root: Path) -> Project:
+        """The project in the folder ``root``. Raises ProjectError where there is none, or where it cannot be used."""
+        found = cls._in(root.resolve())
+        if found is None:
+            raise ProjectError(f"no {TEMPLATES[0]} in {root.resolve()}, which is to be the folder of a SAM application")
+        return found
+
+    @classmethod
+    def _in(cls, folder: Path) -> Project | None:
+        table = pyproject.read(folder)
+        if table is None and not any((folder / name).is_file() for name in TEMPLATES):
+            return None
+        return cls._read(folder, table or pyproject.DevkitTable())
 
     @classmethod
     def _read(cls, root: Path, table: pyproject.DevkitTable) -> Project:

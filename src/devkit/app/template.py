@@ -131,12 +131,21 @@ class Template:
             handler=properties["Handler"],
             runtime=known.text(properties["Runtime"]),
             code=self._folder(known.text(properties.get("CodeUri", ""))).resolve(),
-            timeout_s=int(known.text(properties.get("Timeout", TIMEOUT_S))),
-            memory_mb=int(known.text(properties.get("MemorySize", MEMORY_MB))),
+            timeout_s=self._number(name, "Timeout", properties, TIMEOUT_S, known),
+            memory_mb=self._number(name, "MemorySize", properties, MEMORY_MB, known),
             environment=environment,
             unknown=tuple(unknown),
             variables=variables,
         )
+
+    def _number(self, name: str, key: str, properties: Mapping[str, Any], default: int, known: Intrinsics) -> int:
+        text = known.text_or_none(properties.get(key, default))
+        if text is None or not text.isdecimal():
+            raise ProjectError(
+                f"{self.path.name}: {name} has the {key} {text or properties[key]}, which is no number here;"
+                " tool.devkit.parameters gives a parameter its value"
+            )
+        return int(text)
 
 
 def _variables(properties: dict[str, Any]) -> dict[str, Any]:
