@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .app.errors import ProjectError
+from .extras import MissingPackageError, require
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -16,7 +19,11 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; 0 where all was as expected, 1 where it was not, 2 where it could not begin."""
     given = _parser().parse_args(arguments)
-    status: int = given.run(given)
+    try:
+        status: int = given.run(given)
+    except (MissingPackageError, ProjectError) as error:
+        print(error, file=sys.stderr)
+        return 2
     return status
 
 
@@ -44,26 +51,23 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demo(given: argparse.Namespace) -> int:
+    require("sam")
     from .app import demo
 
     return _of_a_project(given.root, demo.run)
 
 
 def _sam_local(given: argparse.Namespace) -> int:
+    require("sam")
     from .app import sam_local
 
     return _of_a_project(given.root, sam_local.run)
 
 
 def _of_a_project(root: Path | None, run: Callable[[Project], int]) -> int:
-    from .app.errors import ProjectError
     from .app.project import Project
 
-    try:
-        return run(Project.find() if root is None else Project.at(root))
-    except ProjectError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return run(Project.find() if root is None else Project.at(root))
 
 
 def _settings(_: argparse.Namespace) -> int:
@@ -74,6 +78,7 @@ def _settings(_: argparse.Namespace) -> int:
 
 
 def _fleet(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
+    require("fleet")
     from .fleet import command
 
     known = command.known(given.fuzz)
