@@ -178,6 +178,27 @@ def test_a_function_that_cannot_run_here_says_why(tmp_path: Path, properties: An
     assert str(found.template.unsupported("F")).startswith(reason)
 
 
+@pytest.mark.parametrize(
+    ("layer", "folders"),
+    [
+        ({"Properties": {"ContentUri": "built"}}, ["built/python"]),
+        ({"Properties": {"ContentUri": "source"}, "Metadata": {"BuildMethod": "python3.13"}}, ["source"]),
+        ({"Properties": {"ContentUri": "source"}, "Metadata": {"BuildMethod": "makefile"}}, []),
+        ({"Properties": {"ContentUri": {"Bucket": "b", "Key": "k"}}}, []),
+    ],
+)
+def test_a_layer_is_imported_from_where_its_modules_lie(tmp_path: Path, layer: Any, folders: list[str]) -> None:
+    """One that a makefile fills, or that lies in a bucket, is installed beside the kit or not there."""
+    for folder in ("built/python", "source"):
+        (tmp_path / folder).mkdir(parents=True)
+    resources = {
+        "F": function(Layers=[{"Ref": "Shared"}, "arn:aws:lambda:us-east-1:123456789012:layer:theirs:1"]),
+        "Shared": {"Type": "AWS::Serverless::LayerVersion", **layer},
+    }
+    found = project(tmp_path, resources).functions()["F"]
+    assert list(found.layers) == [(tmp_path / folder).resolve() for folder in folders]
+
+
 @pytest.mark.parametrize("timeout_s", [{"Ref": "Limit"}, {"Fn::ImportValue": "limit"}, "soon"])
 def test_a_limit_that_is_no_number_is_told(tmp_path: Path, timeout_s: Any) -> None:
     """A parameter without a default is empty until the table gives it a value."""

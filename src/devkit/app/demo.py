@@ -68,7 +68,7 @@ def run(project: Project) -> int:
 def _environment(function: Function, variables: Mapping[str, str]) -> LambdaEnvironment:
     return LambdaEnvironment(
         handler=function.handler,
-        code=[function.code],
+        code=[function.code, *function.layers],
         environment=variables,
         timeout_s=function.timeout_s,
         memory_mb=function.memory_mb,

@@ -13,10 +13,11 @@ from .errors import ProjectError
 from .intrinsics import Intrinsics, UnknownValueError, reference, section
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 FUNCTION = "AWS::Serverless::Function"
+LAYER = "AWS::Serverless::LayerVersion"
 # Lambda's own, where a template says nothing.
 TIMEOUT_S = 3
 MEMORY_MB = 128
@@ -27,13 +28,15 @@ class Function:
     """One AWS::Serverless::Function with the template's Globals merged in.
 
     ``environment`` holds its variables as text; those in ``unknown`` are empty there, because only a deployed stack
-    knows them. ``variables`` are the same as the template writes them, ``code`` is the folder that CodeUri names.
+    knows them. ``variables`` are the same as the template writes them. ``code`` is the folder that CodeUri names, and
+    ``layers`` are those of its layers whose modules lie in a folder too; what a layer's build installs is not in them.
     """
 
     name: str
     handler: str
     runtime: str
     code: Path
+    layers: tuple[Path, ...]
     timeout_s: int
     memory_mb: int
     environment: Mapping[str, str]
@@ -131,12 +134,25 @@ class Template:
             handler=properties["Handler"],
             runtime=known.text(properties["Runtime"]),
             code=self._folder(known.text(properties.get("CodeUri", ""))).resolve(),
+            layers=tuple(self._layers(properties.get("Layers") or [], known)),
             timeout_s=self._number(name, "Timeout", properties, TIMEOUT_S, known),
             memory_mb=self._number(name, "MemorySize", properties, MEMORY_MB, known),
             environment=environment,
             unknown=tuple(unknown),
             variables=variables,
         )
+
+    def _layers(self, layers: list[Any], known: Intrinsics) -> Iterator[Path]:
+        for layer in layers:
+            resource = self.resources.get(reference(known.chosen(layer)), {})
+            content = known.text_or_none(section(resource, "Properties").get("ContentUri", {}))
+            built_by = str(section(resource, "Metadata").get("BuildMethod", ""))
+            if resource.get("Type") != LAYER or content is None:
+                continue
+            # What `sam build` makes the folder `python` of, or what is one already.
+            folder = self._folder(content) if built_by.startswith("python") else self._folder(content) / "python"
+            if folder.is_dir():
+                yield folder.resolve()
 
     def _number(self, name: str, key: str, properties: Mapping[str, Any], default: int, known: Intrinsics) -> int:
         text = known.text_or_none(properties.get(key, default))
