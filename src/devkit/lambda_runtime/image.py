@@ -21,9 +21,8 @@ from devkit.servers.cache import cache_folder
 
 from .docker import DockerError, Engine, need, run
 
-RUNTIME = "3.13"
 ARCHITECTURE = "arm64" if platform.machine().lower() in {"arm64", "aarch64"} else "x86_64"
-IMAGE = f"public.ecr.aws/lambda/python:{RUNTIME}-{ARCHITECTURE}"
+REPOSITORY = "public.ecr.aws/lambda/python"
 # The stand-in's label tells what it was made from, so that a newer client or a change of this file makes a newer image.
 LABEL = "devkit.stand-in"
 CLIENT = tuple(f"{name}=={version(name)}" for name in ("awslambdaric", "boto3", "botocore"))
@@ -45,12 +44,13 @@ NOT_IN_IMAGE = (
 )
 NOT_LOADED = ("_tkinter.*", "_test*", "_ctypes_test.*", "xxlimited*", "*.a")
 
-BOOTSTRAP = f"""\
+# With the name of the interpreter for RUNTIME, such as python3.13.
+BOOTSTRAP = """\
 #!/bin/sh
 # /opt/python before the runtime's own packages: a layer's boto3 wins over the image's, as it does in Lambda.
-export AWS_EXECUTION_ENV=AWS_Lambda_python{RUNTIME}
-export PYTHONPATH="/opt/python/lib/python{RUNTIME}/site-packages:/opt/python:/var/runtime"
-exec /var/lang/bin/python{RUNTIME} -m awslambdaric "$_HANDLER"
+export AWS_EXECUTION_ENV=AWS_Lambda_RUNTIME
+export PYTHONPATH="/opt/python/lib/RUNTIME/site-packages:/opt/python:/var/runtime"
+exec /var/lang/bin/RUNTIME -m awslambdaric "$_HANDLER"
 """
 
 ENTRYPOINT = """\
@@ -80,26 +80,35 @@ DECLARED = (
 )
 
 
-def runtime_image(server: Engine) -> str:
-    """Make sure that the engine has the image of the Lambda runtime, and say where it came from."""
-    origin = inspect_label(server)
+def runtime_image(server: Engine, runtime: str) -> str:
+    """Make sure that the engine has the image of ``runtime``, such as python3.13, and say where it came from.
+
+    Raises DockerError where it can be neither pulled nor made.
+    """
+    name = image_name(runtime)
+    origin = inspect_label(server, name)
     if origin == stand_in_version():
         return "stand-in, cached"
     if origin == "":
         return "AWS's image, cached"
     try:
-        server.docker("pull", "--quiet", IMAGE, timeout_s=PULL_S)
+        server.docker("pull", "--quiet", name, timeout_s=PULL_S)
     except (DockerError, subprocess.TimeoutExpired):
-        build_stand_in(server)
+        build_stand_in(server, runtime)
         return "stand-in, built"
     return "AWS's image, pulled"
 
 
-def inspect_label(server: Engine) -> str | None:
+def image_name(runtime: str) -> str:
+    """What AWS calls the image, and SAM looks for."""
+    return f"{REPOSITORY}:{runtime.removeprefix('python')}-{ARCHITECTURE}"
+
+
+def inspect_label(server: Engine, name: str) -> str | None:
     """The stand-in's version, an empty string for an image that is not ours, None when there is no image."""
     form = f'{{{{with .Config.Labels}}}}{{{{index . "{LABEL}"}}}}{{{{end}}}}'
     try:
-        return server.docker("image", "inspect", IMAGE, "--format", form)
+        return server.docker("image", "inspect", name, "--format", form)
     except DockerError:
         return None
 
@@ -110,30 +119,30 @@ def stand_in_version() -> str:
     return " ".join((*CLIENT, recipe))
 
 
-def build_stand_in(server: Engine) -> None:
+def build_stand_in(server: Engine, runtime: str) -> None:
     """Debian's smallest system, the interpreter in /var/lang, the runtime client and boto3, and a bootstrap."""
     need("debootstrap", "debootstrap")
-    interpreter = find_interpreter()
+    interpreter = find_interpreter(runtime)
     with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="rootfs-") as temporary:
         root = Path(temporary)
         run(["debootstrap", "--variant=minbase", suite(), root, mirror()])
         slim(root)
-        copy_interpreter(interpreter, root)
-        packages = root / f"var/lang/lib/python{RUNTIME}/site-packages"
+        copy_interpreter(interpreter, root, runtime)
+        packages = root / f"var/lang/lib/{runtime}/site-packages"
         run([uv(), "pip", "install", "--quiet", "--python", interpreter, "--target", packages, *CLIENT])
         run([interpreter, "-m", "compileall", "-q", "-j0", "-s", root, "-p", "/", root / "var/lang/lib"])
-        write_program(root / "var/runtime/bootstrap", BOOTSTRAP)
+        write_program(root / "var/runtime/bootstrap", BOOTSTRAP.replace("RUNTIME", runtime))
         write_program(root / "lambda-entrypoint.sh", ENTRYPOINT)
         (root / "var/task").mkdir()
-        import_image(server, root)
+        import_image(server, root, image_name(runtime))
 
 
-def find_interpreter() -> Path:
+def find_interpreter(runtime: str) -> Path:
     """A Python of the runtime's version: the one that runs, or the one that uv finds."""
-    running = Path(sys.base_prefix) / f"bin/python{RUNTIME}"
-    if f"{sys.version_info.major}.{sys.version_info.minor}" == RUNTIME and running.exists():
+    running = Path(sys.base_prefix) / "bin" / runtime
+    if f"python{sys.version_info.major}.{sys.version_info.minor}" == runtime and running.exists():
         return running
-    found = run([uv(), "python", "find", "--no-project", "--system", RUNTIME]).stdout.strip()
+    found = run([uv(), "python", "find", "--no-project", "--system", runtime]).stdout.strip()
     return Path(found).resolve()
 
 
@@ -170,19 +179,19 @@ def slim(root: Path) -> None:
         archive.unlink()
 
 
-def copy_interpreter(interpreter: Path, root: Path) -> None:
+def copy_interpreter(interpreter: Path, root: Path, runtime: str) -> None:
     """Put the interpreter where Lambda has it, with the libraries that Debian's smallest system lacks."""
     prefix, target = interpreter.parents[1], root / "var/lang"
-    library = target / f"lib/python{RUNTIME}"
+    library = target / "lib" / runtime
     shutil.copytree(
-        prefix / f"lib/python{RUNTIME}",
+        prefix / "lib" / runtime,
         library,
         ignore=shutil.ignore_patterns(*NOT_IN_IMAGE, *NOT_LOADED, "__pycache__"),
     )
     (target / "bin").mkdir()
-    shutil.copy2(interpreter, target / f"bin/python{RUNTIME}")
+    shutil.copy2(interpreter, target / "bin" / runtime)
     for name in ("python3", "python"):
-        (target / "bin" / name).symlink_to(f"python{RUNTIME}")
+        (target / "bin" / name).symlink_to(runtime)
     for binary in (interpreter, *(library / "lib-dynload").glob("*.so")):
         copy_libraries(binary, prefix, root)
 
@@ -204,12 +213,12 @@ def write_program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def import_image(server: Engine, root: Path) -> None:
+def import_image(server: Engine, root: Path, name: str) -> None:
     """Hand the folder to the engine as an image with one layer."""
     declared = [f"--change={line}" for line in (*DECLARED, f'LABEL {LABEL}="{stand_in_version()}"')]
     archive = root.with_suffix(".tar")
     try:
         run(["tar", "-C", root, "-cf", archive, "."])
-        server.docker("import", *declared, archive, IMAGE)
+        server.docker("import", *declared, archive, name)
     finally:
         archive.unlink(missing_ok=True)
