@@ -106,8 +106,8 @@ def test_the_owner_is_who_migrates_at_deploy(tmp_path: Path) -> None:
         ('template = "sam.yaml"', "tool.devkit.template: no file sam.yaml"),
         ('secrets = { Nobody = "app" }', "tool.devkit.secrets.Nobody: template.json has no such parameter"),
         ('parameters = { Nobody = "x" }', "tool.devkit.parameters.Nobody: template.json has no such parameter"),
-        ('database = "postgres"', "tool.devkit.database: 'postgres' is reserved"),
-        ('roles = ["pg_mine"]', "'pg_mine' is reserved"),
+        ('database = "postgres"', "tool.devkit.database has to give another name than 'postgres'"),
+        ('roles = ["pg_mine"]', "tool.devkit.secrets (or owner, or roles) has to give another name than 'pg_mine'"),
         ("database = ", "pyproject.toml: "),
     ],
 )
@@ -117,6 +117,22 @@ def test_a_wrong_key_is_named(tmp_path: Path, table: str, problem: str) -> None:
         project(tmp_path, {"F": function()}, table=table)
     assert problem in str(raised.value)
     assert "pyproject.toml" in str(raised.value)
+
+
+def test_a_secret_whose_role_would_be_reserved_is_told(tmp_path: Path) -> None:
+    """``PostgresSecret`` would let in the superuser; the table gives the role another name."""
+    resources = {"F": function({"Ref": "PostgresSecret"})}
+    with pytest.raises(ProjectError, match=r"tool\.devkit\.secrets .* another name than 'postgres'"):
+        project(tmp_path, resources, parameters=["PostgresSecret"])
+    table = 'secrets = { PostgresSecret = "notes" }'
+    assert project(tmp_path, resources, parameters=["PostgresSecret"], table=table).roles == ("notes",)
+
+
+def test_a_function_s_own_entry_stands_before_its_secret_s(tmp_path: Path) -> None:
+    """What its secret is called says nothing any more."""
+    assert project(tmp_path, {"F": function({"Ref": "AppSecret"})}, table='secrets = { F = "notes" }').roles == (
+        "notes",
+    )
 
 
 def test_two_roles_and_no_owner_is_a_question(tmp_path: Path) -> None:

@@ -117,10 +117,10 @@ class Project:
         """Names that PostgreSQL would refuse, and parameters that nobody declares."""
         where = f"{self.root / pyproject.FILE}: {pyproject.TABLE}"
         problems = [
-            f"{where}.{key}: {name!r} is reserved, or longer than {MOST_BYTES} bytes"
-            for key, names in (("database", [self.database]), ("secrets, owner or roles", self.roles))
+            f"{where}.{key} has to give another name than {name!r}, which is reserved, empty or over {MOST_BYTES} bytes"
+            for key, names in (("database", [self.database]), ("secrets (or owner, or roles)", self.roles))
             for name in names
-            if RESERVED.fullmatch(name) or len(name.encode()) > MOST_BYTES
+            if not name or RESERVED.fullmatch(name) or len(name.encode()) > MOST_BYTES
         ]
         problems += [
             f"{where}.parameters.{name}: {self.template.path.name} has no such parameter"
@@ -150,14 +150,15 @@ def _enters_otherwise(function: Function) -> bool:
 
 
 def _secrets(template: Template, functions: Mapping[str, Function], table: pyproject.DevkitTable) -> dict[str, str]:
-    referred = [secret_of(template, function, table.parameters) for function in functions.values()]
-    known = {*referred, *template.parameters, *template.resources}
+    referred = {one.name: secret_of(template, one, table.parameters) for one in functions.values()}
+    known = {*referred.values(), *template.parameters, *template.resources}
     if unknown := table.secrets.keys() - known:
         raise ProjectError(
             f"{pyproject.FILE}: {pyproject.TABLE}.secrets.{min(unknown)}: {template.path.name} has no such parameter,"
-            f" resource or DB_SECRET_ID; those refer to {', '.join(sorted({*referred} - {''})) or 'nothing'}"
+            f" resource or DB_SECRET_ID; those refer to {', '.join(sorted({*referred.values()} - {''})) or 'nothing'}"
         )
-    return {name: role_for(name) for name in referred if name} | dict(table.secrets)
+    derived = {name: role_for(name) for function, name in referred.items() if name and function not in table.secrets}
+    return derived | dict(table.secrets)
 
 
 def role_for(secret: str) -> str:
