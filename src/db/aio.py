@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.util import await_, greenlet_spawn
@@ -31,6 +31,7 @@ from .transactions.open_units import open_units
 from .transactions.read import fetch as _fetch
 from .transactions.read import read as _read
 from .transactions.run import run as _run
+from .work.batch import ModelT, RecordT
 from .work.batch import batch as _batch
 from .work.copy_rows import copy_rows as _copy_rows
 from .work.idempotent import idempotent as _idempotent
@@ -40,14 +41,16 @@ from .work.once_records import purge_once as _purge_once
 from .work.reflect import reflect as _reflect
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
     from types import TracebackType
 
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
     from sqlalchemy import Connection, Executable, MetaData, Result, Table
+    from sqlalchemy.sql.selectable import TypedReturnsRows
 
+    from .environment.handler_decorator import Handler
     from .transactions.unit_of_work import Isolation
     from .work.copy_rows import Row
     from .work.once import Once
@@ -68,7 +71,11 @@ __all__ = [
     "session",
 ]
 
+P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+EventT = TypeVar("EventT")
+ContextT = TypeVar("ContextT")
 
 
 @asynccontextmanager
@@ -94,7 +101,17 @@ async def read(
         yield _proxy(conn)
 
 
-async def fetch(*statements: Executable, tenant: str | None = None, fresh: bool = False) -> list[Result[Any]]:
+@overload
+async def fetch(
+    *statements: TypedReturnsRows[*Ts], tenant: str | None = None, fresh: bool = False
+) -> list[Result[*Ts]]: ...
+@overload
+async def fetch(
+    *statements: Executable, tenant: str | None = None, fresh: bool = False
+) -> list[Result[*tuple[Any, ...]]]: ...
+async def fetch(
+    *statements: Executable, tenant: str | None = None, fresh: bool = False
+) -> list[Result[*tuple[Any, ...]]]:
     """The results of independent reads, in their order, from one round trip.
 
     All is as ``db.fetch``. The rows are there, so the results are the plain ones.
@@ -112,7 +129,32 @@ async def session(*, tenant: str | None = None, isolation: Isolation | None = No
         yield AsyncSession(sync_session_class=cast("Any", lambda **_: orm))
 
 
+@overload
 async def run(
+    fn: Callable[[AsyncConnection, Unpack[Ts]], Awaitable[T]],
+    *args: *Ts,
+    tenant: str | None = None,
+    isolation: Isolation | None = None,
+) -> T: ...
+@overload
+async def run(
+    fn: Callable[Concatenate[AsyncConnection, ...], Awaitable[T]],
+    *,
+    tenant: str | None,
+    isolation: Isolation | None = None,
+    **kwargs: Any,
+) -> T: ...
+@overload
+async def run(
+    fn: Callable[Concatenate[AsyncConnection, ...], Awaitable[T]],
+    *,
+    tenant: str | None = None,
+    isolation: Isolation | None,
+    **kwargs: Any,
+) -> T: ...
+@overload
+async def run(fn: Callable[Concatenate[AsyncConnection, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T: ...
+async def run(  # type: ignore[misc]  # mypy misses Unpack in it
     fn: Callable[..., Awaitable[T]],
     *args: Any,
     tenant: str | None = None,
@@ -224,7 +266,9 @@ class AsyncOnce:
         """Store the result and commit; roll back what raises, the record included."""
         return await greenlet_spawn(self._plain.__exit__, kind, error, traceback)
 
-    async def run(self, fn: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
+    async def run(
+        self, fn: Callable[Concatenate[AsyncConnection, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         """``fn(tx, *args, **kwargs)`` once; gives what it returned, then and ever after.
 
         ``fn`` is a coroutine function. All else is as for what ``db.once`` gives.
@@ -247,18 +291,22 @@ def idempotent(
     tenant: str | None = None,
     expires_in_s: float = DAY_S,
     name: str | None = None,
-) -> Callable[[Callable[..., Awaitable[Any]]], Callable[[Any, Any], Awaitable[Any]]]:
+) -> Callable[
+    [Callable[[AsyncConnection, EventT, ContextT], Awaitable[T]]], Handler[EventT, ContextT, Coroutine[Any, Any, T]]
+]:
     """Make ``handler(event, context)`` of ``fn(tx, event, context)``, which runs at most once for each key.
 
     Both are coroutine functions. All else is as ``db.idempotent``.
     """
     decorate_plain = _idempotent(key=key, payload=payload, tenant=tenant, expires_in_s=expires_in_s, name=name)
 
-    def decorate(fn: Callable[..., Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    def decorate(
+        fn: Callable[[AsyncConnection, EventT, ContextT], Awaitable[T]],
+    ) -> Handler[EventT, ContextT, Coroutine[Any, Any, T]]:
         plain = decorate_plain(_plain(fn))
 
         @functools.wraps(fn)
-        async def handler(event: Any, context: Any = None) -> Any:
+        async def handler(event: EventT, context: Any = None) -> T:
             return await greenlet_spawn(plain, event, context)
 
         return handler
@@ -266,6 +314,28 @@ def idempotent(
     return decorate
 
 
+@overload
+async def batch(
+    event: Mapping[str, Any],
+    record_handler: Callable[[AsyncConnection, RecordT], Awaitable[object]],
+    *,
+    tenant: str | Callable[[RecordT], str | None] | None = None,
+    model: None = None,
+    isolation: Isolation | None = None,
+    skip_group_on_error: bool = True,
+    raise_on_entire_batch_failure: bool = False,
+) -> PartialItemFailureResponse: ...
+@overload
+async def batch(
+    event: Mapping[str, Any],
+    record_handler: Callable[[AsyncConnection, ModelT], Awaitable[object]],
+    *,
+    tenant: str | Callable[[ModelT], str | None] | None = None,
+    model: type[ModelT],
+    isolation: Isolation | None = None,
+    skip_group_on_error: bool = True,
+    raise_on_entire_batch_failure: bool = False,
+) -> PartialItemFailureResponse: ...
 async def batch(
     event: Mapping[str, Any],
     record_handler: Callable[[AsyncConnection, Any], Awaitable[object]],
@@ -359,11 +429,11 @@ def _proxy(conn: Connection) -> AsyncConnection:
     return AsyncConnection(AsyncEngine(conn.engine), conn)
 
 
-def _plain(fn: Callable[..., Awaitable[T]]) -> Callable[..., T]:
+def _plain(fn: Callable[Concatenate[AsyncConnection, P], Awaitable[T]]) -> Callable[Concatenate[Connection, P], T]:
     """``fn(tx, ...)`` for a plain function that calls it in a greenlet, with a plain connection."""
 
     @functools.wraps(fn)
-    def call(tx: Connection, *args: Any, **kwargs: Any) -> T:
+    def call(tx: Connection, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await_(fn(_proxy(tx), *args, **kwargs))
 
     return call

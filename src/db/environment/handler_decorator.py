@@ -7,7 +7,7 @@ import contextvars
 import functools
 import inspect
 import time
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from db.telemetry.log import warn_of_leak, warn_of_repeats
 from db.telemetry.metrics import Tally, emit
@@ -22,16 +22,27 @@ if TYPE_CHECKING:
     from .process import Runtime
 
 T = TypeVar("T")
+EventT = TypeVar("EventT")
+ContextT = TypeVar("ContextT")
+T_co = TypeVar("T_co", covariant=True)
+EventT_contra = TypeVar("EventT_contra", contravariant=True)
+ContextT_contra = TypeVar("ContextT_contra", contravariant=True)
 
 _cold = True  # until the first call
 _reports: list[_Report] = []  # of the calls that run now
 
 
+class Handler(Protocol[EventT_contra, ContextT_contra, T_co]):
+    """What Lambda calls. A test may leave the context away; it is None then, whatever type the function names."""
+
+    def __call__(self, event: EventT_contra, context: ContextT_contra = ...) -> T_co: ...
+
+
 @overload
-def invocation(handler: Callable[[Any, Any], Coroutine[Any, Any, T]]) -> Callable[[Any, Any], T]: ...
+def invocation(handler: Callable[[EventT, ContextT], Coroutine[Any, Any, T]]) -> Handler[EventT, ContextT, T]: ...
 @overload
-def invocation(handler: Callable[[Any, Any], T]) -> Callable[[Any, Any], T]: ...
-def invocation(handler: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def invocation(handler: Callable[[EventT, ContextT], T]) -> Handler[EventT, ContextT, T]: ...
+def invocation(handler: Callable[[Any, Any], Any]) -> Handler[Any, Any, Any]:
     """Bind deadline, request id and cold or warm to each call of ``handler(event, context)``; report at its end.
 
     What the handler did with the database is printed as metrics (EMF) when it returns or raises, and a connection

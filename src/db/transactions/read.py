@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVarTuple, overload
 
 from db.telemetry.statement_events import OWN_STATEMENT
 from db.timing.invocation import current_invocation
@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection, Executable, Result
+    from sqlalchemy.sql.selectable import TypedReturnsRows
 
     from db.pool.connect_arguments import Role
+
+
+Ts = TypeVarTuple("Ts")
 
 
 @contextmanager
@@ -40,7 +44,13 @@ def read(*, tenant: str | None = None, snapshot: bool = False, fresh: bool = Fal
         roll_back(transaction)  # there is nothing to commit
 
 
-def fetch(*statements: Executable, tenant: str | None = None, fresh: bool = False) -> list[Result[Any]]:
+@overload
+def fetch(*statements: TypedReturnsRows[*Ts], tenant: str | None = None, fresh: bool = False) -> list[Result[*Ts]]: ...
+@overload
+def fetch(
+    *statements: Executable, tenant: str | None = None, fresh: bool = False
+) -> list[Result[*tuple[Any, ...]]]: ...
+def fetch(*statements: Executable, tenant: str | None = None, fresh: bool = False) -> list[Result[*tuple[Any, ...]]]:
     """The results of independent reads, in their order, from one round trip.
 
     Statements are those of ``Connection.execute`` with their values bound. They make one read-only transaction, where

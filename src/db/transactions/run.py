@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, TypeVarTuple, Unpack, overload
 
 from db.environment import process
 from db.errors import Verdict, verdict
@@ -20,16 +20,47 @@ from .unit_of_work import Isolation
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy import Connection
+
     from db.environment.process import Runtime
 
 
+P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 _BACKOFF = Backoff()
 # What bounds run() outside an invocation, where no deadline does: as long as most failovers take.
 _NO_DEADLINE_S = 30.0
 
 
+# Nothing says "the parameters of fn, and two more": PEP 612 lets none stand between *args and **kwargs. Hence four:
+# arguments of fn by position, beside ours; by name, beside the one of ours or the other; both, without ours.
+@overload
 def run(
+    fn: Callable[[Connection, Unpack[Ts]], T],
+    *args: *Ts,
+    tenant: str | None = None,
+    isolation: Isolation | None = None,
+) -> T: ...
+@overload
+def run(
+    fn: Callable[Concatenate[Connection, ...], T],
+    *,
+    tenant: str | None,
+    isolation: Isolation | None = None,
+    **kwargs: Any,
+) -> T: ...
+@overload
+def run(
+    fn: Callable[Concatenate[Connection, ...], T],
+    *,
+    tenant: str | None = None,
+    isolation: Isolation | None,
+    **kwargs: Any,
+) -> T: ...
+@overload
+def run(fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T: ...
+def run(  # type: ignore[misc]  # mypy misses Unpack in it
     fn: Callable[..., T], *args: Any, tenant: str | None = None, isolation: Isolation | None = None, **kwargs: Any
 ) -> T:
     """``fn(tx, *args, **kwargs)`` in a transaction, run again from the start where that is safe; returns its result.
@@ -38,6 +69,9 @@ def run(
     a refused connect. So ``fn`` may run more than once, up to six times, with full-jitter delays, and
     only where the deadline (30 s outside an invocation) leaves 0.1 s for another attempt; its other effects should bear
     that. Raises the last attempt's error, and those of ``begin``.
+
+    A type checker compares the arguments with the parameters of ``fn``. Beside ``tenant`` or ``isolation`` it compares
+    those by position, and lets all pass that are by name; a call with both needs ``functools.partial``, or ``scope``.
     """
     now = process.current()
     ends_at = now.clock() + retry_budget_s(now)

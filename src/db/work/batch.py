@@ -7,7 +7,7 @@ from the source: in a standard queue all, in a FIFO queue those of other message
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from sqlalchemy import exc
 
@@ -21,8 +21,12 @@ from .event_records import is_stream, items_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Self
 
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
+    from aws_lambda_powertools.utilities.data_classes.dynamo_db_stream_event import DynamoDBRecord
+    from aws_lambda_powertools.utilities.data_classes.kinesis_stream_event import KinesisStreamRecord
+    from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
     from sqlalchemy import Connection
 
     from db.transactions.unit_of_work import Isolation
@@ -33,6 +37,40 @@ if TYPE_CHECKING:
 _LOGGED_IDS = 10
 
 
+class Model(Protocol):
+    """A parser model's class, as pydantic makes them."""
+
+    @classmethod
+    def model_validate(cls, obj: Any, /) -> Self: ...
+
+
+# What a record is: by its source, or as the model has it.
+RecordT = TypeVar("RecordT", "SQSRecord", "KinesisStreamRecord", "DynamoDBRecord")
+ModelT = TypeVar("ModelT", bound=Model)
+
+
+@overload
+def batch(
+    event: Mapping[str, Any],
+    record_handler: Callable[[Connection, RecordT], object],
+    *,
+    tenant: str | Callable[[RecordT], str | None] | None = None,
+    model: None = None,
+    isolation: Isolation | None = None,
+    skip_group_on_error: bool = True,
+    raise_on_entire_batch_failure: bool = False,
+) -> PartialItemFailureResponse: ...
+@overload
+def batch(
+    event: Mapping[str, Any],
+    record_handler: Callable[[Connection, ModelT], object],
+    *,
+    tenant: str | Callable[[ModelT], str | None] | None = None,
+    model: type[ModelT],
+    isolation: Isolation | None = None,
+    skip_group_on_error: bool = True,
+    raise_on_entire_batch_failure: bool = False,
+) -> PartialItemFailureResponse: ...
 def batch(
     event: Mapping[str, Any],
     record_handler: Callable[[Connection, Any], object],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from db.errors import InvalidKeyError, TenantError
 
@@ -13,7 +13,15 @@ from .once_records import hash_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy import Connection
+
+    from db.environment.handler_decorator import Handler
+
     Search = Callable[[Any], Any]
+
+T = TypeVar("T")
+EventT = TypeVar("EventT")
+ContextT = TypeVar("ContextT")
 
 
 def idempotent(
@@ -23,7 +31,7 @@ def idempotent(
     tenant: str | None = None,
     expires_in_s: float = DAY_S,
     name: str | None = None,
-) -> Callable[[Callable[..., Any]], Callable[[Any, Any], Any]]:
+) -> Callable[[Callable[[Connection, EventT, ContextT], T]], Handler[EventT, ContextT, T]]:
     """Make ``handler(event, context)`` of ``fn(tx, event, context)``, which runs at most once for each key.
 
     ``key``, ``payload`` and ``tenant`` are JMESPath expressions into the event, as in Powertools' idempotency, its
@@ -33,17 +41,19 @@ def idempotent(
     Keys of one function are no other's: ``name`` keeps them apart, the function's module and qualified name unless
     told otherwise. A function that is renamed and gives its old name here knows its old keys.
 
+    A type checker takes the handler's event, context and answer for those of ``fn``. The context may be left away.
+
     Raises InvalidKeyError and TenantError where the event holds none, before anything is sent; jmespath's own errors,
     for what is no expression when it decorates, for one that does not fit the event when it is called; and the errors
     of ``db.once``.
     """
     find_key, find_payload, find_tenant = _search(key), _search(payload), _search(tenant)
 
-    def decorate(fn: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+    def decorate(fn: Callable[[Connection, EventT, ContextT], T]) -> Handler[EventT, ContextT, T]:
         prefix = name or f"{fn.__module__}.{fn.__qualname__}"
 
         @functools.wraps(fn)
-        def handler(event: Any, context: Any = None) -> Any:
+        def handler(event: EventT, context: Any = None) -> T:
             found = find_key(event)
             if _is_missing(found):
                 raise InvalidKeyError(f"the event holds no key: {key}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio  # SQLAlchemy has loaded it
 import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from db.environment import process
 from db.errors import (
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 DAY_S = 86_400.0
 _LONGEST_S = 3650 * DAY_S
 _BACKOFF = Backoff()
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -90,10 +91,11 @@ class Once:
         assert entered is not None  # noqa: S101 - `with` enters first
         return entered.__exit__(kind, error, traceback)
 
-    def run(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def run(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``fn(tx, *args, **kwargs)`` once; gives what it returned, then and ever after.
 
-        The result goes through JSON for the first caller, too, so that all get the same. Tried again like ``db.run``,
+        The result goes through JSON for the first caller, too, so that all get the same. To a type checker it is what
+        ``fn`` returns, which holds but for what JSON changes, such as a tuple to a list. Tried again like ``db.run``,
         and where COMMIT got no answer as well: the record tells whether it took place, so ``fn`` commits exactly once.
         In a transaction of the caller's (``tx``) it is tried once. Errors are those of ``db.run`` and of ``db.once``;
         OutcomeUnknownError only where the deadline leaves no time to find out.
@@ -118,13 +120,14 @@ class Once:
             sleep(delay_s)
             attempt += 1
 
-    def _attempt(self, tx: Connection, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def _attempt(self, tx: Connection, fn: Callable[..., T], args: Any, kwargs: Any) -> T:
         stored = self._claim(tx)
         if stored is None:
             stored = Stored(self._payload_hash, _encoded(fn(tx, *args, **kwargs)))
             store(tx, self.key, stored.result)
-        self.result = _decoded(stored.result)
-        return self.result
+        result: T = _decoded(stored.result)
+        self.result = result
+        return result
 
     @contextmanager
     def _block(self) -> Iterator[Connection]:
