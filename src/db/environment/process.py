@@ -10,7 +10,7 @@ import dataclasses
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from sqlalchemy.pool import QueuePool
 
@@ -33,6 +33,27 @@ if TYPE_CHECKING:
 
     from db.credentials.source import Source
     from db.pool.connect_arguments import Role
+    from db.settings import Auth, PoolKind
+
+
+class EngineStatus(TypedDict):
+    """The connections of one engine, now."""
+
+    kind: str
+    size: int
+    idle: int
+    checked_out: int
+
+
+class Status(TypedDict):
+    """What ``status`` gives."""
+
+    source: Auth
+    pool: PoolKind
+    cold: bool
+    request_id: str | None
+    engines: dict[str, EngineStatus]
+    totals: dict[str, int | float]
 
 
 class Runtime:
@@ -128,7 +149,7 @@ class Runtime:
             watched.forget()
             engine.dispose(close=False)
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Status:
         """What ``db.status()`` promises."""
         now = current_invocation()
         return {
@@ -144,10 +165,11 @@ class Runtime:
         }
 
 
-def _pool_numbers(engine: Engine, watched: ConnectionEvents) -> dict[str, Any]:
-    pool: Any = engine.pool
-    numbers = {"size": pool.size(), "idle": pool.checkedin()} if isinstance(pool, QueuePool) else {"size": 0, "idle": 0}
-    return {"kind": type(pool).__name__.replace("IdleAware", ""), **numbers, "checked_out": watched.in_use}
+def _pool_numbers(engine: Engine, watched: ConnectionEvents) -> EngineStatus:
+    pool = engine.pool
+    size, idle = (pool.size(), pool.checkedin()) if isinstance(pool, QueuePool) else (0, 0)
+    kind = type(pool).__name__.replace("IdleAware", "")
+    return {"kind": kind, "size": size, "idle": idle, "checked_out": watched.in_use}
 
 
 _runtime: Runtime | None = None
@@ -205,7 +227,7 @@ def dispose() -> None:
         _runtime.dispose()
 
 
-def status() -> dict[str, Any]:
+def status() -> Status:
     """Pool and connection numbers of this process, as a JSON-ready dict.
 
     ``engines`` has kind, size, idle and checked_out per role; ``totals`` counts, since the runtime began, what the

@@ -6,14 +6,16 @@ tomorrow, so a change of it is another function.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import sqlalchemy as sa
 
 from db.transactions.prologue_sql import CREATE_PROLOGUE_FUNCTION, PROLOGUE_FUNCTION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from alembic.runtime.migration import MigrationContext
 
 ONCE_TABLE = "db_once"
 
@@ -23,7 +25,17 @@ _TENANT_OR_NULL = "NULLIF(current_setting('app.tenant_id', true), '')"
 _TENANT_OR_EMPTY = "coalesce(current_setting('app.tenant_id', true), '')"
 
 
-def enable_tenant_rls(op: Any, table: str, *, column: str = "tenant_id") -> None:
+class Operations(Protocol):
+    """What is asked of Alembic's ``op``: the module, or an ``alembic.operations.Operations``."""
+
+    def execute(self, sqltext: str) -> object: ...
+    def create_table(self, table_name: str, *columns: sa.schema.SchemaItem) -> object: ...
+    def create_index(self, index_name: str, table_name: str, columns: Sequence[str]) -> object: ...
+    def drop_table(self, table_name: str) -> object: ...
+    def get_context(self) -> MigrationContext: ...
+
+
+def enable_tenant_rls(op: Operations, table: str, *, column: str = "tenant_id") -> None:
     """Show each tenant its own rows of ``table`` and no others; without a tenant, nothing.
 
     ``column`` is compared with ``current_setting('app.tenant_id')``, in what is read and in what is written. Forced, so
@@ -35,12 +47,12 @@ def enable_tenant_rls(op: Any, table: str, *, column: str = "tenant_id") -> None
     op.execute(f"CREATE POLICY tenant ON {name} USING ({compared} = {_TENANT_OR_NULL})")
 
 
-def grant(op: Any, rights: str, table: str, *, to: str) -> None:
+def grant(op: Operations, rights: str, table: str, *, to: str) -> None:
     """Grant ``rights``, such as ``"SELECT, INSERT"``, on ``table`` to the role ``to``."""
     op.execute(f"GRANT {rights} ON {_quoted(op, table)} TO {_quoted(op, to)}")
 
 
-def create_once_table(op: Any, *, used_by: Iterable[str], purged_by: str | None = None) -> None:
+def create_once_table(op: Operations, *, used_by: Iterable[str], purged_by: str | None = None) -> None:
     """Make the table of ``db.once``, for the roles in ``used_by``.
 
     A record is seen by its tenant alone. ``purged_by`` is the role that calls ``db.purge_once``: it sees and deletes
@@ -70,7 +82,7 @@ def create_once_table(op: Any, *, used_by: Iterable[str], purged_by: str | None 
             )
 
 
-def create_prologue_function(op: Any, *, used_by: Iterable[str]) -> None:
+def create_prologue_function(op: Operations, *, used_by: Iterable[str]) -> None:
     """Make the function that ``DB_PROXY=rds-proxy`` opens each transaction with, for the roles in ``used_by``.
 
     RDS Proxy pins a session for a ``set_config`` in a statement's text, and does not look into a function. It is made
@@ -81,16 +93,16 @@ def create_prologue_function(op: Any, *, used_by: Iterable[str]) -> None:
         op.execute(f"GRANT EXECUTE ON FUNCTION {PROLOGUE_FUNCTION} TO {_quoted(op, role)}")
 
 
-def drop_once_table(op: Any) -> None:
+def drop_once_table(op: Operations) -> None:
     """Undo ``create_once_table``."""
     op.drop_table(ONCE_TABLE)
 
 
-def is_features(name: str | None, kind: str, _parents: Any) -> bool:
+def is_features(name: str | None, kind: str, _parents: object) -> bool:
     """Whether a table is the feature's: Alembic's ``include_name``, so that it does not propose to drop the layer's."""
     return not (kind == "table" and name == ONCE_TABLE)
 
 
-def _quoted(op: Any, name: str) -> str:
+def _quoted(op: Operations, name: str) -> str:
     quote = op.get_context().dialect.identifier_preparer.quote
     return ".".join(quote(part) for part in name.split("."))
