@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_overloads
 
 import pytest
 
@@ -31,6 +32,30 @@ def parameters(thing: Any) -> list[tuple[str, Any, Any]]:
     return [(p.name, p.kind, p.default) for p in inspect.signature(thing).parameters.values()]
 
 
+class Plain(ast.NodeTransformer):
+    """An annotation of a coroutine function as the plain twin has it: what is awaited is given."""
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return ast.Name(node.id.removeprefix("Async"))
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        match self.generic_visit(node):
+            case ast.Subscript(value=ast.Name(id="Awaitable"), slice=given):
+                return given
+            case ast.Subscript(value=ast.Name(id="Coroutine"), slice=ast.Tuple(elts=[_, _, given])):
+                return given
+            case other:
+                return other
+
+
+def typed(thing: Any) -> list[dict[str, str]]:
+    """What a checker reads of ``thing``, as the plain twin has it: all annotations of each overload, and of itself."""
+    return [
+        {name: ast.unparse(Plain().visit(ast.parse(text))) for name, text in inspect.get_annotations(one).items()}
+        for one in (*get_overloads(thing), inspect.unwrap(thing))
+    ]
+
+
 def test_every_unit_of_work_has_a_twin() -> None:
     """And nothing else is there but what only concurrency needs."""
     assert aio.__all__ == sorted({*TWINS, *OWN})
@@ -40,6 +65,13 @@ def test_every_unit_of_work_has_a_twin() -> None:
 def test_twins_have_the_same_parameters(name: str) -> None:
     """Names, kinds and defaults."""
     assert parameters(getattr(aio, name)) == parameters(getattr(db, name))
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_twins_have_the_same_types(name: str) -> None:
+    """But for what is awaited, and SQLAlchemy's own twins; overload by overload."""
+    assert typed(getattr(aio, name)) == typed(getattr(db, name))
+    assert "return" in typed(getattr(db, name))[0]
 
 
 @pytest.mark.parametrize("name", TWINS)
@@ -53,6 +85,7 @@ def test_what_once_gives_has_a_twin_too() -> None:
     """Key, result, whether it was replayed; as a block or as a function."""
     for name in ("run",):
         assert parameters(getattr(aio.AsyncOnce, name)) == parameters(getattr(Once, name))
+        assert typed(getattr(aio.AsyncOnce, name)) == typed(getattr(Once, name))
         assert first_paragraph(getattr(aio.AsyncOnce, name)) == first_paragraph(getattr(Once, name))
     public = {name for name in vars(aio.AsyncOnce) if not name.startswith("_")}
     assert public == {"key", "replayed", "result", "run"}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -38,6 +40,8 @@ NOT_IN_THE_PACKAGE = {"devkit/LICENSE", "devkit/README.md", "devkit/pyproject.to
 
 # The oldest pytest that the plugin is for, which itself uses what newer Pythons warn of; and the newest.
 FRAMEWORKS = [("pytest==7.3.* pluggy<1.2", "ignore"), ("pytest", "error")]
+
+PYRIGHT = {"typeCheckingMode": "strict", "reportUnnecessaryTypeIgnoreComment": "error"}
 
 # Tests of a user, on a kit without extras: each fixture works, or says what it needs.
 SUITE = """
@@ -316,6 +320,25 @@ def test_db_works_by_itself(built: Path, environment: NewEnvironment) -> None:
     assert "1 note" in done.stdout.splitlines(), done.stderr
     found = python("-c", "from importlib.util import find_spec as f; print(f('devkit'), f('handlers'), f('pytest'))")
     assert found.stdout == "None None None\n"
+
+
+@pytest.mark.slow
+def test_the_strictest_checkers_are_content_with_every_public_call(
+    built: Path, environment: NewEnvironment, tmp_path: Path
+) -> None:
+    """In a project that has the wheel installed; and they find each mistake of the module beside it."""
+    python = environment(requirement(built, "db"))
+    for module in ("every_public_call.py", "wrong_calls.py"):
+        shutil.copy(ROOT / "tests/contract/typing" / module, tmp_path)
+    installed = str(python("-c", "import sys; print(sys.executable)").stdout.strip())
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--python-executable", installed]
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(PYRIGHT))
+    locked = [find_uv_bin(), "run", "--quiet", "--project", ROOT, "--frozen", "--isolated", "--only-group", "types"]
+    pyright = [*locked, "--python", sys.executable, "pyright", "--pythonpath", installed]
+    for checker in (mypy, pyright):
+        command = [*checker, "every_public_call.py", "wrong_calls.py"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow

@@ -1,0 +1,306 @@
+"""A user's module that makes every public call. Type checkers read it, in their strictest mode; nobody runs it.
+
+``assert_type`` says what the caller is given: a checker that took it for Any would say so.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, assert_type
+
+from alembic import op
+from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
+from aws_lambda_powertools.utilities.idempotency import idempotent
+from sqlalchemy import Connection, Engine, Integer, MetaData, Result, Table, Text, column, make_url, select, table, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
+
+import db
+import db.errors
+import db.settings
+from db import aio
+from db.migrations import operations
+from db.powertools import OncePersistenceLayer
+
+if TYPE_CHECKING:
+    from alembic.operations import Operations
+    from aws_lambda_powertools.utilities.data_classes.dynamo_db_stream_event import DynamoDBRecord
+    from aws_lambda_powertools.utilities.data_classes.kinesis_stream_event import KinesisStreamRecord
+    from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+notes = table("notes", column("id", Integer), column("body", Text))
+ids = select(column("id", Integer))
+bodies = select(column("id", Integer), column("body", Text))
+Event = dict[str, str]
+Answer = dict[str, int]
+
+
+# Functions of the user's, and what becomes of them.
+
+
+def transfer(tx: Connection, account: int, amount: float = 1.0, *, note: str = "") -> bytes:
+    tx.execute(text("SELECT 1"), {"account": account, "amount": amount, "note": note})
+    return b""
+
+
+def count(tx: Connection) -> int:
+    return tx.execute(ids).scalar_one()
+
+
+async def transfer_later(tx: AsyncConnection, account: int, amount: float = 1.0, *, note: str = "") -> bytes:
+    await tx.execute(text("SELECT 1"), {"account": account, "amount": amount, "note": note})
+    return b""
+
+
+async def count_later(tx: AsyncConnection) -> int:
+    return (await tx.execute(ids)).scalar_one()
+
+
+def runs() -> None:
+    assert_type(db.run(count), int)
+    assert_type(db.run(transfer, 1), bytes)
+    assert_type(db.run(transfer, 1, 2.0, note="n"), bytes)
+    assert_type(db.run(transfer, account=1, note="n"), bytes)
+    assert_type(db.run(count, tenant="acme"), int)
+    assert_type(db.run(transfer, 1, 2.0, tenant="acme", isolation="SERIALIZABLE"), bytes)
+    assert_type(db.run(transfer, account=1, note="n", tenant="acme"), bytes)
+    assert_type(db.run(transfer, account=1, isolation="REPEATABLE READ"), bytes)
+    assert_type(db.run(lambda tx: tx.closed), bool)
+    assert_type(db.run(lambda tx: tx.closed, tenant="acme"), bool)
+
+
+async def runs_later() -> None:
+    assert_type(await aio.run(count_later), int)
+    assert_type(await aio.run(transfer_later, 1), bytes)
+    assert_type(await aio.run(transfer_later, 1, 2.0, note="n"), bytes)
+    assert_type(await aio.run(transfer_later, account=1, note="n"), bytes)
+    assert_type(await aio.run(count_later, tenant="acme"), int)
+    assert_type(await aio.run(transfer_later, 1, 2.0, tenant="acme", isolation="SERIALIZABLE"), bytes)
+    assert_type(await aio.run(transfer_later, account=1, note="n", tenant="acme"), bytes)
+    assert_type(await aio.run(transfer_later, account=1, isolation="REPEATABLE READ"), bytes)
+
+
+def once_for_a_key(tx: Connection) -> None:
+    work = db.once("key", tenant="acme", payload={"a": 1}, expires_in_s=60.0, isolation="SERIALIZABLE")
+    assert_type(work.run(transfer, 1, 2.0, note="n"), bytes)
+    assert_type(work.run(count), int)
+    with db.once("key", tx=tx) as own:
+        assert_type(own, Connection)
+    assert_type(work.key, str)
+    assert_type(work.replayed, bool)
+    work.result = {"charged": 1}
+    assert_type(db.purge_once(limit=100), int)
+
+
+async def once_for_a_key_later(tx: AsyncConnection) -> None:
+    work = aio.once("key", tenant="acme", payload={"a": 1}, expires_in_s=60.0, isolation="SERIALIZABLE")
+    assert_type(await work.run(transfer_later, 1, 2.0, note="n"), bytes)
+    assert_type(await work.run(count_later), int)
+    async with aio.once("key", tx=tx) as own:
+        assert_type(own, AsyncConnection)
+    assert_type(work.key, str)
+    assert_type(work.replayed, bool)
+    work.result = {"charged": 1}
+    assert_type(await aio.purge_once(limit=100), int)
+
+
+# Handlers.
+
+
+@db.invocation
+def handler(event: Event, context: LambdaContext) -> Answer:
+    return {event["body"]: context.memory_limit_in_mb}
+
+
+@db.invocation
+async def async_handler(event: Event, context: LambdaContext) -> Answer:
+    return {event["body"]: context.memory_limit_in_mb}
+
+
+@db.invocation
+@db.idempotent(key="id", payload="body", tenant="tenant", expires_in_s=60.0, name="charge")
+def charge(tx: Connection, event: Event, context: LambdaContext) -> Answer:
+    return {event["body"]: count(tx) + context.memory_limit_in_mb}
+
+
+@db.invocation
+@aio.idempotent(key="id", payload="body", tenant="tenant", expires_in_s=60.0, name="charge")
+async def charge_later(tx: AsyncConnection, event: Event, context: LambdaContext) -> Answer:
+    return {event["body"]: await count_later(tx) + context.memory_limit_in_mb}
+
+
+@aio.idempotent(key="id")
+async def remind_later(tx: AsyncConnection, event: Event, _context: object) -> Answer:
+    return {event["body"]: await count_later(tx)}
+
+
+async def invoked(event: Event, context: LambdaContext) -> None:
+    assert_type(handler(event, context), Answer)
+    assert_type(handler(event), Answer)
+    assert_type(async_handler(event, context), Answer)
+    assert_type(charge(event, context), Answer)
+    assert_type(charge_later(event=event, context=context), Answer)
+    assert_type(await remind_later(event), Answer)
+
+
+layer = OncePersistenceLayer()
+
+
+@idempotent(persistence_store=layer)
+def powertools_handler(event: Event, _context: LambdaContext) -> Answer:
+    assert_type(layer.tx, Connection)
+    return {event["body"]: 1}
+
+
+# Batches.
+
+
+class Reading:
+    """A model as pydantic makes them."""
+
+    value: int
+    tenant: str
+
+    @classmethod
+    def model_validate(cls, obj: Any, *, strict: bool | None = None) -> Self:
+        raise NotImplementedError
+
+
+def store_message(tx: Connection, record: SQSRecord) -> None:
+    tx.execute(text("SELECT 1"), {"body": record.body})
+
+
+def store_change(tx: Connection, record: DynamoDBRecord) -> None:
+    tx.execute(text("SELECT 1"), {"name": record.event_name})
+
+
+def store_reading(tx: Connection, reading: Reading) -> None:
+    tx.execute(text("SELECT 1"), {"value": reading.value})
+
+
+async def store_message_later(tx: AsyncConnection, record: KinesisStreamRecord) -> None:
+    await tx.execute(text("SELECT 1"), {"id": record.event_id})
+
+
+async def store_reading_later(tx: AsyncConnection, reading: Reading) -> None:
+    await tx.execute(text("SELECT 1"), {"value": reading.value})
+
+
+def tenant_of(record: SQSRecord) -> str:
+    return record.body
+
+
+def batches(event: dict[str, Any]) -> None:
+    assert_type(db.batch(event, store_message, tenant=tenant_of, isolation="SERIALIZABLE"), PartialItemFailureResponse)
+    db.batch(event, store_change, tenant="acme", skip_group_on_error=False, raise_on_entire_batch_failure=True)
+    db.batch(event, store_reading, model=Reading, tenant=lambda reading: reading.tenant)
+    db.batch(event, lambda tx, record: tx.execute(ids, record.raw_event))
+
+
+async def batches_later(event: dict[str, Any]) -> None:
+    assert_type(await aio.batch(event, store_message_later, tenant="acme"), PartialItemFailureResponse)
+    await aio.batch(event, store_message_later, skip_group_on_error=False, raise_on_entire_batch_failure=True)
+    await aio.batch(event, store_reading_later, model=Reading, tenant=lambda reading: reading.tenant)
+
+
+# Units of work.
+
+
+def units() -> None:
+    with db.scope(tenant="acme"), db.begin(tenant="acme", isolation="SERIALIZABLE") as tx:
+        assert_type(tx, Connection)
+    with db.read(tenant="acme", snapshot=True, fresh=True) as conn:
+        assert_type(conn, Connection)
+    with db.session(tenant="acme", isolation="SERIALIZABLE") as orm:
+        assert_type(orm, Session)
+    assert_type(db.fetch(ids, ids, tenant="acme", fresh=True), list[Result[int]])
+    (found,) = db.fetch(bodies)
+    assert_type(found, Result[int, str])
+    for number, body in found:
+        assert_type((number, body), tuple[int, str])
+    assert_type(db.fetch(text("SELECT 1"), ids), list[Result[*tuple[Any, ...]]])
+    rows: list[dict[str, object]] = [{"id": 1, "body": "b"}]
+    assert_type(db.copy_rows("notes", rows, columns=["id"], tenant="acme", progress=print), int)
+    assert_type(db.reflect(schema="shop", only=["notes"], views=True, snapshot=Path("schema")), MetaData)
+
+
+def units_in_one(tx: Connection, target: Table) -> None:
+    assert_type(db.copy_rows(target, [(1, "b")], tx=tx), int)
+
+
+async def units_later() -> None:
+    async with aio.begin(tenant="acme", isolation="SERIALIZABLE") as tx:
+        assert_type(tx, AsyncConnection)
+    async with aio.read(tenant="acme", snapshot=True, fresh=True) as conn:
+        assert_type(conn, AsyncConnection)
+    async with aio.session(tenant="acme", isolation="SERIALIZABLE") as orm:
+        assert_type(orm, AsyncSession)
+    assert_type(await aio.fetch(ids, ids, tenant="acme", fresh=True), list[Result[int]])
+    assert_type(await aio.fetch(bodies), list[Result[int, str]])
+    assert_type(await aio.fetch(text("SELECT 1")), list[Result[*tuple[Any, ...]]])
+    assert_type(await aio.copy_rows("notes", [(1, "b")], columns=["id"], tenant="acme", progress=print), int)
+    assert_type(await aio.reflect(schema="shop", only=["notes"], views=True, snapshot="schema"), MetaData)
+    assert_type(await aio.gather(aio.run(count_later), aio.run(count_later), limit=2), list[int])
+
+
+async def units_in_one_later(tx: AsyncConnection, target: Table) -> None:
+    assert_type(await aio.copy_rows(target, [(1, "b")], tx=tx), int)
+
+
+# The process.
+
+
+def process() -> None:
+    settings = db.Settings(url=make_url("sqlite://"), pool="null", proxy="none", statement_timeout_s=1.0)
+    db.configure(settings)
+    db.configure()
+    assert_type(db.Settings.from_env({"DB_URL": "sqlite://"}), db.Settings)
+    assert_type(settings.pool_size, int)
+    assert_type(settings.is_sqlite, bool)
+    assert_type(settings.source, db.settings.Auth)
+    assert_type([field.name for field in db.settings.fields()], list[str])
+    assert_type(db.engine(), Engine)
+    assert_type(db.engine("reader"), Engine)
+    assert_type(aio.engine("reader"), AsyncEngine)
+    status = db.status()
+    assert_type(status["cold"], bool)
+    assert_type(status["request_id"], str | None)
+    assert_type(status["engines"]["writer"]["checked_out"], int)
+    assert_type(status["totals"]["connects"], int | float)
+    db.dispose()
+    assert_type(db.__version__, str)
+
+
+def errors() -> None:
+    try:
+        db.run(count)
+    except db.ConfigurationError as error:
+        assert_type(error.problems, tuple[str, ...])
+    except db.CredentialsError as error:
+        assert_type(error.transient, bool)
+    except (db.InvalidKeyError, db.KeyReusedError, db.TenantError) as error:
+        assert_type(db.sqlstate(error), str | None)
+    except (db.CapacityError, db.DeadlineError, db.OutcomeUnknownError) as error:
+        assert_type(db.verdict(error), db.Verdict)
+        assert_type(db.verdict(error).transient, bool)
+    except db.AlreadyDoneError as error:
+        assert_type(str(error.result), str)  # what JSON holds
+    except db.DbError as error:
+        assert_type(db.errors.connect_verdict(error), db.Verdict)
+
+
+# Migrations.
+
+
+def upgrade() -> None:
+    operations.enable_tenant_rls(op, "notes", column="tenant_id")
+    operations.grant(op, "SELECT, INSERT", "notes", to="app")
+    operations.create_once_table(op, used_by=["app"], purged_by="report")
+    operations.create_prologue_function(op, used_by=["app"])
+
+
+def downgrade(own: Operations) -> None:
+    operations.drop_once_table(op)
+    operations.drop_once_table(own)
+    assert_type(operations.is_features("notes", "table", {}), bool)

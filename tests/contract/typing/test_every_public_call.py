@@ -1,0 +1,47 @@
+"""The user's module that the type checkers read leaves no public call out."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from types import FunctionType
+
+import pytest
+
+import db
+from db import aio, errors, settings
+from db.migrations import operations
+
+MODULE = Path(__file__).with_name("every_public_call.py")
+
+
+def functions_of(module: object) -> set[str]:
+    """The public functions that are its own."""
+    return {
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, FunctionType) and value.__module__ == module.__name__ and not name.startswith("_")  # type: ignore[attr-defined]
+    }
+
+
+# The calls of errors that db does not give under its own name, and those that only the layer itself makes.
+INTERNAL = {"single"}
+PUBLIC = {
+    "db": set(db.__all__),
+    "aio": set(aio.__all__),
+    "operations": functions_of(operations),
+    "db.errors": functions_of(errors) - set(db.__all__),
+    "db.settings": functions_of(settings) - INTERNAL,
+}
+
+
+def used(prefix: str) -> set[str]:
+    """The attributes of ``prefix`` that the module asks for."""
+    nodes = ast.walk(ast.parse(MODULE.read_text()))
+    return {node.attr for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node.value) == prefix}
+
+
+@pytest.mark.parametrize("prefix", PUBLIC)
+def test_every_public_call_is_made(prefix: str) -> None:
+    """A new one is typed before it is released."""
+    assert PUBLIC[prefix] - used(prefix) == set()
