@@ -24,6 +24,7 @@ from uv import find_uv_bin
 
 import db
 import devkit
+from db.errors import DOCUMENTATION
 from devkit import extras
 
 if TYPE_CHECKING:
@@ -151,12 +152,13 @@ def test_the_changelog_has_the_version() -> None:
 
 
 def test_both_give_one_address(project: str) -> None:
-    """Homepage and repository are it, all else is below."""
+    """Homepage and repository are it, all else is below it, or on the documentation's site."""
     urls = settings_of(project)["project"]["urls"]
     assert isinstance(urls, dict)
     assert urls.keys() == {"Homepage", "Repository", "Documentation", "Changelog", "Issues"}
     assert urls["Homepage"] == urls["Repository"] == ADDRESS
-    assert [url for url in urls.values() if not url.startswith(ADDRESS)] == []
+    assert urls["Documentation"].startswith(DOCUMENTATION)
+    assert [name for name, url in urls.items() if not url.startswith((ADDRESS, DOCUMENTATION))] == []
 
 
 def test_the_license_is_one() -> None:
@@ -284,13 +286,19 @@ def test_every_link_on_the_index_page_leads_out_of_it(built: Path, project: str)
     targets = re.findall(r"\]\(([^)\s]+)", page) + re.findall(r'\b(?:href|src|srcset)="([^"]+)"', page)
     assert targets
     assert [target for target in targets if not re.match(r"https?://|#|mailto:", target)] == []
-    below = re.compile(
-        rf"https://(?:github\.com/serverless-data-access/serverless-data-access/(?:blob|tree)|"
-        rf"raw\.githubusercontent\.com/serverless-data-access/serverless-data-access)/(?:v{db.__version__}|main)/([^#?]+)"
-    )
-    files = [match[1] for target in targets if (match := below.match(target))]
+    files = [file for target in targets if (file := file_behind(target)) is not None]
     assert files
     assert [file for file in files if not (ROOT / file).exists()] == []
+
+
+def file_behind(link: str) -> str | None:
+    """The file of this repository that ``link`` shows; None for a page of somebody else's, or the repository itself."""
+    if link.startswith(DOCUMENTATION):
+        page = link.removeprefix(DOCUMENTATION).partition("#")[0].strip("/")
+        return f"docs/{page or 'index'}.md"
+    raw = ADDRESS.replace("github.com", "raw.githubusercontent.com")
+    shown = re.match(rf"(?:{ADDRESS}/(?:blob|tree)|{raw})/(?:v{re.escape(db.__version__)}|main)/([^#?]+)", link)
+    return shown[1] if shown else None
 
 
 @pytest.mark.slow
@@ -359,6 +367,17 @@ def test_a_fixture_says_what_it_lacks(
         named = re.escape(package.replace("[server]", ""))
         assert re.search(rf"MissingPackageError: .*{named}, which is not installed.*devkit\[{extra}\]'", said), said
     assert "A password leaked" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("command", "package"), [("demo", "aws-sam-cli"), ("fleet", "awslambdaric")])
+def test_a_command_says_what_it_lacks(built: Path, environment: NewEnvironment, command: str, package: str) -> None:
+    """In a line, and not by a traceback."""
+    python = environment(requirement(built, "db"), requirement(built, "devkit"))
+    done = python("-m", "devkit", command)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert re.search(rf"\b{package}>=[\d.]+, which is not installed", line)
 
 
 @pytest.mark.slow
