@@ -39,7 +39,7 @@ class ConfigurationError(DbError):
     """The settings are missing or contradict each other; ``problems`` lists all that is wrong with them."""
 
     def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
+        self.problems: tuple[str, ...] = tuple(problems)
         super().__init__("; ".join(self.problems))
 
 

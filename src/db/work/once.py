@@ -66,9 +66,9 @@ class Once:
             raise TypeError("tenant and isolation are those of tx")
         if not 0 < expires_in_s <= _LONGEST_S:
             raise ValueError(f"expires_in_s is {expires_in_s}, not more than 0 and at most {_LONGEST_S:.0f}")
-        self.key = checked_key(key)
+        self.key: str = checked_key(key)
         self.result: Any = None
-        self.replayed = False
+        self.replayed: bool = False
         self._tenant = tenant
         self._payload_hash = None if payload is None else hash_of(payload)
         self._expires_in_s = expires_in_s
