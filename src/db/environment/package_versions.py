@@ -15,6 +15,8 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from db.errors import DOCUMENTATION, ConfigurationError
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -33,8 +35,6 @@ def check_packages() -> None:
     else:
         problems = [_too_old(package, oldest) for package, oldest in packages if _version(package) < oldest]
     if problems:
-        from db.errors import ConfigurationError
-
         raise ConfigurationError(problems)
 
 
@@ -70,5 +70,5 @@ def _built_for_another_python(error: ImportError) -> str:
     return (
         f"Python {version} cannot load what db needs: {error}"
         + (f" (the libraries at hand end in {' and '.join(there)}, those of this Python in {here})" if there else "")
-        + f": build the layer for python{version} and this processor, as docs/start/layer.md says"
+        + f": build the layer for python{version} and this processor, see {DOCUMENTATION}start/layer/"
     )

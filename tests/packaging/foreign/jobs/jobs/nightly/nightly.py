@@ -1,0 +1,9 @@
+"""A function of somebody else's, which imports db."""
+
+import sqlalchemy
+
+import db
+
+
+def run(_event: object, _context: object) -> dict[str, str]:
+    return {"db": db.__file__, "sqlalchemy": sqlalchemy.__version__}
