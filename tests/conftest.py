@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,12 @@ def pytest_configure() -> None:
         pytest.exit("terminated", returncode=128 + number)
 
     signal.signal(signal.SIGTERM, leave)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than cores: a third of a test is waiting, for a server or for a limit to pass."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture
