@@ -83,7 +83,7 @@ def test_a_proxied_connection_carries_no_tenant(use: Use) -> None:
 def test_a_refused_password_asks_for_new_credentials(database: Database) -> None:
     """By SQLSTATE, which asyncpg has at connect and libpq has not."""
     url = make_url(database.url()).set(password="wrong")
-    db.configure(Settings(url=url, async_driver="asyncpg"))
+    db.configure(Settings(url=url, async_driver="asyncpg", connect_wait_s=0))
     with pytest.raises(Exception, match="password authentication failed") as caught:
         event_loop.run(one())
     assert db.verdict(caught.value) is db.Verdict.REFETCH_CREDENTIALS
