@@ -146,7 +146,10 @@ class Postgres:
 
     def create_database(self, name: str, *, owner: str) -> None:
         """Create an empty database. Any role may connect; only ``owner`` may create in its schema ``public``."""
-        self.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(owner)))
+        # By default each page of it goes through the log, at twice the processor's time. The checkpoints that a copy of
+        # files takes instead are free where nothing waits for the disk.
+        statement = sql.SQL("CREATE DATABASE {} OWNER {} STRATEGY FILE_COPY")
+        self.execute(statement.format(sql.Identifier(name), sql.Identifier(owner)))
 
     def drop_database(self, name: str) -> None:
         """Drop the database ``name`` and end the connections to it."""
