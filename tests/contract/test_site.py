@@ -20,7 +20,10 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 SITE = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
-SOURCES = [*(ROOT / "src").rglob("*.py"), ROOT / "pyproject.toml", ROOT / "template.yaml"]
+SOURCES = [
+    *(ROOT / "src").rglob("*.py"),
+    *(ROOT / name for name in ("pyproject.toml", "template.yaml", "src/devkit/pyproject.toml")),
+]
 ADDRESS = re.compile(r"(?:\{DOCUMENTATION\}|" + re.escape(DOCUMENTATION) + r")([\w/-]*)(?:#([\w-]+))?")
 
 
