@@ -37,6 +37,7 @@ def small() -> Iterator[Postgres]:
 
 @pytest.fixture
 def house(small: Postgres) -> Iterator[Settings]:
+    assert small.all_left("house")  # whoever was there before
     settings = Settings(url=make_url(small.url("house", "guest", "guests")), pool="null")
     db.configure(settings)
     yield settings
@@ -96,15 +97,30 @@ def test_room_that_does_not_come_has_an_error_of_its_own(
     small: Postgres, house: Settings, lambda_context: MakeLambdaContext
 ) -> None:
     """With the numbers, the server's own refusal behind it, and time left to answer."""
-    guests = [guest(small) for _ in range(2)]
-    context = lambda_context(remaining_s=1.5)
-    with pytest.raises(db.CapacityError, match=r"in \d+ attempts in 0\.\d s: .*connection") as caught:
-        invoked(backend_pid, context)
-    assert context.get_remaining_time_in_millis() > 300
+    with guest(small), guest(small):
+        context = lambda_context(remaining_s=1.5)
+        with pytest.raises(db.CapacityError, match=r"in \d+ attempts in [01]\.\d s: .*connection") as caught:
+            invoked(backend_pid, context)
+        assert context.get_remaining_time_in_millis() > 200
     assert isinstance(caught.value.__cause__, psycopg.OperationalError)
     assert db.verdict(caught.value) is db.Verdict.WAIT_FOR_CAPACITY
-    for one in guests:
-        one.close()
+
+
+def test_an_attempt_that_outlasts_the_time_leaves_the_refusal_before_it(house: Settings) -> None:
+    """Which says what the matter was; that there was no time left for another attempt does not."""
+    now = [0.0]
+    connector = Connector(house, None, role="writer", clock=lambda: now[0])
+    refusals = [psycopg.OperationalError("FATAL:  sorry, too many clients already")]
+
+    def late(*_: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        now[0] = 100.0
+        raise db.DeadlineError("no connection in the 0.130 s that were left")
+
+    connector._open = late  # type: ignore[method-assign]
+    with pytest.raises(db.CapacityError, match=r"in 2 attempts in 100\.0 s: FATAL:  sorry, too many clients"):
+        connector(db.engine().dialect, (), {})
 
 
 def test_a_refusal_for_want_of_room_is_remembered(small: Postgres, house: Settings) -> None:
@@ -117,12 +133,9 @@ def test_a_refusal_for_want_of_room_is_remembered(small: Postgres, house: Settin
     _, given = dialect.create_connect_args(house.url)
     connector(dialect, (), dict(given)).close()
     before = crowding.crowded
-    guests = [guest(small) for _ in range(2)]
-    with pytest.raises(db.CapacityError):
+    with guest(small), guest(small), pytest.raises(db.CapacityError):
         connector(dialect, (), dict(given))
     assert (before, crowding.crowded) == (False, True)
-    for one in guests:
-        one.close()
 
 
 def test_a_restart_is_waited_out(small: Postgres, house: Settings, lambda_context: MakeLambdaContext) -> None:

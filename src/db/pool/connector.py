@@ -73,16 +73,22 @@ class Connector:
         fails at once.
 
         Raises the driver's error of the last attempt; CapacityError in its place where the server was full;
-        CredentialsError where there are none to try; DeadlineError where an attempt outlasted the invocation's time.
+        CredentialsError where there are none to try; DeadlineError where the first attempt outlasted the invocation's
+        time. Of a later one that does so, what was refused before says more.
         """
         login, attempt = Login(self._source), 1
         began = self._clock()
+        error: Exception | None = None
         ends_at = began + self._left_s(self._settings.connect_wait_s)
         while True:
             try:
                 return self._in_time(lambda: self._open(dialect, cargs, cparams, login), discard=_close)
+            except DeadlineError:
+                if error is None:
+                    raise
+                _raise_last(error, verdict(error), attempts=attempt, waited_s=self._clock() - began)
             except (dialect.loaded_dbapi.OperationalError, CredentialsError) as caught:
-                error: Exception = caught
+                error = caught
             advice = verdict(error)
             if advice is Verdict.WAIT_FOR_CAPACITY:
                 self.crowding.refused()
