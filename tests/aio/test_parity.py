@@ -13,6 +13,7 @@ import pytest
 
 import db
 from db import aio
+from db.aio.idempotency import AsyncOnce
 from db.work.once import Once
 
 SRC = Path(__file__).parents[2] / "src"
@@ -84,10 +85,10 @@ def test_twins_promise_the_same(name: str) -> None:
 def test_what_once_gives_has_a_twin_too() -> None:
     """Key, result, whether it was replayed; as a block or as a function."""
     for name in ("run",):
-        assert parameters(getattr(aio.AsyncOnce, name)) == parameters(getattr(Once, name))
-        assert typed(getattr(aio.AsyncOnce, name)) == typed(getattr(Once, name))
-        assert first_paragraph(getattr(aio.AsyncOnce, name)) == first_paragraph(getattr(Once, name))
-    public = {name for name in vars(aio.AsyncOnce) if not name.startswith("_")}
+        assert parameters(getattr(AsyncOnce, name)) == parameters(getattr(Once, name))
+        assert typed(getattr(AsyncOnce, name)) == typed(getattr(Once, name))
+        assert first_paragraph(getattr(AsyncOnce, name)) == first_paragraph(getattr(Once, name))
+    public = {name for name in vars(AsyncOnce) if not name.startswith("_")}
     assert public == {"key", "replayed", "result", "run"}
 
 

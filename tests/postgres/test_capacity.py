@@ -118,7 +118,7 @@ def test_an_attempt_that_outlasts_the_time_leaves_the_refusal_before_it(house: S
         now[0] = 100.0
         raise db.DeadlineError("no connection in the 0.130 s that were left")
 
-    connector._open = late  # type: ignore[method-assign]
+    connector._open = late  # type: ignore[method-assign, assignment]
     with pytest.raises(db.CapacityError, match=r"in 2 attempts in 100\.0 s: FATAL:  sorry, too many clients"):
         connector(db.engine().dialect, (), {})
 

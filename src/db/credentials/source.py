@@ -2,7 +2,8 @@
 
 A source answers ``current()`` from its cache while that is fresh, and ``refresh(rejected)`` after the server refused
 what it gave. Whoever connects asks the source each time, so nothing is ever frozen into an engine; ``login`` says in
-which order."""
+which order.
+"""
 
 from __future__ import annotations
 

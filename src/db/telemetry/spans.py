@@ -2,7 +2,8 @@
 
 A span is handed over when it has ended, with the times at which it began and ended: nothing is left open where a
 statement is cut short, and statements of concurrent tasks cannot close one another's. It is a child of what is current
-then. No span holds a value: statements by their fingerprint, errors by type and SQLSTATE."""
+then. No span holds a value: statements by their fingerprint, errors by type and SQLSTATE.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The text of a prologue: one statement that says the tenant, the time limits and the search path for a transaction.
 
 ``set_config(..., true)`` is SET LOCAL as an expression: PostgreSQL forgets it at the end of the transaction, so neither
-a pooled nor a proxied connection can carry one caller's tenant to the next. Pure."""
+a pooled nor a proxied connection can carry one caller's tenant to the next. Pure.
+"""
 
 from __future__ import annotations
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from db.pool.connect_arguments import Role
 
-
 Ts = TypeVarTuple("Ts")
 
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from db.environment.process import Runtime
 
-
 P = ParamSpec("P")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

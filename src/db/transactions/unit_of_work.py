@@ -1,7 +1,8 @@
 """One unit of work: a transaction that the deadline bounds, from its prologue to what became of its COMMIT.
 
 What ``begin``, ``read`` and ``session`` have in common, in this order: the tenant, the time that is left, a connection,
-the prologue, the block, COMMIT or ROLLBACK."""
+the prologue, the block, COMMIT or ROLLBACK.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """One attempt at a whole batch: each record in a savepoint of its own, told its tenant and its limits before it.
 
-Raises what ends the transaction, and with it the attempt; whatever else a record raises is the record's own failure."""
+Raises what ends the transaction, and with it the attempt; whatever else a record raises is the record's own failure.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,139 @@
+"""``once`` and ``idempotent``, for ``async def``; and ``purge_once``."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy.util import greenlet_spawn
+
+from db.work.idempotent import idempotent as _idempotent
+from db.work.once import DAY_S
+from db.work.once import once as _once
+from db.work.once_records import purge_once as _purge_once
+
+from .greenlets import as_plain, proxied
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+    from types import TracebackType
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from db.environment.handler_decorator import Handler
+    from db.transactions.unit_of_work import Isolation
+    from db.work.once import Once
+
+P = ParamSpec("P")
+T = TypeVar("T")
+EventT = TypeVar("EventT")
+ContextT = TypeVar("ContextT")
+
+
+def once(
+    key: str,
+    *,
+    tenant: str | None = None,
+    payload: Any = None,
+    expires_in_s: float = DAY_S,
+    isolation: Isolation | None = None,
+    tx: AsyncConnection | None = None,
+) -> AsyncOnce:
+    """Work that takes place at most once per key and tenant, in one transaction with the record of it.
+
+    ``await aio.once(key).run(fn, *args)`` for a coroutine function, or ``async with aio.once(key) as tx``. All else is
+    as ``db.once``.
+    """
+    return AsyncOnce(
+        _once(
+            key,
+            tenant=tenant,
+            payload=payload,
+            expires_in_s=expires_in_s,
+            isolation=isolation,
+            tx=tx.sync_connection if tx is not None else None,
+        )
+    )
+
+
+class AsyncOnce:
+    """What ``aio.once`` gives: a block to enter, or ``run`` for a coroutine function.
+
+    ``result`` and ``replayed`` are those of what ``db.once`` gives.
+    """
+
+    def __init__(self, plain: Once) -> None:
+        self.as_plain = plain
+
+    @property
+    def key(self) -> str:
+        return self.as_plain.key
+
+    @property
+    def replayed(self) -> bool:
+        return self.as_plain.replayed
+
+    @property
+    def result(self) -> Any:
+        return self.as_plain.result
+
+    @result.setter
+    def result(self, value: Any) -> None:
+        self.as_plain.result = value
+
+    async def __aenter__(self) -> AsyncConnection:
+        """A transaction that holds the key. Raises AlreadyDoneError where the work has been done."""
+        return proxied(await greenlet_spawn(self.as_plain.__enter__))
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        """Store the result and commit; roll back what raises, the record included."""
+        return await greenlet_spawn(self.as_plain.__exit__, kind, error, traceback)
+
+    async def run(
+        self, fn: Callable[Concatenate[AsyncConnection, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """``fn(tx, *args, **kwargs)`` once; gives what it returned, then and ever after.
+
+        ``fn`` is a coroutine function. All else is as for what ``db.once`` gives.
+        """
+        return await greenlet_spawn(functools.partial(self.as_plain.run, as_plain(fn), *args, **kwargs))
+
+
+async def purge_once(*, limit: int = 10_000) -> int:
+    """Delete the expired records that this login may see, ``limit`` to a transaction; gives how many.
+
+    All is as ``db.purge_once``.
+    """
+    return await greenlet_spawn(_purge_once, limit=limit)
+
+
+def idempotent(
+    *,
+    key: str,
+    payload: str | None = None,
+    tenant: str | None = None,
+    expires_in_s: float = DAY_S,
+    name: str | None = None,
+) -> Callable[
+    [Callable[[AsyncConnection, EventT, ContextT], Awaitable[T]]], Handler[EventT, ContextT, Coroutine[Any, Any, T]]
+]:
+    """Make ``handler(event, context)`` of ``fn(tx, event, context)``, which runs at most once for each key.
+
+    Both are coroutine functions. All else is as ``db.idempotent``.
+    """
+    decorate_plain = _idempotent(key=key, payload=payload, tenant=tenant, expires_in_s=expires_in_s, name=name)
+
+    def decorate(
+        fn: Callable[[AsyncConnection, EventT, ContextT], Awaitable[T]],
+    ) -> Handler[EventT, ContextT, Coroutine[Any, Any, T]]:
+        plain = decorate_plain(as_plain(fn))
+
+        @functools.wraps(fn)
+        async def handler(event: EventT, context: Any = None) -> T:
+            return await greenlet_spawn(plain, event, context)
+
+        return handler
+
+    return decorate

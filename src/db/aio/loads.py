@@ -1,0 +1,120 @@
+"""``batch``, ``copy_rows`` and ``reflect``, for ``async def``."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, overload
+
+from sqlalchemy.util import greenlet_spawn
+
+from db.work.batch import ModelT, RecordT
+from db.work.batch import batch as _batch
+from db.work.copy_rows import copy_rows as _copy_rows
+from db.work.reflect import reflect as _reflect
+
+from .greenlets import as_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
+    from sqlalchemy import MetaData, Table
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from db.transactions.unit_of_work import Isolation
+    from db.work.copy_rows import Row
+
+
+@overload
+async def batch(
+    event: Mapping[str, Any],
+    record_handler: Callable[[AsyncConnection, RecordT], Awaitable[object]],
+    *,
+    tenant: str | Callable[[RecordT], str | None] | None = None,
+    model: None = None,
+    isolation: Isolation | None = None,
+    skip_group_on_error: bool = True,
+    raise_on_entire_batch_failure: bool = False,
+) -> PartialItemFailureResponse: ...
+
+
+@overload
+async def batch(
+    event: Mapping[str, Any],
+    record_handler: Callable[[AsyncConnection, ModelT], Awaitable[object]],
+    *,
+    tenant: str | Callable[[ModelT], str | None] | None = None,
+    model: type[ModelT],
+    isolation: Isolation | None = None,
+    skip_group_on_error: bool = True,
+    raise_on_entire_batch_failure: bool = False,
+) -> PartialItemFailureResponse: ...
+
+
+async def batch(
+    event: Mapping[str, Any],
+    record_handler: Callable[[AsyncConnection, Any], Awaitable[object]],
+    *,
+    tenant: str | Callable[[Any], str | None] | None = None,
+    model: Any = None,
+    isolation: Isolation | None = None,
+    skip_group_on_error: bool = True,
+    raise_on_entire_batch_failure: bool = False,
+) -> PartialItemFailureResponse:
+    """Call ``record_handler(tx, record)`` for each record of ``event``, all in one transaction; gives what has failed.
+
+    ``record_handler`` is a coroutine function, and has finished one record when it is called for the next. All else is
+    as ``db.batch``.
+    """
+    work = functools.partial(
+        _batch,
+        event,
+        as_plain(record_handler),
+        tenant=tenant,
+        model=model,
+        isolation=isolation,
+        skip_group_on_error=skip_group_on_error,
+        raise_on_entire_batch_failure=raise_on_entire_batch_failure,
+    )
+    return await greenlet_spawn(work)
+
+
+async def copy_rows(
+    table: Table | str,
+    rows: Iterable[Row],
+    *,
+    columns: Sequence[str] | None = None,
+    tenant: str | None = None,
+    tx: AsyncConnection | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> int:
+    """Load ``rows`` into ``table`` over COPY, all of them or none; returns how many.
+
+    The event loop goes on while the server is waited for, not while ``rows`` are read and encoded. With
+    DB_ASYNC_DRIVER=asyncpg it raises ConfigurationError. All else is as ``db.copy_rows``.
+    """
+    work = functools.partial(
+        _copy_rows,
+        table,
+        rows,
+        columns=columns,
+        tenant=tenant,
+        tx=tx.sync_connection if tx is not None else None,
+        progress=progress,
+    )
+    return await greenlet_spawn(work)
+
+
+async def reflect(
+    *,
+    schema: str | None = None,
+    only: Sequence[str] | None = None,
+    views: bool = False,
+    snapshot: str | Path | None = None,
+) -> MetaData:
+    """The tables of ``schema`` (the default one unless named) as the database has them: all, or ``only`` those named.
+
+    All is as ``db.reflect``, which gives the same objects.
+    """
+    return await greenlet_spawn(_reflect, schema=schema, only=only, views=views, snapshot=snapshot)
