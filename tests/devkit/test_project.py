@@ -244,12 +244,6 @@ def test_globals_are_what_a_function_does_not_say_itself(tmp_path: Path) -> None
     assert found.environment == {"A": "2", "B": "true"}
 
 
-def test_this_repository_is_an_application_like_any_other() -> None:
-    """Its table holds the database's name; its three roles are those of its parameters."""
-    found = Project.find(ROOT)
-    assert (found.database, found.owner, set(found.roles)) == ("orders", "owner", {"app", "report", "owner"})
-
-
 def document() -> str:
     """The page with the table of keys, on whichever shelf it stands."""
     (page,) = (text for path in (ROOT / "docs").rglob("*.md") if "| `template` | the SAM" in (text := path.read_text()))

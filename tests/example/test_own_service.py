@@ -21,7 +21,7 @@ BIN = Path(sys.executable).parent
 LONGEST_S = 1200
 
 # All that reads the template, the handlers, the events or the migrations.
-ASKED_OF_THE_SERVICE = ("tests/application", "tests/contract", "tests/packaging")
+ASKED_OF_THE_SERVICE = ("tests/application", "tests/contract", "tests/packaging", "tests/devkit/test_project.py")
 
 
 def console_blocks() -> list[str]:
