@@ -106,7 +106,9 @@ def test_room_that_does_not_come_has_an_error_of_its_own(
     assert db.verdict(caught.value) is db.Verdict.WAIT_FOR_CAPACITY
 
 
-def test_an_attempt_that_outlasts_the_time_leaves_the_refusal_before_it(house: Settings) -> None:
+def test_an_attempt_that_outlasts_the_time_leaves_the_refusal_before_it(
+    house: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Which says what the matter was; that there was no time left for another attempt does not."""
     now = [0.0]
     connector = Connector(house, None, role="writer", clock=lambda: now[0])
@@ -118,7 +120,7 @@ def test_an_attempt_that_outlasts_the_time_leaves_the_refusal_before_it(house: S
         now[0] = 100.0
         raise db.DeadlineError("no connection in the 0.130 s that were left")
 
-    connector._open = late  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(connector, "_open", late)
     with pytest.raises(db.CapacityError, match=r"in 2 attempts in 100\.0 s: FATAL:  sorry, too many clients"):
         connector(db.engine().dialect, (), {})
 
