@@ -10,7 +10,7 @@ from sqlalchemy import exc, text
 import db
 from db.environment import event_loop
 from tests.aio.conftest import Twin
-from tests.postgres.test_transaction import KILL_AT_COMMIT
+from tests.postgres.test_units_of_work import KILL_AT_COMMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

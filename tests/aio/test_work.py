@@ -11,7 +11,7 @@ from sqlalchemy import column, insert, select, table, text
 import db
 from db import aio
 from db.environment import event_loop
-from tests.postgres.test_transaction import Entry
+from tests.postgres.test_units_of_work import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,7 +19,7 @@ from db.settings import Settings
 from .conftest import Lines, Use
 from .fix_once import effects, tenants_effects  # noqa: F401 - fixtures
 from .test_once import NOTE, keys, noted
-from .test_transaction import KILL_AT_COMMIT
+from .test_units_of_work import KILL_AT_COMMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
