@@ -92,6 +92,15 @@ def test_a_second_upgrade_finds_nothing_to_do(slow: Path) -> None:
     assert migrations.upgrade(slow) == migrations.Upgraded("a1", "a1")
 
 
+def test_a_folder_without_revisions_is_refused(slow: Path, tmp_path: Path, database: Database) -> None:
+    """One level too high, or misspelt: doing nothing would look like having done everything."""
+    (tmp_path / "migrations").mkdir()
+    for folder in (tmp_path / "migrations", str(tmp_path / "nowhere")):
+        with pytest.raises(db.ConfigurationError, match=r"no migration in .*: it is to be the folder of the revisions"):
+            migrations.upgrade(folder)
+    assert migrations.upgrade(str(slow)).after == "a1"
+
+
 def test_two_runners_take_turns(slow: Path) -> None:
     """The second waits for the first, and then has nothing to do."""
     done = upgraded_twice_at_once(slow)

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from db.errors import ConfigurationError
 
 from .lock import locked_connection
 
@@ -24,14 +27,17 @@ class Upgraded:
     after: str | None
 
 
-def upgrade(versions: Path, *, revision: str = "head") -> Upgraded:
-    """Run the migrations in ``versions`` up to ``revision``, one runner at a time.
+def upgrade(versions: str | Path, *, revision: str = "head") -> Upgraded:
+    """Run the migrations in ``versions``, the folder of the revisions' files, up to ``revision``, one runner at a time.
 
     They are one transaction: what fails leaves nothing, but for what a migration committed in an ``autocommit_block()``
     of its own. A second runner waits for the first, and then finds nothing to do. Waiting and statements end with the
-    invocation, less DB_DEADLINE_RESERVE_S; waiting for a table's lock ends after five seconds. Raises DeadlineError,
-    and Alembic's and SQLAlchemy's own errors.
+    invocation, less DB_DEADLINE_RESERVE_S; waiting for a table's lock ends after five seconds. Raises
+    ConfigurationError where the folder has no revision, DeadlineError, and Alembic's and SQLAlchemy's own errors.
     """
+    if not ScriptDirectory.from_config(config(versions)).get_heads():
+        # Alembic would do nothing, and a deploy would be green on an empty schema.
+        raise ConfigurationError([f"no migration in {versions}: it is to be the folder of the revisions' files"])
     with locked_connection() as conn:
         before = _revision(conn)
         conn.rollback()
@@ -39,14 +45,15 @@ def upgrade(versions: Path, *, revision: str = "head") -> Upgraded:
         return Upgraded(before, _revision(conn))
 
 
-def config(versions: Path, conn: Connection) -> Config:
-    """Alembic's configuration for the migrations in ``versions``, to be run on ``conn``."""
+def config(versions: str | Path, conn: Connection | None = None) -> Config:
+    """Alembic's configuration for the migrations in ``versions``, to be run on ``conn`` where there is one."""
     made = Config()
     # A percent sign would be an interpolation to the parser behind.
     made.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     made.set_main_option("version_locations", str(versions).replace("%", "%%"))
     made.set_main_option("path_separator", "newline")
-    made.attributes["connection"] = conn
+    if conn is not None:
+        made.attributes["connection"] = conn
     return made
 
 
