@@ -125,6 +125,21 @@ def test_an_attempt_that_outlasts_the_time_leaves_the_refusal_before_it(
         connector(db.engine().dialect, (), {})
 
 
+def test_a_refusal_of_other_credentials_is_not_what_an_overrun_was_about(house: Settings) -> None:
+    """A password that has been replaced meanwhile would send whoever reads it the wrong way."""
+    connector = Connector(house, None, role="writer", clock=lambda: 0.0)
+    outcomes = [psycopg.OperationalError('FATAL:  password authentication failed for user "app"')]
+
+    def late(*_: Any) -> Any:
+        raise outcomes.pop() if outcomes else db.DeadlineError("no connection in the 0.130 s that were left")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connector, "_open", late)
+        patch.setattr(connector, "_renewed", lambda *_: True)
+        with pytest.raises(db.DeadlineError, match=r"no connection in the 0\.130 s"):
+            connector(db.engine().dialect, (), {})
+
+
 def test_a_refusal_for_want_of_room_is_remembered(small: Postgres, house: Settings) -> None:
     """So that the environment gives its connection back while the house is crowded."""
     crowding = Crowding(time.time)

@@ -1,5 +1,8 @@
 """How the time of an invocation is shared out."""
 
+import math
+import random
+
 import pytest
 
 from db.errors import DeadlineError, Verdict
@@ -57,7 +60,7 @@ def test_what_is_not_transient_is_not_tried_again(verdict: Verdict) -> None:
     assert Backoff().delay_s(verdict, 1, left_s=60) is None
 
 
-@pytest.mark.parametrize(("draw", "delay_s"), [(0.0, 0.0), (0.5, 0.1), (1.0, 0.2)])
+@pytest.mark.parametrize(("draw", "delay_s"), [(0.0, 0.1), (0.5, 0.15), (1.0, 0.2)])
 def test_a_delay_is_drawn_from_what_is_left(draw: float, delay_s: float) -> None:
     """Less what the attempt after it needs: a shorter wait fits where the longest would not."""
     backoff = Backoff(base_s=0.5, least_s=0.1)
@@ -68,6 +71,22 @@ def test_a_delay_is_drawn_from_what_is_left(draw: float, delay_s: float) -> None
 def test_no_delay_is_begun_that_leaves_no_attempt(left_s: float) -> None:
     """Sleeping into the deadline would turn a clear error into a time-out."""
     assert Backoff(least_s=0.1).delay_s(Verdict.RECONNECT, 1, left_s=left_s, draw=lambda: 0.0) is None
+
+
+@pytest.mark.parametrize(("base_s", "mean"), [(0.05, 3.5), (0.5, 2.0)])
+def test_the_last_moment_holds_few_attempts(base_s: float, mean: float) -> None:
+    """On a server that is full each costs others, and none of them finds what the one before did not."""
+    draw = random.Random(1).random  # noqa: S311 - no secret
+    backoff = Backoff(base_s=base_s, attempts=math.inf)
+    in_the_last_half_second = []
+    for _ in range(500):
+        left_s, attempt, late = 15.0, 1, 0
+        while (delay_s := backoff.delay_s(Verdict.WAIT_FOR_CAPACITY, attempt, left_s=left_s, draw=draw)) is not None:
+            left_s, attempt = left_s - delay_s - 0.003, attempt + 1
+            late += left_s < 0.5
+        in_the_last_half_second.append(late)
+    assert max(in_the_last_half_second) <= 5
+    assert sum(in_the_last_half_second) / 500 < mean
 
 
 def test_attempts_are_bounded() -> None:

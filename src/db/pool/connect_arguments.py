@@ -11,13 +11,10 @@ from db.credentials.source import DEFAULT_PORT
 from db.errors import DOCUMENTATION, ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from db.credentials.source import Credentials
     from db.settings import Settings
-
-    # Told before each wait: the failure, the number of the attempt that met it, and the seconds of the wait.
-    OnWait = Callable[[Exception, int, float], None]
 
 
 Role = Literal["writer", "reader", "unpooled"]

@@ -73,33 +73,34 @@ class Connector:
         fails at once.
 
         Raises the driver's error of the last attempt; CapacityError in its place where the server was full;
-        CredentialsError where there are none to try; DeadlineError where the first attempt outlasted the invocation's
-        time. Of a later one that does so, what was refused before says more.
+        CredentialsError where there are none to try; DeadlineError where an attempt outlasted the invocation's time,
+        unless the same credentials had been refused before: then that refusal, which says more.
         """
         login, attempt = Login(self._source), 1
         began = self._clock()
-        error: Exception | None = None
+        refusal: Exception | None = None
         ends_at = began + self._left_s(self._settings.connect_wait_s)
         while True:
             try:
                 return self._in_time(lambda: self._open(dialect, cargs, cparams, login), discard=_close)
             except DeadlineError:
-                if error is None:
+                if refusal is None:
                     raise
-                _raise_last(error, verdict(error), attempts=attempt, waited_s=self._clock() - began)
-            except (dialect.loaded_dbapi.OperationalError, CredentialsError) as caught:
-                error = caught
-            advice = verdict(error)
+                _raise_last(refusal, verdict(refusal), attempts=attempt, waited_s=self._clock() - began)
+            except (dialect.loaded_dbapi.OperationalError, CredentialsError) as error:
+                refusal = error
+            advice = verdict(refusal)
             if advice is Verdict.WAIT_FOR_CAPACITY:
                 self.crowding.refused()
-            if advice is Verdict.REFETCH_CREDENTIALS and self._renewed(login, error):
+            if advice is Verdict.REFETCH_CREDENTIALS and self._renewed(login, refusal):
+                refusal = None  # it was of others
                 continue
             backoff = _SLOW_BACKOFF if advice in _SLOWLY else _BACKOFF
             delay_s = backoff.delay_s(advice, attempt, left_s=ends_at - self._clock())
             if delay_s is None:
-                _raise_last(error, advice, attempts=attempt, waited_s=self._clock() - began)
+                _raise_last(refusal, advice, attempts=attempt, waited_s=self._clock() - began)
             if on_wait is not None:
-                on_wait(error, attempt, delay_s)
+                on_wait(refusal, attempt, delay_s)
             sleep(delay_s)
             login.waited()
             attempt += 1
@@ -118,6 +119,9 @@ class Connector:
             if not error.transient:
                 raise error from refusal
             refusal.add_note(f"a newer password could not be fetched: {error}")
+            return False
+        except DeadlineError:
+            refusal.add_note("no time was left to look for a newer password")
             return False
 
     def _left_s(self, at_most_s: float) -> float:

@@ -83,9 +83,8 @@ def repeats_so_far() -> Repeats | None:
     if invocation is NONE:
         return None
     kept: Repeats | None = invocation.kept.get(__name__)
-    if kept is None:
-        kept = invocation.kept[__name__] = Repeats()
-    return kept
+    # Threads of one handler may come at the same time: they share what the first has made.
+    return kept if kept is not None else invocation.kept.setdefault(__name__, Repeats())
 
 
 def _place(frame: FrameType | None) -> str | None:

@@ -18,8 +18,9 @@ _DOUBLINGS = 30  # past any cap, and well before a float overflows
 class Backoff:
     """Full jitter: a delay drawn evenly from zero to ``base_s`` doubled per attempt, at most ``cap_s``.
 
-    The time that is left bounds that range, too, and not the number drawn from it: whether there is another attempt is
-    no matter of luck. An attempt is not begun with less than ``least_s`` to it.
+    The time that is left bounds that range, and not the number drawn from it: whether there is another attempt is no
+    matter of luck. Where it does, the later half is drawn from, and a rest below a quarter of ``base_s`` is not waited
+    for again: else the last moment would hold many attempts. None is begun with less than ``least_s`` to it.
 
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ has why the whole range is drawn from.
     """
@@ -38,7 +39,8 @@ class Backoff:
         there is neither.
         """
         spare_s = left_s - self.least_s
-        if not verdict.transient or attempt >= self.attempts or spare_s <= 0:
+        worth_s = 0.0 if attempt == 1 else self.base_s / 4
+        if not verdict.transient or attempt >= self.attempts or spare_s <= worth_s:
             return None
-        ceiling: float = min(self.cap_s, self.base_s * 2 ** min(attempt - 1, _DOUBLINGS), spare_s)
-        return ceiling * draw()
+        ceiling: float = min(self.cap_s, self.base_s * 2 ** min(attempt - 1, _DOUBLINGS))
+        return ceiling * draw() if ceiling <= spare_s else spare_s * (1 + draw()) / 2

@@ -1,4 +1,4 @@
-"""Work that is done once for a key, whoever asks again: ``once``, and ``purge_once`` for the records that it leaves.
+"""Work that is done once for a key, whoever asks again: ``once``. What it stores is in ``once_records``.
 
 The record is a row of the table ``db_once`` (``db.migrations.operations``), written in the transaction of the work
 itself: they commit together or not at all. The row's unique key is the lock, too: a duplicate that comes meanwhile
