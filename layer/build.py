@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from template import Resource
 
@@ -32,6 +32,10 @@ PLATFORMS = {"arm64": "aarch64-manylinux_2_28", "x86_64": "x86_64-manylinux_2_28
 # "250 MB", of a function and all its layers, unzipped.
 LIMIT_BYTES = 250 * 2**20
 LIMITS = "https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"
+
+# A file in the layer's folder that lists what the build made there. Lambda unpacks it to /opt, where nothing reads it.
+MARK = ".made-by-layer-build"
+FOLDERS = ("python", "certs")
 
 
 class BuildError(Exception):
@@ -54,6 +58,7 @@ def main(arguments: Sequence[str]) -> None:
     if (HERE / "certs").is_dir():  # the database's certificate authorities, where the user has put them
         shutil.copytree(HERE / "certs", given.out / "certs")
     _slim(packages, interpreter(version, given.python), runtime)
+    _mark(given.out, _entries(given.out))
     _say_size(given.layer or str(given.out), runtime, arch, packages)
 
 
@@ -101,14 +106,29 @@ def _only_one(layer: Resource, key: str, example: str) -> str:
 
 
 def _emptied(out: Path) -> Path:
-    """``out`` without the layer that an earlier build left there. Anything else in it is somebody's."""
-    others = {path.name for path in out.iterdir()} - {"python", "certs"} if out.is_dir() else set()
+    """``out`` without the layer that an earlier build left there, as its mark lists it. Anything else is somebody's."""
+    made = set((out / MARK).read_text().splitlines()) if (out / MARK).is_file() else set()
+    others = [name for name in _entries(out) if made.isdisjoint({name, name.partition("/")[0]})]
     if others:
-        raise BuildError(f"{out} holds {', '.join(sorted(others))}: give a folder that is new, empty, or a layer")
-    for name in ("python", "certs"):
+        named = ", ".join(others[:5]) + (", ..." if others[5:] else "")
+        raise BuildError(f"{out} holds {named}, which no build put there: give a folder that is new, empty, or a layer")
+    for name in FOLDERS:
         shutil.rmtree(out / name, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
+    # Whatever is in them from here on is this build's, should it fail half-way.
+    _mark(out, ["python", "certs"] if (HERE / "certs").is_dir() else ["python"])
     return out
+
+
+def _entries(out: Path) -> list[str]:
+    """What is in ``out`` and in the folders of a layer there, but for the mark and what an import leaves behind."""
+    found = [path for path in out.glob("*") if path.name not in FOLDERS or not path.is_dir()]
+    found += [path for name in FOLDERS for path in out.glob(f"{name}/*") if path.name != "__pycache__"]
+    return sorted(str(path.relative_to(out)) for path in found if path.name != MARK)
+
+
+def _mark(out: Path, made: Iterable[str]) -> None:
+    (out / MARK).write_text("".join(f"{name}\n" for name in made))
 
 
 def _wanted(given: argparse.Namespace) -> Iterator[Sequence[str]]:

@@ -81,10 +81,50 @@ def test_a_template_of_another_name_has_to_be_given(tmp_path: Path) -> None:
     assert "'python2.7'" in said(*arguments, "--template", template)
 
 
-def test_the_build_writes_into_no_folder_that_is_somebodys(tmp_path: Path) -> None:
-    """It empties what it made before, and knows that by its names."""
-    (tmp_path / "app.py").touch()
-    assert "holds app.py" in said(tmp_path, "--runtime", "python3.13", "--arch", "arm64")
+@pytest.mark.parametrize("theirs", ["app.py", "python/shared.py", "python/lib/orders.py", "certs/ca.pem"])
+def test_the_build_writes_into_no_folder_that_is_somebodys(tmp_path: Path, theirs: str) -> None:
+    """A layer that was made by hand has a folder `python` too, and its modules may have no copy elsewhere."""
+    (tmp_path / theirs).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / theirs).write_text("theirs")
+    refusal = said(tmp_path, "--runtime", "python3.13", "--arch", "arm64")
+    assert f"holds {'/'.join(theirs.split('/')[:2])}, which no build put there" in refusal
+    assert (tmp_path / theirs).read_text() == "theirs"
+
+
+def earlier_build(out: Path) -> Path:
+    """What a build leaves, of one package."""
+    build._emptied(out)
+    (out / "python/sqlalchemy").mkdir(parents=True)
+    build._mark(out, build._entries(out))
+    return out
+
+
+def test_an_earlier_layer_is_emptied(tmp_path: Path) -> None:
+    """With the bytecode that an import of it may have left."""
+    out = earlier_build(tmp_path / "out")
+    (out / "python/__pycache__").mkdir()
+    build._emptied(out)
+    assert [path.name for path in out.iterdir()] == [build.MARK]
+
+
+@pytest.mark.parametrize("added", ["python/shared.py", "certs/ca.pem", "python/.env"])
+def test_what_was_added_to_an_earlier_layer_is_somebodys(tmp_path: Path, added: str) -> None:
+    """Nothing is removed, not even what the build made."""
+    out = earlier_build(tmp_path / "out")
+    (out / added).parent.mkdir(exist_ok=True)
+    (out / added).touch()
+    with pytest.raises(build.BuildError, match=f"holds {added}, which no build put there"):
+        build._emptied(out)
+    assert (out / added).is_file()
+    assert (out / "python/sqlalchemy").is_dir()
+
+
+def test_a_build_that_failed_half_way_is_no_obstacle_to_the_next(tmp_path: Path) -> None:
+    """What is in the folders is its own, whatever it was able to install."""
+    out = build._emptied(tmp_path / "out")
+    (out / "python/half").mkdir(parents=True)
+    build._emptied(out)
+    assert not (out / "python").exists()
 
 
 def test_a_python_of_another_version_does_not_compile(tmp_path: Path) -> None:
