@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from template import Resource
 
@@ -44,13 +44,12 @@ class BuildError(Exception):
 
 def main(arguments: Sequence[str]) -> None:
     given = _parsed(arguments)
-    if not (given.runtime and given.arch):
+    if given.layer and not (given.runtime and given.arch):
         _fill_in_from_template(given)
     runtime, arch = given.runtime, given.arch
-    if runtime not in RUNTIMES:
-        raise BuildError(f"a layer can be built for {', '.join(RUNTIMES)}, and not for {runtime!r}")
-    if arch not in PLATFORMS:
-        raise BuildError(f"a layer can be built for {' or '.join(PLATFORMS)}, and not for {arch!r}")
+    problems = [_problem("RUNTIME", runtime, RUNTIMES), _problem("ARCH", arch, PLATFORMS)]
+    if any(problems):
+        raise BuildError("; ".join(filter(None, problems)))
     version = runtime.removeprefix("python")
     packages = _emptied(given.out) / "python"
     for what in _wanted(given):
@@ -60,6 +59,13 @@ def main(arguments: Sequence[str]) -> None:
     _slim(packages, interpreter(version, given.python), runtime)
     _mark(given.out, _entries(given.out))
     _say_size(given.layer or str(given.out), runtime, arch, packages)
+
+
+def _problem(name: str, value: str | None, known: Collection[str]) -> str | None:
+    """What is wrong with a value; None where nothing is."""
+    if not value:
+        return f"{name} is missing: for which of {', '.join(known)} is the layer?"
+    return None if value in known else f"a layer can be built for {', '.join(known)}, and not for {value!r}"
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -80,8 +86,6 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _fill_in_from_template(given: argparse.Namespace) -> None:
     """Runtime and processor as the layer's resource says them, where they were not given, and whether db goes in."""
-    if not given.layer:
-        raise BuildError("for which runtime and which processor? RUNTIME=python3.13 ARCH=arm64, for instance")
     from template import TemplateError, resource  # takes PyYAML, which the makefile brings
 
     try:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 build = imported("layer/build.py")
 
+RUNTIME_MISSING = "RUNTIME is missing: for which of python3.12, python3.13, python3.14 is the layer?"
+ARCH_MISSING = "ARCH is missing: for which of arm64, x86_64 is the layer?"
+
 
 def said(*arguments: str | Path) -> str:
     """What the build says as it refuses."""
@@ -33,19 +36,25 @@ def layer_template(folder: Path, name: str = "template.json", **properties: Any)
 @pytest.mark.parametrize(
     ("told", "refusal"),
     [
-        ([], "for which runtime and which processor? RUNTIME=python3.13 ARCH=arm64, for instance"),
+        ([], f"{RUNTIME_MISSING}; {ARCH_MISSING}"),
+        (["--runtime", "python3.13"], ARCH_MISSING),
+        (["--arch", "arm64"], RUNTIME_MISSING),
+        (
+            ["--runtime", "python3.10"],
+            "a layer can be built for python3.12, python3.13, python3.14, and not for 'python3.10'; " + ARCH_MISSING,
+        ),
         (
             ["--runtime", "python3.9", "--arch", "arm64"],
             "a layer can be built for python3.12, python3.13, python3.14, and not for 'python3.9'",
         ),
         (
             ["--runtime", "python3.13", "--arch", "aarch64"],
-            "a layer can be built for arm64 or x86_64, and not for 'aarch64'",
+            "a layer can be built for arm64, x86_64, and not for 'aarch64'",
         ),
     ],
 )
 def test_what_cannot_be_built_is_refused_with_what_can(tmp_path: Path, told: list[str], refusal: str) -> None:
-    """Before anything is fetched."""
+    """All of it at once, before anything is fetched."""
     assert said(tmp_path / "out", *told) == refusal
     assert not (tmp_path / "out").exists()
 
