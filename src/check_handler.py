@@ -16,20 +16,21 @@ def problem(folder: Path, handler: str) -> str | None:
     module, dot, name = handler.rpartition(".")
     if not dot:
         return f"the handler {handler!r} is no module.function"
-    path = folder / module.replace(".", "/")
-    sources = [source for source in (path.with_suffix(".py"), path / "__init__.py") if source.is_file()]
-    if not sources:
-        return f"the handler {handler} is not in the artifact: there is no {module.replace('.', '/')}.py"
-    source = sources[0].read_text()
-    if not _binds(source, name, sources[0]):
-        return f"the handler {handler} is not in the artifact: {module} defines no {name}"
+    path = module.replace(".", "/")
+    candidates = (f"{path}/__init__.py", f"{path}.py")  # in the order in which Python looks
+    found = next((file for file in candidates if (folder / file).is_file()), None)
+    if found is None:
+        return f"the handler {handler} is not in the artifact: there is no {path}.py"
+    if not _binds(folder / found, name):
+        return f"the handler {handler} is not in the artifact: {found} defines no {name}"
     return None
 
 
-def _binds(source: str, name: str, path: Path) -> bool:
+def _binds(module: Path, name: str) -> bool:
     """Whether the module gives a value to ``name``; ``import *`` may, and gets the benefit of the doubt."""
+    source = module.read_text()
     try:
-        symbol = symtable.symtable(source, str(path), "exec").lookup(name)
+        symbol = symtable.symtable(source, str(module), "exec").lookup(name)
     except KeyError:
         return "import *" in source
     return symbol.is_assigned() or symbol.is_imported()

@@ -120,7 +120,7 @@ def test_another_python_is_refused(tmp_path: Path) -> None:
     ("handler", "missing"),
     [
         ("handlers.nowhere.api.handler", "there is no handlers/nowhere/api.py"),
-        ("handlers.handler", "handlers defines no handler"),
+        ("handlers.handler", "handlers/__init__.py defines no handler"),
         ("handler", "the handler 'handler' is no module.function"),
     ],
 )
@@ -155,3 +155,15 @@ def test_a_handler_is_any_name_that_its_module_binds(tmp_path: Path, source: str
     (tmp_path / "a" / "__init__.py").write_text(source)
     problem = imported("src/check_handler.py").problem(tmp_path, "a.handler")
     assert (problem is None) is there
+
+
+def test_a_package_hides_a_module_of_its_name(tmp_path: Path) -> None:
+    """Python imports the package, so that is what has to bind the handler."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "__init__.py").touch()
+    (tmp_path / "a.py").write_text("def handler(event, context): ...")
+    problem = imported("src/check_handler.py").problem
+    assert (
+        problem(tmp_path, "a.handler")
+        == "the handler a.handler is not in the artifact: a/__init__.py defines no handler"
+    )
