@@ -55,6 +55,15 @@ class Resource:
         what = "is decided by CloudFormation" if value else "is missing"
         raise TemplateError(f"{self.template}: {name} of {self.name} {what}, and the build has to know it")
 
+    def states(self, name: str) -> bool:
+        """Whether the resource's Metadata says that it is so; what says nothing says that it is not."""
+        value = self.metadata.get(name, False)
+        if str(value).lower() not in {"true", "false"}:
+            raise TemplateError(
+                f"{self.template}: {name} of {self.name}, in its Metadata, is {value!r}, and not true or false"
+            )
+        return str(value).lower() == "true"
+
 
 def resource(name: str, *, above: Path, template: Path | None = None) -> Resource:
     """The resource ``name`` in ``template``, or else in the nearest template that has it, from ``above`` upwards."""
@@ -80,14 +89,16 @@ def _read(path: Path) -> dict[str, Any]:
 def main(arguments: list[str]) -> str:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("resource")
-    parser.add_argument("properties", nargs="+")
+    parser.add_argument("properties", nargs="*")
+    parser.add_argument("--states", help="a key of its Metadata that is true or false, printed last")
     parser.add_argument(
         "--above", type=Path, required=True, help="the folder from which templates are looked for upwards"
     )
     parser.add_argument("--template", type=Path, help="the template, where it has another name")
     given = parser.parse_args(arguments)
     found = resource(given.resource, above=given.above, template=given.template)
-    return "\n".join(found.literal(name) for name in given.properties)
+    lines = [found.literal(name) for name in given.properties]
+    return "\n".join([*lines, str(found.states(given.states)).lower()] if given.states else lines)
 
 
 if __name__ == "__main__":

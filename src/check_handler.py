@@ -1,4 +1,4 @@
-"""Fails where a function's handler is not in its artifact: ``python check_handler.py <folder> <handler>``.
+"""Fails where a function's handler is not in its artifact: ``python check_handler.py <folder> <handler> <function>``.
 
 Lambda would say so at the first invocation; `sam build` runs this, so that the build says it. Nothing is imported: a
 handler may take packages that only the layer has.
@@ -11,8 +11,11 @@ import sys
 from pathlib import Path
 
 
-def problem(folder: Path, handler: str) -> str | None:
-    """What Lambda would not find in ``folder`` of ``handler``, such as ``handlers.orders.api.handler``."""
+def problem(folder: Path, handler: str, function: str) -> str | None:
+    """What Lambda would not find in ``folder`` of ``handler``, such as ``handlers.orders.api.handler``.
+
+    ``function`` is the logical id of the function that has it.
+    """
     module, dot, name = handler.rpartition(".")
     if not dot:
         return f"the handler {handler!r} is no module.function"
@@ -20,7 +23,10 @@ def problem(folder: Path, handler: str) -> str | None:
     candidates = (f"{path}/__init__.py", f"{path}.py")  # in the order in which Python looks
     found = next((file for file in candidates if (folder / file).is_file()), None)
     if found is None:
-        return f"the handler {handler} is not in the artifact: there is no {path}.py"
+        return (
+            f"the handler {handler} is not in the artifact: there is no {path}.py. "
+            f"Where a layer brings it: Metadata: {{HandlerInLayer: true}}, on {function}"
+        )
     if not _binds(folder / found, name):
         return f"the handler {handler} is not in the artifact: {found} defines no {name}"
     return None
@@ -37,4 +43,4 @@ def _binds(module: Path, name: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(problem(Path(sys.argv[1]), sys.argv[2]))
+    sys.exit(problem(Path(sys.argv[1]), sys.argv[2], sys.argv[3]))

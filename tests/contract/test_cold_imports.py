@@ -41,7 +41,16 @@ BRINGS = {
 # Nothing in a source is a reason to ship these.
 NEVER = {"devkit", "moto", "pytest"}
 
-HANDLERS = sorted({function.handler.rpartition(".")[0] for function in Project.find(SRC).functions().values()})
+PROJECT = Project.find(SRC)
+HANDLERS = sorted(
+    {
+        function.handler.rpartition(".")[0]
+        for name, function in PROJECT.functions().items()
+        if not PROJECT.template.resources[name]
+        .get("Metadata", {})
+        .get("HandlerInLayer")  # a layer's module is not ours
+    }
+)
 
 
 @functools.cache

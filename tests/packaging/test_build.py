@@ -13,7 +13,12 @@ import pytest
 
 from .scripts import PROJECT, ROOT, RUNTIME, UNCHECKED_HASH, imported, make
 
-HANDLERS = {name: function.handler for name, function in PROJECT.functions().items()}
+# Those that a layer brings are no part of what is built here.
+HANDLERS = {
+    name: function.handler
+    for name, function in PROJECT.functions().items()
+    if not PROJECT.template.resources[name].get("Metadata", {}).get("HandlerInLayer")
+}
 SOME_FUNCTION = next(iter(HANDLERS))
 # These take the migrations along.
 MIGRATES = PROJECT.template.called_at_deploy()
@@ -126,14 +131,40 @@ def test_another_python_is_refused(tmp_path: Path) -> None:
 )
 def test_a_handler_that_is_not_in_the_artifact_fails_the_build(tmp_path: Path, handler: str, missing: str) -> None:
     """Not the first invocation. The template's Handler is what has to be there."""
-    template = tmp_path / "template.yaml"
-    template.write_text(
-        f"Globals: {{Function: {{Runtime: {RUNTIME}}}}}\n"
-        f"Resources: {{F: {{Type: 'AWS::Serverless::Function', Properties: {{Handler: {handler}}}}}}}\n"
-    )
-    done = make("src", "build-F", tmp_path / "artifacts", {"SAM_TEMPLATE": str(template)})
+    done = built_as_a_template_says(tmp_path, handler)
     assert done.returncode != 0
     assert missing in done.stderr
+
+
+def built_as_a_template_says(folder: Path, handler: str, **more: object) -> subprocess.CompletedProcess[str]:
+    """A function of a template that is not this repository's."""
+    resource = {"Type": "AWS::Serverless::Function", "Properties": {"Runtime": RUNTIME, "Handler": handler}, **more}
+    (folder / "template.json").write_text(json.dumps({"Resources": {"F": resource}}))
+    return make("src", "build-F", folder / "artifacts", {"SAM_TEMPLATE": str(folder / "template.json")})
+
+
+def test_a_handler_that_a_layer_brings_is_not_looked_for(tmp_path: Path) -> None:
+    """A vendor's wrapper, for instance. The template says so, and the refusal without says how."""
+    refused = built_as_a_template_says(tmp_path, "awsgi.handler")
+    assert "there is no awsgi.py. Where a layer brings it: Metadata: {HandlerInLayer: true}, on F" in refused.stderr
+    done = built_as_a_template_says(tmp_path, "awsgi.handler", Metadata={"HandlerInLayer": True})
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "artifacts/db").is_dir()
+
+
+@pytest.mark.parametrize("said", [False, "false"])
+def test_a_handler_that_no_layer_brings_may_say_so(tmp_path: Path, said: object) -> None:
+    """It is what the template means by saying nothing."""
+    done = built_as_a_template_says(tmp_path, "awsgi.handler", Metadata={"HandlerInLayer": said})
+    assert "there is no awsgi.py" in done.stderr
+
+
+def test_what_else_a_function_reads_may_stand_under_its_name(tmp_path: Path) -> None:
+    """Functions behind one wrapper have a handler in common, and not their modules."""
+    features = "handlers/migrations"
+    done = make("src", "build-F", tmp_path, RUNTIME=RUNTIME, HANDLER="a.b", HANDLER_IN_LAYER="true", ALSO_F=features)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "handlers/migrations").is_dir()
 
 
 @pytest.mark.parametrize(
@@ -153,7 +184,7 @@ def test_a_handler_is_any_name_that_its_module_binds(tmp_path: Path, source: str
     """The module is read and not run, for what it imports is in the layer."""
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "__init__.py").write_text(source)
-    problem = imported("src/check_handler.py").problem(tmp_path, "a.handler")
+    problem = imported("src/check_handler.py").problem(tmp_path, "a.handler", "F")
     assert (problem is None) is there
 
 
@@ -164,6 +195,6 @@ def test_a_package_hides_a_module_of_its_name(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("def handler(event, context): ...")
     problem = imported("src/check_handler.py").problem
     assert (
-        problem(tmp_path, "a.handler")
+        problem(tmp_path, "a.handler", "F")
         == "the handler a.handler is not in the artifact: a/__init__.py defines no handler"
     )

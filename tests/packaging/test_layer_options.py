@@ -169,3 +169,13 @@ def test_a_property_of_the_template_may_stand_in_globals(tmp_path: Path) -> None
     unknown = run("layer/template.py", "F", "Role", "--above", tmp_path)
     assert unknown.returncode != 0
     assert "Role of F is decided by CloudFormation, and the build has to know it" in unknown.stderr
+
+
+def test_a_statement_of_metadata_is_true_or_false(tmp_path: Path) -> None:
+    """Anything else is not taken for either."""
+    (tmp_path / "template.yaml").write_text(
+        "Resources: {F: {Type: 'AWS::Serverless::Function', Metadata: {HandlerInLayer: maybe}}}"
+    )
+    asked = run("layer/template.py", "F", "--states", "HandlerInLayer", "--above", tmp_path)
+    assert asked.returncode != 0
+    assert "HandlerInLayer of F, in its Metadata, is 'maybe', and not true or false" in asked.stderr
