@@ -16,7 +16,10 @@ TEMPLATE: dict[str, Any] = {
         "Both": {"Fn::And": [{"Condition": "IsTest"}, {"Condition": "IsLive"}]},
         "Either": {"Fn::Or": [{"Condition": "IsTest"}, {"Condition": "IsLive"}]},
     },
-    "Mappings": {"Hosts": {"test": {"db": "localhost"}, "live": {"db": "far"}}},
+    "Mappings": {
+        "Hosts": {"test": {"db": "localhost"}, "live": {"db": "far", "port": 5432}},
+        "Accounts": {123456789012: {"name": "local"}},
+    },
     "Resources": {"Queue": {"Type": "AWS::SQS::Queue"}},
 }
 
@@ -38,6 +41,9 @@ TEMPLATE: dict[str, Any] = {
         ({"Fn::Join": ["-", ["a", {"Ref": "Stage"}]]}, "a-test"),
         ({"Fn::Select": [1, {"Fn::Split": [",", "a,b"]}]}, "b"),
         ({"Fn::FindInMap": ["Hosts", {"Ref": "Stage"}, "db"]}, "localhost"),
+        ({"Fn::FindInMap": ["Hosts", "live", "port"]}, "5432"),
+        ({"Fn::FindInMap": ["Accounts", {"Ref": "AWS::AccountId"}, "name"]}, "local"),
+        ({"Fn::FindInMap": ["Hosts", "nowhere", "db", {"DefaultValue": {"Ref": "Stage"}}]}, "test"),
         ({"Fn::If": ["IsLive", "yes", {"Fn::If": ["Both", "both", "no"]}]}, "no"),
         ({"Fn::If": ["Either", {"Ref": "Stage"}, "x"]}, "test"),
         ({"Fn::If": ["IsLive", "x", {"Ref": "AWS::NoValue"}]}, ""),
@@ -57,6 +63,7 @@ def test_a_value_is_what_a_deploy_would_make_of_it(value: Any, text: str) -> Non
         {"Fn::Sub": "${Queue.Arn}"},
         {"Ref": "Nobody"},
         {"Fn::FindInMap": ["Hosts", "nowhere", "db"]},
+        {"Fn::FindInMap": ["Hosts", {"Fn::ImportValue": "x"}, "db", {"DefaultValue": "a"}]},
         {"Fn::If": ["Nobody", "a", "b"]},
         {"Fn::Join": [",", {"Fn::GetAZs": ""}]},
         ["a", "b"],

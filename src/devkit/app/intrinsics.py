@@ -112,14 +112,17 @@ class Intrinsics:
             raise UnknownValueError(name)
         return self._values[name]
 
-    def _find_in_map(self, keys: list[Any]) -> Any:
+    def _find_in_map(self, argument: list[Any]) -> Any:
+        keys, options = [self.text(key) for key in argument[:3]], argument[3:]
         found: Any = self._mappings
-        for key in keys:
-            try:
-                found = found[self.text(key)]
-            except (KeyError, TypeError):
-                raise UnknownValueError(json.dumps(keys)) from None
-        return found
+        for key in keys:  # YAML reads an account's number as one
+            found = {_text(name): value for name, value in found.items()}.get(key) if isinstance(found, dict) else None
+        if found is not None:
+            return found
+        match options:
+            case [{"DefaultValue": default}]:  # of the transform AWS::LanguageExtensions
+                return self._resolved(default)
+        raise UnknownValueError(json.dumps(argument))
 
     def _sub(self, argument: Any) -> str:
         template, own = argument if isinstance(argument, list) else (argument, {})
