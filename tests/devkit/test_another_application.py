@@ -144,6 +144,54 @@ COUNTER: dict[str, Any] = {
     "events/count/wrong.json": {"n": "x"},
 }
 
+# A table of sizes by stage, and a stage that only a deploy would be given; a runtime that is a parameter.
+STAGES: dict[str, Any] = {
+    "template.yaml": """\
+        Transform: AWS::Serverless-2016-10-31
+        Parameters:
+          Stage: { Type: String }
+          Python: { Type: String }
+          Patience: { Type: Number }
+        Mappings:
+          Sizes:
+            dev: { mem: 512, seconds: 30 }
+        Resources:
+          StageFunction:
+            Type: AWS::Serverless::Function
+            Properties:
+              Handler: app.handler
+              Runtime: !Ref Python
+              CodeUri: stage
+              MemorySize: !FindInMap [Sizes, !Ref Stage, mem]
+              Timeout: !FindInMap [Sizes, !Ref Stage, seconds]
+          ImportingFunction:
+            Type: AWS::Serverless::Function
+            Properties:
+              Handler: app.handler
+              Runtime: !Ref Python
+              CodeUri: stage
+              MemorySize: !ImportValue shared-size
+              Timeout: 30
+          UncalledFunction:
+            Type: AWS::Serverless::Function
+            Properties: { Handler: app.handler, Runtime: !Ref Python, CodeUri: stage, Timeout: !Ref Patience }
+    """,
+    "pyproject.toml": """\
+        [tool.devkit]
+        parameters = { Stage = "dev", Python = "python3.13" }
+    """,
+    "stage/app.py": """\
+        def handler(event, context):
+            return {"mem": context.memory_limit_in_mb, "ms": context.get_remaining_time_in_millis() > 20_000}
+    """,
+    "events/a.json": {},
+    "events/b.json": {},
+    "events/catalogue.json": [
+        {"event": "a", "function": "StageFunction", "expect": {"mem": "512", "ms": True}},
+        {"event": "b", "function": "ImportingFunction", "expect": {"mem": "128", "ms": True}},
+    ],
+}
+
 
 def written(folder: Path, files: Mapping[str, Any]) -> Path:
     """The folder, with the files in it: what is no text is JSON."""
@@ -189,6 +237,21 @@ def test_events_need_no_catalogue_and_a_template_no_table(tmp_path: Path) -> Non
         "count/wrong",
         "event",
     ]
+
+
+@pytest.mark.parametrize("catalogue", [True, False])
+def test_sizes_come_from_a_table_by_stage(tmp_path: Path, *, catalogue: bool) -> None:
+    """The parameters of the project's own table hold wherever the template is read, with a catalogue and without."""
+    files = {name: content for name, content in STAGES.items() if not name.startswith("events/")}
+    files |= {"events/stage/a.json": {}, "events/importing/b.json": {}}
+    done = devkit("demo", cwd=written(tmp_path / "stages", STAGES if catalogue else files))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of 2 events answered as expected" in done.stdout
+    assert (
+        "ImportingFunction: its MemorySize is not known here, so it has Lambda's own, 128;"
+        " tool.devkit.parameters gives a parameter its value" in done.stdout
+    )
+    assert "UncalledFunction" not in done.stdout
 
 
 def test_a_folder_without_an_application_is_refused(elsewhere: Path) -> None:

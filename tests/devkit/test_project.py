@@ -215,11 +215,40 @@ def test_a_layer_is_imported_from_where_its_modules_lie(tmp_path: Path, layer: A
     assert list(found.layers) == [(tmp_path / folder).resolve() for folder in folders]
 
 
-@pytest.mark.parametrize("timeout_s", [{"Ref": "Limit"}, {"Fn::ImportValue": "limit"}, "soon"])
-def test_a_limit_that_is_no_number_is_told(tmp_path: Path, timeout_s: Any) -> None:
-    """A parameter without a default is empty until the table gives it a value."""
-    with pytest.raises(ProjectError, match=r"F has the Timeout .* no number here; tool\.devkit\.parameters"):
-        project(tmp_path, {"F": function(Timeout=timeout_s)}, parameters=["Limit"])
+@pytest.mark.parametrize("timeout_s", [{"Ref": "Limit"}, {"Fn::ImportValue": "limit"}])
+def test_a_limit_that_is_not_known_is_lambdas_own(tmp_path: Path, timeout_s: Any) -> None:
+    """Such as a parameter without a default, until the table gives it a value. Whoever runs the function can say so."""
+    found = project(tmp_path, {"F": function(Timeout=timeout_s)}, parameters=["Limit"]).functions()["F"]
+    assert (found.timeout_s, found.assumed) == (3, {"Timeout": 3})
+
+
+def test_a_limit_that_is_no_number_is_told(tmp_path: Path) -> None:
+    """CloudFormation would refuse it too."""
+    with pytest.raises(ProjectError, match=r"F has the Timeout soon, which is no number"):
+        project(tmp_path, {"F": function(Timeout="soon")})
+
+
+def test_parameters_of_the_table_say_what_can_run(tmp_path: Path) -> None:
+    """A runtime and a folder may be parameters."""
+    resources = {"F": function(Runtime={"Ref": "Python"}, CodeUri={"Ref": "Folder"})}
+    table = 'parameters = { Python = "python3.13", Folder = "." }'
+    found = project(tmp_path, resources, parameters=["Python", "Folder"], table=table)
+    assert found.template.unsupported("F") is None
+    assert found.functions()["F"].runtime == "python3.13"
+
+
+def test_parameters_of_the_table_say_who_migrates(tmp_path: Path) -> None:
+    """The owner is the role of the function behind a custom resource, whichever secret it is given."""
+    secret = {"Fn::If": ["IsLive", {"Ref": "LiveSecret"}, {"Ref": "DdlSecret"}]}
+    resources = {
+        "F": function({"Ref": "AppSecret"}),
+        "M": function(secret),
+        "Migration": {"Type": "Custom::Migration", "Properties": {"ServiceToken": {"Fn::GetAtt": ["M", "Arn"]}}},
+    }
+    conditions = {"IsLive": {"Fn::Equals": [{"Ref": "Stage"}, "live"]}}
+    table = 'parameters = { Stage = "live" }'
+    found = project(tmp_path, resources, parameters=["Stage"], table=table, Conditions=conditions)
+    assert found.owner == "live"
 
 
 def test_a_parameter_has_the_value_of_the_table(tmp_path: Path) -> None:

@@ -52,6 +52,11 @@ def run(project: Project) -> int:
         }
         print(f"PostgreSQL, Secrets Manager and {len(running)} Lambda environments up after {_since(started)}")
         for function in functions:
+            for key, limit in function.assumed.items():
+                print(
+                    f"{function.name}: its {key} is not known here, so it has Lambda's own, {limit};"
+                    " tool.devkit.parameters gives a parameter its value"
+                )
             if function.runtime != PYTHON:
                 print(f"{function.name}: its Runtime is {function.runtime}, and what runs here is {PYTHON}")
             if unknown := stack.unknown(function):

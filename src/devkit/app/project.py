@@ -82,8 +82,8 @@ class Project:
         path = next((root / name for name in names if (root / name).is_file()), None)
         if path is None:
             raise ProjectError(f"{root / pyproject.FILE}: {pyproject.TABLE}.template: no file {' or '.join(names)}")
-        template = Template(path)
-        functions = template.functions(table.parameters)
+        template = Template(path, table.parameters)
+        functions = template.functions()
         secrets = _secrets(template, functions, table)
         roles = dict.fromkeys([*secrets.values(), *table.roles])
         owner = table.owner or _owner(template, functions, secrets, list(roles))
@@ -103,11 +103,11 @@ class Project:
 
     def functions(self, given: Mapping[str, str] | None = None) -> dict[str, Function]:
         """The functions by logical id, with ``given`` over the parameters of ``[tool.devkit]``."""
-        return self.template.functions({**self.parameters, **(given or {})})
+        return self.template.functions(given)
 
     def role(self, function: Function) -> str | None:
         """The role that ``function`` enters the database as; None where it does not."""
-        return self.secrets.get(function.name) or self.secrets.get(secret_of(self.template, function, self.parameters))
+        return self.secrets.get(function.name) or self.secrets.get(secret_of(self.template, function))
 
     def cases(self) -> list[Case]:
         """What is to be sent to the functions, in order. Raises ProjectError."""
@@ -136,10 +136,10 @@ class Project:
             raise ProjectError("; ".join(problems))
 
 
-def secret_of(template: Template, function: Function, given: Mapping[str, str]) -> str:
+def secret_of(template: Template, function: Function) -> str:
     """What the function's DB_SECRET_ID refers to; empty where it has none."""
     value = function.variables.get(SECRET_VARIABLE, "")
-    return reference(template.intrinsics(given).chosen(value))
+    return reference(template.intrinsics().chosen(value))
 
 
 def _enters_otherwise(function: Function) -> bool:
@@ -150,7 +150,7 @@ def _enters_otherwise(function: Function) -> bool:
 
 
 def _secrets(template: Template, functions: Mapping[str, Function], table: pyproject.DevkitTable) -> dict[str, str]:
-    referred = {one.name: secret_of(template, one, table.parameters) for one in functions.values()}
+    referred = {one.name: secret_of(template, one) for one in functions.values()}
     known = {*referred.values(), *template.parameters, *template.resources}
     if unknown := table.secrets.keys() - known:
         raise ProjectError(
@@ -175,7 +175,7 @@ def _owner(template: Template, functions: Mapping[str, Function], secrets: Mappi
     if len(roles) == 1:
         return roles[0]
     called = [functions[name] for name in template.called_at_deploy() if name in functions]
-    at_deploy = {secrets[name] for function in called if (name := secret_of(template, function, {})) in secrets}
+    at_deploy = {secrets[name] for function in called if (name := secret_of(template, function)) in secrets}
     if len(at_deploy) == 1:
         return at_deploy.pop()
     raise ProjectError(f"{pyproject.FILE}: {pyproject.TABLE}.owner: which of {', '.join(roles)} makes the tables?")

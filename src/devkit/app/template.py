@@ -5,7 +5,7 @@ Its sections may all be absent but for Resources. What a function here cannot be
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
 FUNCTION = "AWS::Serverless::Function"
 LAYER = "AWS::Serverless::LayerVersion"
-# Lambda's own, where a template says nothing.
-TIMEOUT_S = 3
-MEMORY_MB = 128
+# Lambda's own, in seconds and megabytes, where a template says nothing.
+LIMITS = {"Timeout": 3, "MemorySize": 128}
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,9 @@ class Function:
     """One AWS::Serverless::Function with the template's Globals merged in.
 
     ``environment`` holds its variables as text; those in ``unknown`` are empty there, because only a deployed stack
-    knows them. ``variables`` are the same as the template writes them. ``code`` is the folder that CodeUri names, and
-    ``layers`` are those of its layers whose modules lie in a folder too; what a layer's build installs is not in them.
+    knows them. ``variables`` are the same as the template writes them. ``assumed`` has Lambda's own limit for each
+    property that only a deployed stack knows. ``code`` is the folder that CodeUri names, and ``layers`` are those of
+    its layers whose modules lie in a folder too; what a layer's build installs is not in them.
     """
 
     name: str
@@ -42,13 +42,15 @@ class Function:
     environment: Mapping[str, str]
     unknown: tuple[str, ...]
     variables: Mapping[str, Any]
+    assumed: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Template:
-    """The SAM template in ``path``."""
+    """The SAM template in ``path``, with the values ``given`` over its parameters' defaults."""
 
     path: Path
+    given: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -74,23 +76,23 @@ class Template:
         """The resources by logical id."""
         return section(self.content, "Resources")
 
-    def intrinsics(self, given: Mapping[str, str]) -> Intrinsics:
-        """Its intrinsic functions. ``given`` are values of parameters, and of what else can be referred to."""
-        return Intrinsics(self.content, given)
+    def intrinsics(self, given: Mapping[str, str] | None = None) -> Intrinsics:
+        """Its intrinsic functions. ``given`` are further values of parameters, and of what else can be referred to."""
+        return Intrinsics(self.content, {**self.given, **(given or {})})
 
     def functions(self, given: Mapping[str, str] | None = None) -> dict[str, Function]:
         """The functions that this machine can run, by logical id.
 
-        ``given`` overrides the parameters' defaults; a value of neither is empty.
+        ``given`` are further values of parameters; one without any value is empty.
         """
-        known = self.intrinsics(given or {})
+        known = self.intrinsics(given)
         return {name: self._function(name, known) for name in self._named() if self.unsupported(name) is None}
 
     def unsupported(self, name: str) -> str | None:
         """Why the resource ``name`` is no function that can be run here, in a sentence; None where it is one."""
         if name not in self._named():
             return f"{self.path.name} has no function {name}; it has {', '.join(self._named()) or 'none'}"
-        properties, known = self._properties(name), self.intrinsics({})
+        properties, known = self._properties(name), self.intrinsics()
         runtime, code = (known.text_or_none(properties.get(key, "")) for key in ("Runtime", "CodeUri"))
         reasons = {
             "is an image; what runs here comes from a folder (CodeUri)": "ImageUri" in properties
@@ -129,17 +131,21 @@ class Template:
             except UnknownValueError:
                 environment[key] = ""
                 unknown.append(key)
+        said = {key: self._limit(name, key, properties, known) for key in LIMITS}
+        assumed = {key: default for key, default in LIMITS.items() if said[key] is None}
+        limits = {key: limit for key, limit in said.items() if limit is not None} | assumed
         return Function(
             name=name,
             handler=properties["Handler"],
             runtime=known.text(properties["Runtime"]),
             code=self._folder(known.text(properties.get("CodeUri", ""))).resolve(),
             layers=tuple(self._layers(properties.get("Layers") or [], known)),
-            timeout_s=self._number(name, "Timeout", properties, TIMEOUT_S, known),
-            memory_mb=self._number(name, "MemorySize", properties, MEMORY_MB, known),
+            timeout_s=limits["Timeout"],
+            memory_mb=limits["MemorySize"],
             environment=environment,
             unknown=tuple(unknown),
             variables=variables,
+            assumed=assumed,
         )
 
     def _layers(self, layers: list[Any], known: Intrinsics) -> Iterator[Path]:
@@ -154,13 +160,13 @@ class Template:
             if folder.is_dir():
                 yield folder.resolve()
 
-    def _number(self, name: str, key: str, properties: Mapping[str, Any], default: int, known: Intrinsics) -> int:
-        text = known.text_or_none(properties.get(key, default))
-        if text is None or not text.isdecimal():
-            raise ProjectError(
-                f"{self.path.name}: {name} has the {key} {text or properties[key]}, which is no number here;"
-                " tool.devkit.parameters gives a parameter its value"
-            )
+    def _limit(self, name: str, key: str, properties: Mapping[str, Any], known: Intrinsics) -> int | None:
+        """None where only a deployed stack has it, as it has a parameter that nothing gives a value."""
+        text = known.text_or_none(properties.get(key, LIMITS[key]))
+        if not text:
+            return None
+        if not text.isdecimal():
+            raise ProjectError(f"{self.path.name}: {name} has the {key} {text}, which is no number")
         return int(text)
 
 
