@@ -222,6 +222,27 @@ def test_a_limit_that_is_not_known_is_lambdas_own(tmp_path: Path, timeout_s: Any
     assert (found.timeout_s, found.assumed) == (3, {"Timeout": 3})
 
 
+@pytest.mark.parametrize("stage", [{"Ref": "Stage"}, {"Fn::ImportValue": "stage"}])
+def test_a_condition_that_is_not_known_stops_nothing(tmp_path: Path, stage: Any) -> None:
+    """A layer that may be there is not, and a secret that may be another is whichever: the table can say."""
+    conditions = {"IsLive": {"Fn::Equals": [{"Fn::FindInMap": ["Kinds", stage, "kind"]}, "live"]}}
+    resources = {
+        "F": function(
+            {"Fn::If": ["IsLive", {"Ref": "LiveSecret"}, {"Ref": "TestSecret"}]},
+            Layers=[{"Fn::If": ["IsLive", {"Ref": "Shared"}, {"Ref": "AWS::NoValue"}]}],
+        )
+    }
+    found = project(
+        tmp_path,
+        resources,
+        parameters=["Stage"],
+        table='secrets = { F = "notes" }',
+        Conditions=conditions,
+        Mappings={"Kinds": {"dev": {"kind": "test"}}},
+    )
+    assert (found.roles, found.functions()["F"].layers) == (("notes",), ())
+
+
 def test_a_limit_that_is_no_number_is_told(tmp_path: Path) -> None:
     """CloudFormation would refuse it too."""
     with pytest.raises(ProjectError, match=r"F has the Timeout soon, which is no number"):

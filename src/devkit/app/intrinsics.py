@@ -56,11 +56,18 @@ class Intrinsics:
             return None
 
     def chosen(self, value: Any) -> Any:
-        """``value`` as it stands, but for ``Fn::If``: of that, the branch that holds."""
+        """``value`` as it stands, but for ``Fn::If``: of that, the branch that holds. Raises UnknownValueError."""
         while isinstance(value, dict) and value.keys() == {"Fn::If"}:
             condition, yes, no = value["Fn::If"]
             value = yes if self.holds({"Condition": condition}) else no
         return value
+
+    def reference(self, value: Any) -> str:
+        """What ``value`` refers to (``reference``) by the branch that holds; as a whole, where that is not known."""
+        try:
+            return reference(self.chosen(value))
+        except UnknownValueError:
+            return reference(value)
 
     def holds(self, condition: Any) -> bool:
         """Whether a condition of the template, or one written out, is true."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from . import catalogue, pyproject
 from .errors import ProjectError
-from .intrinsics import reference
 from .template import Template
 
 if TYPE_CHECKING:
@@ -139,7 +138,7 @@ class Project:
 def secret_of(template: Template, function: Function) -> str:
     """What the function's DB_SECRET_ID refers to; empty where it has none."""
     value = function.variables.get(SECRET_VARIABLE, "")
-    return reference(template.intrinsics().chosen(value))
+    return template.intrinsics().reference(value)
 
 
 def _enters_otherwise(function: Function) -> bool:

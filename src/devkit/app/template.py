@@ -150,7 +150,7 @@ class Template:
 
     def _layers(self, layers: list[Any], known: Intrinsics) -> Iterator[Path]:
         for layer in layers:
-            resource = self.resources.get(reference(known.chosen(layer)), {})
+            resource = self.resources.get(known.reference(layer), {})
             content = known.text_or_none(section(resource, "Properties").get("ContentUri", {}))
             built_by = str(section(resource, "Metadata").get("BuildMethod", ""))
             if resource.get("Type") != LAYER or content is None:
