@@ -1,7 +1,7 @@
 """What a cold start does not pay for: the modules that must not be there when a handler has been imported.
 
-The handlers are those that the template names, whatever application that is. Each may load what its own source asks for
-by name; it must not be made to pay for anything else.
+The handlers are those that the template names, whatever application that is. Each may load what its own source
+imports at the top, and all that comes with that; it must not be made to pay for anything else.
 """
 
 from __future__ import annotations
@@ -9,13 +9,19 @@ from __future__ import annotations
 import ast
 import functools
 import json
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from devkit.app.project import Project
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SRC = Path(__file__).parents[2] / "src"
 # Each loads where it is first used: boto3 with a secret outside Lambda, the ORM with db.session, Alembic with a
@@ -32,12 +38,6 @@ HEAVY = {
     "sqlalchemy.orm",
     "urllib3",
 }
-# What comes with a module that a source asks for.
-BRINGS = {
-    "aws_lambda_powertools.utilities.parser": {"pydantic"},
-    "boto3": {"botocore.session", "urllib3"},
-    "db.aio": {"greenlet"},
-}
 # Nothing in a source is a reason to ship these.
 NEVER = {"devkit", "moto", "pytest"}
 
@@ -53,42 +53,115 @@ HANDLERS = sorted(
 )
 
 
+# Conditions that do not hold when Lambda imports the module.
+UNMET = re.compile(r"(\w+\.)?TYPE_CHECKING|__name__ == '__main__'")
+
+
+def imports_of(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """The import statements that run when the module ``node`` is imported: those in functions wait for a call."""
+    for child in ast.iter_child_nodes(node):
+        match child:
+            case ast.Import() | ast.ImportFrom():
+                yield child
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                pass
+            case ast.If() if UNMET.fullmatch(ast.unparse(child.test)):
+                yield from imports_of(ast.Module(child.orelse, type_ignores=[]))
+            case _:
+                yield from imports_of(child)
+
+
+def asked_for(source: str, root: str) -> Iterator[str]:
+    """The statements by which ``source``, when it is imported, imports what lies outside of its package ``root``."""
+    for found in imports_of(ast.parse(source)):
+        if isinstance(found, ast.Import):
+            yield from (f"import {name.name}" for name in found.names if name.name.partition(".")[0] != root)
+        elif not found.level and (found.module or "").partition(".")[0] not in {root, "__future__"}:
+            yield ast.unparse(found)
+
+
 @functools.cache
-def loaded_by(module: str) -> frozenset[str]:
-    """The modules in a fresh interpreter that has imported ``module``, and no more."""
-    program = (
-        f"import sys, json; sys.path.insert(0, {str(SRC)!r}); import {module}; print(json.dumps(list(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+def loaded_by(*statements: str, folder: Path = SRC) -> frozenset[str]:
+    """The modules in a fresh interpreter that has run ``statements``, and no more."""
+    program = ["import contextlib, json, sys", f"sys.path.insert(0, {str(folder)!r})", *statements]
+    program.append("print(json.dumps(list(sys.modules)))")
+    done = subprocess.run([sys.executable, "-c", "\n".join(program)], check=True, capture_output=True, text=True)
     return frozenset(json.loads(done.stdout.splitlines()[-1]))
 
 
-def asked_for(modules: frozenset[str]) -> set[str]:
-    """What the sources of the handlers among ``modules`` import by name, and what that brings."""
-    names: set[str] = set()
-    for module in modules:
-        path = SRC / module.replace(".", "/")
-        source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        if module.startswith("handlers."):
-            for node in ast.walk(ast.parse(source.read_text())):
-                if isinstance(node, ast.Import):
-                    names |= {alias.name for alias in node.names}
-                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                    names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names.union(*(BRINGS.get(name, set()) for name in names))
+def not_asked_for(module: str, folder: Path = SRC) -> frozenset[str]:
+    """The heavy modules that come with ``module``, but not with what its sources, itself and its kin, ask for."""
+    loaded = loaded_by(f"import {module}", folder=folder)
+    if loaded.isdisjoint(HEAVY):
+        return frozenset()
+    root = module.partition(".")[0]
+    statements: set[str] = set()
+    for name in loaded:
+        if name.partition(".")[0] == root:
+            path = folder / name.replace(".", "/")
+            source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+            statements.update(asked_for(source.read_text(), root))
+    # What cannot be imported is one half of a `try`, whose other half stands here as well.
+    tried = (f"with contextlib.suppress(ImportError): {statement}" for statement in sorted(statements))
+    return loaded & HEAVY - loaded_by(*tried, folder=folder)
 
 
-def test_the_layer_loads_nothing_that_it_may_not_need() -> None:
+@pytest.mark.parametrize("module", ["db", "aws_lambda_powertools"])
+def test_the_layer_loads_nothing_that_it_may_not_need(module: str) -> None:
     """A handler that imports it pays for what it uses, when it uses it."""
-    assert loaded_by("db") & (HEAVY | NEVER) == set()
+    assert loaded_by(f"import {module}") & (HEAVY | NEVER) == set()
 
 
 @pytest.mark.parametrize("module", HANDLERS)
 def test_a_handler_loads_nothing_that_it_does_not_ask_for(module: str) -> None:
     """Neither what the layer loads on use, nor what another handler is made of."""
-    loaded = loaded_by(module)
-    assert loaded & HEAVY <= asked_for(loaded)
-    assert loaded & NEVER == set()
+    assert not_asked_for(module) == set()
+    assert loaded_by(f"import {module}") & NEVER == set()
+
+
+def test_a_handler_may_ask_for_what_is_heavy(tmp_path: Path) -> None:
+    """With all that this brings: the ORM, boto3 and what they stand on."""
+    source = """
+        from aws_lambda_powertools.utilities import parameters
+        from db import aio
+        from db.powertools import OncePersistenceLayer
+    """
+    (tmp_path / "service.py").write_text(textwrap.dedent(source))
+    assert loaded_by("import service", folder=tmp_path) >= {"boto3", "greenlet", "sqlalchemy.orm"}
+    assert not_asked_for("service", tmp_path) == set()
+
+
+def test_an_import_in_a_function_excuses_no_earlier_one(tmp_path: Path) -> None:
+    """It says that the module is not wanted yet."""
+    source = """
+        import importlib
+        importlib.import_module("urllib3")
+        def handler(event, context):
+            import urllib3
+    """
+    (tmp_path / "service.py").write_text(textwrap.dedent(source))
+    assert not_asked_for("service", tmp_path) == {"urllib3"}
+
+
+@pytest.mark.parametrize(
+    ("source", "statements"),
+    [
+        ("import boto3.session as a, json", ["import boto3.session", "import json"]),
+        ("from db import aio as a, run", ["from db import aio as a, run"]),
+        ("try:\n import a\nexcept ImportError:\n import b", ["import a", "import b"]),
+        ("if x:\n import a\nelse:\n import b", ["import a", "import b"]),
+        ("class A:\n import a\n def f(self):\n  import b", ["import a"]),
+        ("def f():\n import a\nasync def g():\n import b", []),
+        ("if TYPE_CHECKING:\n import a\nelse:\n import b", ["import b"]),
+        ("if typing.TYPE_CHECKING:\n import a", []),
+        ("if not TYPE_CHECKING:\n import a", ["import a"]),
+        ('if __name__ == "__main__":\n import a', []),
+        ("from __future__ import annotations\nimport service.a\nfrom service import b\nfrom . import c", []),
+    ],
+)
+def test_what_a_source_asks_for_is_what_its_import_runs(source: str, statements: list[str]) -> None:
+    """Of others: what its own package asks for stands in the sources of that."""
+    assert list(asked_for(source, "service")) == statements
 
 
 def test_no_module_takes_a_name_of_the_standard_library() -> None:
