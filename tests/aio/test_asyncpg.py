@@ -94,7 +94,7 @@ def test_a_full_server_is_waited_for_and_then_said(
 ) -> None:
     """CapacityError, as with psycopg."""
     postgres.execute(f"ALTER ROLE {database.app} CONNECTION LIMIT 0")
-    use(async_driver="asyncpg", connect_wait_s=1.0)
+    use(async_driver="asyncpg", connect_wait_s=0.3)
     with pytest.raises(db.CapacityError):
         event_loop.run(one())
     assert lines.of("connect waits")
