@@ -20,6 +20,7 @@ from psycopg.rows import dict_row
 
 from . import postgres_install
 from .debian import program
+from .guardian import Guardian
 from .ports import HOST, free_port
 from .postgres_settings import ENVIRONMENT
 
@@ -51,7 +52,8 @@ class PgBouncer:
     ``upstream`` (default: the server itself) is where it finds the server: a wire in between, or a cluster's endpoint.
     ``default_pool_size`` (20) is the most connections that it opens for one role in one database, ``max_client_conn``
     (1,000) the most clients that it accepts. ``settings`` go to pgbouncer.ini, for example
-    ``{"query_wait_timeout": "2"}``, and win over all of these. Under root, ``nobody`` runs it.
+    ``{"query_wait_timeout": "2"}``, and win over all of these. Under root, ``nobody`` runs it. It ends with this
+    process, even if that is killed.
     """
 
     host = HOST
@@ -82,6 +84,7 @@ class PgBouncer:
         }
         self._account = postgres_install.unprivileged_account()
         self._folder: Path | None = None
+        self._guardian: Guardian | None = None
         self._port: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -100,6 +103,7 @@ class PgBouncer:
         self._folder = postgres_install.temporary_folder(self._account, prefix="devkit-pgbouncer-")
         atexit.register(self.stop)
         try:
+            self._guardian = Guardian(self._folder)
             self._launch_on_a_free_port(self._folder)
         except BaseException:
             self.stop()
@@ -112,7 +116,9 @@ class PgBouncer:
         atexit.unregister(self.stop)
         self._end()
         shutil.rmtree(self._folder)
-        self._folder = self._port = None
+        if self._guardian is not None:
+            self._guardian.dismiss()
+        self._folder = self._port = self._guardian = None
 
     @property
     def port(self) -> int:
@@ -161,6 +167,7 @@ class PgBouncer:
                 env={**ENVIRONMENT, **self._program.environment},
                 start_new_session=True,  # Ctrl-C ends this process, which then ends PgBouncer in its own way
             )
+        self._watch(self._process.pid)
         give_up_at = time.monotonic() + START_S
         while "process up" not in (said := self.log()[read_before:]):
             if "ddress already in use" in said:
@@ -202,4 +209,9 @@ class PgBouncer:
             process.send_signal(escalation)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_S)
-                return
+                break
+        self._watch(None)
+
+    def _watch(self, pid: int | None) -> None:
+        if self._guardian is not None:
+            self._guardian.watch(pid)

@@ -21,6 +21,7 @@ import psycopg
 from psycopg import sql
 
 from . import postgres_install
+from .guardian import Guardian
 from .passwords import new_password
 from .ports import HOST, free_port
 from .postgres_settings import CHEAP_PASSWORDS, DEFAULT_SETTINGS, ENVIRONMENT, INITDB
@@ -53,7 +54,7 @@ class Postgres:
 
     It starts in about a second, asks for SCRAM passwords, has no unix socket, and forgets everything when it stops.
     ``settings`` go to postgresql.conf, for example ``{"max_connections": "20"}``, after the defaults, which trade
-    durability for speed. Under root, ``nobody`` runs it.
+    durability for speed. Under root, ``nobody`` runs it. It ends with this process, even if that is killed.
     """
 
     host = HOST
@@ -64,6 +65,7 @@ class Postgres:
         self._settings = {**DEFAULT_SETTINGS, **(settings or {})}
         self._account = postgres_install.unprivileged_account()
         self._folder: Path | None = None
+        self._guardian: Guardian | None = None
         self._port: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -81,6 +83,7 @@ class Postgres:
         self._folder = postgres_install.temporary_folder(self._account)
         atexit.register(self.stop)
         try:
+            self._guardian = Guardian(self._folder)
             self._make_cluster()
             self._launch_on_a_free_port()
         except BaseException:
@@ -94,7 +97,9 @@ class Postgres:
         atexit.unregister(self.stop)
         self._end("fast")
         shutil.rmtree(self._folder)
-        self._folder = self._port = None
+        if self._guardian is not None:
+            self._guardian.dismiss()
+        self._folder = self._port = self._guardian = None
 
     def restart(self, mode: str = "fast") -> None:
         """Stop and start again, on the same port and with the same data.
@@ -256,7 +261,8 @@ class Postgres:
             process.send_signal(escalation)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_S)
-                return
+                break
+        self._watch(None)
 
     def _run(self, program: str, *arguments: str) -> None:
         process = self._spawn(program, *arguments)
@@ -266,12 +272,13 @@ class Postgres:
         finally:
             process.kill()  # what has ended gets no signal
             process.wait()
+            self._watch(None)
         if process.returncode != 0:
             raise RuntimeError(f"{program} ended with {process.returncode}:\n{self.log()}")
 
     def _spawn(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [self._programs / program, "-D", self._data, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -281,6 +288,12 @@ class Postgres:
                 start_new_session=True,  # Ctrl-C ends this process, which then ends the server in its own way
                 **self._account,
             )
+        self._watch(process.pid)
+        return process
+
+    def _watch(self, pid: int | None) -> None:
+        if self._guardian is not None:
+            self._guardian.watch(pid)
 
 
 def _quoted(value: str) -> str:
