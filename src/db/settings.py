@@ -24,6 +24,9 @@ PREFIX = "DB_"
 _HAVE_SETTINGS = {"password", "user", "host", "port", "dbname", "application_name", "sslmode", "sslrootcert"}
 _MOST_SECONDS = 2_147_483  # PostgreSQL counts milliseconds in 31 bits
 
+# The words for a boolean, in any case.
+FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
 Auth = Literal["secret", "iam", "url"]
 PoolKind = Literal["queue", "null", "static"]
 AsyncDriver = Literal["psycopg", "asyncpg"]
@@ -52,11 +55,8 @@ def _seconds(raw: str) -> float:
 
 
 def _flag(raw: str) -> bool:
-    match raw.lower():
-        case "true" | "1" | "yes" | "on":
-            return True
-        case "false" | "0" | "no" | "off":
-            return False
+    if raw.lower() in FLAGS:
+        return FLAGS[raw.lower()]
     raise ValueError("is neither true nor false")
 
 

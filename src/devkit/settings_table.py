@@ -13,8 +13,9 @@ def as_markdown() -> str:
     for f in fields():
         default = {} if f.default is dataclasses.MISSING else f.default
         shown = "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
-        floor = f.metadata["floor"]
+        floor, choices = f.metadata["floor"], f.metadata["kind"].names
         limit = f" At least {floor:g}." if floor else ""
+        limit += f" One of {', '.join(f'`{name}`' for name in choices)}." if choices else ""
         page = f.metadata["page"]
         more = f" [More](../{page})." if page else ""
         cells = (f"`{PREFIX}{f.name.upper()}`", f"`{shown}`" if shown else "", f.metadata["sentence"] + limit + more)
