@@ -80,7 +80,10 @@ class MakePgBouncer(Protocol):
 
 
 class PutSecret(Protocol):
-    """``secret(name, value)``: a new current version of the secret; returns its id. The test's end deletes it."""
+    """``secret(name, value)``: a new current version of the secret. The test's end deletes it.
+
+    Returns the secret's id, for ``DB_SECRET_ID``: its name. ``local_aws.put_secret`` returns the version's.
+    """
 
     def __call__(self, name: str, value: Mapping[str, object] | str) -> str: ...
 
@@ -189,7 +192,8 @@ def secret(local_aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Put
 
     def put(name: str, value: Mapping[str, object] | str) -> str:
         stored.add(name)
-        return local_aws.put_secret(name, value)
+        local_aws.put_secret(name, value)
+        return name
 
     yield put
     for name in stored:

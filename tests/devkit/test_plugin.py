@@ -103,12 +103,12 @@ def test_a_replicated_database_is_behind_the_clusters_address(
 
 def test_a_secret_is_where_boto3_looks(secret: PutSecret, local_aws: LocalAws) -> None:
     """The product's own client finds it, without a word about where."""
-    version = secret("orders/db", {"username": "app"})
+    kept = secret("orders/db", {"username": "app"})
     fetched_before = local_aws.count("GetSecretValue")
     client = boto3.client("secretsmanager")
-    answer = client.get_secret_value(SecretId="orders/db")
+    answer = client.get_secret_value(SecretId=kept)
     client.close()
-    assert (answer["VersionId"], json.loads(answer["SecretString"])) == (version, {"username": "app"})
+    assert (answer["Name"], json.loads(answer["SecretString"])) == ("orders/db", {"username": "app"})
     assert local_aws.count("GetSecretValue") - fetched_before == 1
 
 

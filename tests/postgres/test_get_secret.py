@@ -175,7 +175,8 @@ def test_a_configured_endpoint_is_used(variables: dict[str, str], url: str) -> N
 
 def test_secrets_manager_answers_a_request_signed_here(local_aws: LocalAws, secret: PutSecret) -> None:
     """With text and version; and says by its code what it refuses."""
-    version = secret("direct/app", SECRET)
+    secret("direct/app", "an older version")
+    version = local_aws.put_secret("direct/app", SECRET)
     place = Place.from_env(LAMBDA | {"AWS_ENDPOINT_URL": local_aws.endpoint, "AWS_REGION": "us-east-1"})
     assert place is not None
     answer = ask_directly(place, "direct/app", "AWSCURRENT", clock=time.time)
