@@ -14,7 +14,7 @@ import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from aws_lambda_powertools.utilities import parameters
-from sqlalchemy import make_url, text
+from sqlalchemy import Engine, event, make_url, text
 
 import db
 from db.environment import process
@@ -280,6 +280,8 @@ def test_the_habits_of_sqlalchemy_work_as_documented(
     shown["close_safely"](1)
     assert not shown["is_open"](1)
     assert counts == {"INSERT": 1, "SELECT": 2, "UPDATE": 1}
+    assert len(shown["seen"]) == 4
+    event.remove(Engine, "before_cursor_execute", shown["note"])
     assert shown["sorted_in_memory"]() == "64MB"
     shown["tidy"]()
     connects, engines = shown["numbers"]()
