@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -108,14 +109,45 @@ def test_the_tests_in_the_documents_pass(tmp_path: Path) -> None:
     assert passes(tmp_path)
 
 
-def test_a_project_that_exists_is_tested_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page's handler, by the page's tests."""
-    _, handler, tests = python_in(ROOT / "docs" / "start" / "existing-project.md")
-    (tmp_path / "app.py").write_text(handler)
-    (tmp_path / "test_app.py").write_text(tests)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    assert passes(tmp_path)
+@pytest.fixture
+def existing_project(tmp_path: Path) -> Path:
+    """The files of the page on projects that exist, with the table that its alembic.ini names."""
+    page = ROOT / "docs" / "start" / "existing-project.md"
+    _, handler, habit, migration, migrate, tests = python_in(page)
+    (ini,) = re.findall(r"^```ini\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    table = 'Table("signups", metadata := MetaData(), Column("email", Text, nullable=False))'
+    files = {
+        "app.py": handler + habit,
+        "migrate.py": migrate,
+        "migrations/versions/0001_signups.py": migration,
+        "test_app.py": tests,
+        "test_habit.py": "from test_app import *\n\ndef test_an_engine(signups):\n    assert app.signups() == 0\n",
+        "alembic.ini": ini,
+        "tables.py": f"from sqlalchemy import Column, MetaData, Table, Text\n\n{table}\n",
+    }
+    for name, text_of_file in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text_of_file)
+    return tmp_path
+
+
+def test_a_project_that_exists_is_tested_as_documented(existing_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's handler, migration and function that migrates, by the page's tests."""
+    monkeypatch.syspath_prepend(str(existing_project))
+    assert passes(existing_project)
     process._runtime = None
+
+
+def test_alembic_by_hand_works_as_documented(existing_project: Path, database: Database, postgres: Postgres) -> None:
+    """The page's alembic.ini finds the revisions, and the tables to compare with, from any folder."""
+    variables = os.environ | {"DB_URL": database.url("owner"), "APP_ROLE": database.app}
+    for command in ("upgrade head", "check"):
+        alembic = [sys.executable, "-m", "alembic", "-c", str(existing_project / "alembic.ini"), *command.split()]
+        done = subprocess.run(alembic, cwd="/", env=variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "No new upgrade operations detected." in done.stdout
+    revision = "SELECT version_num FROM alembic_version"
+    assert postgres.execute(revision, database=database.name) == [("0001",)]
 
 
 def passes(project: Path) -> bool:
