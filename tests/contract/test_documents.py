@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from devkit.plugin import Database, MakeLambdaContext, PutSecret
+    from devkit.servers.aws import LocalAws
+    from devkit.servers.replica import Cluster
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -104,9 +106,21 @@ def test_the_loop_in_the_document_on_seeing_sql_is_warned_of(
 
 def test_the_tests_in_the_documents_pass(tmp_path: Path) -> None:
     """Run by pytest in a project of their own."""
-    (block,) = python_in(ROOT / "docs" / "reference" / "testing.md")
-    (tmp_path / "test_documented.py").write_text(block)
+    for number, block in enumerate(python_in(ROOT / "docs" / "reference" / "testing.md")):
+        (tmp_path / f"test_documented_{number}.py").write_text(block)
     assert passes(tmp_path)
+
+
+def test_what_a_fixture_is_said_to_have_is_there(
+    database: Database, postgres: Postgres, local_aws: LocalAws, replicated: Cluster
+) -> None:
+    """Each name that the table has in code is an attribute, but for those of arguments and of other fixtures."""
+    page = (ROOT / "docs" / "reference" / "testing.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| `\w+` \| (.*) \|$", page, re.MULTILINE))
+    fixtures = {"database": database, "postgres": postgres, "local_aws": local_aws, "replicated": replicated}
+    for name, fixture in fixtures.items():
+        said = set(re.findall(r"`([a-z]\w*)[^`]*`", rows[name])) - {"params", "postgres"}
+        assert [word for word in sorted(said) if not hasattr(fixture, word)] == []
 
 
 @pytest.fixture
