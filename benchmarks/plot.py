@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from .series import Result
 
-WIDTH, LABEL, VALUE = 840, 410, 70
+WIDTH, VALUE = 840, 70
 ROW, BAR, TITLE, GAP = 22, 14, 30, 18
+LETTER, MARGIN = 7.3, 8  # what a letter takes on average where system-ui is a wide font, as DejaVu Sans
 # Readable on a light page and on a dark one.
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #24292f } .title { font-weight: 600 }
@@ -37,9 +38,12 @@ class Panel:
 
 def plot(results: Mapping[str, Result]) -> str:
     """The picture of the sections that were measured."""
+    shown = panels(results)
+    # The names end where the bars begin, one below another in all charts.
+    bars_from = MARGIN + round(LETTER * max((len(name) for panel in shown for name in panel.bars), default=0))
     drawn, top = [], 0
-    for panel in panels(results):
-        drawn.append(_panel(panel, top))
+    for panel in shown:
+        drawn.append(_panel(panel, top, bars_from))
         top += TITLE + ROW * len(panel.bars) + GAP
     size = f'viewBox="0 0 {WIDTH} {top}" width="{WIDTH}" height="{top}"'
     return (
@@ -77,17 +81,17 @@ def panels(results: Mapping[str, Result]) -> list[Panel]:
     return found
 
 
-def _panel(panel: Panel, top: int) -> str:
+def _panel(panel: Panel, top: int, bars_from: int) -> str:
     longest = max(panel.bars.values())
     lines = [f'<text class="title" x="0" y="{top + TITLE - 12}">{escape(panel.title)}</text>']
     for number, (name, value) in enumerate(panel.bars.items()):
         y = top + TITLE + ROW * number
-        width = (WIDTH - LABEL - VALUE) * value / longest
+        width = (WIDTH - bars_from - VALUE) * value / longest
         kind = ' class="ours"' if name == OURS else ""
         shown = f"{value:.1f}" if value < 100 else f"{value:.0f}"  # noqa: PLR2004 - two or three digits that mean something
         lines += [
-            f'<text x="{LABEL - 8}" y="{y + BAR - 2}" text-anchor="end">{escape(name)}</text>',
-            f'<rect{kind} x="{LABEL}" y="{y}" width="{width:.1f}" height="{BAR}" rx="2"/>',
-            f'<text x="{LABEL + width + 6:.1f}" y="{y + BAR - 2}">{shown} {panel.unit}</text>',
+            f'<text x="{bars_from - MARGIN}" y="{y + BAR - 2}" text-anchor="end">{escape(name)}</text>',
+            f'<rect{kind} x="{bars_from}" y="{y}" width="{width:.1f}" height="{BAR}" rx="2"/>',
+            f'<text x="{bars_from + width + 6:.1f}" y="{y + BAR - 2}">{shown} {panel.unit}</text>',
         ]
     return "\n".join(lines)

@@ -110,6 +110,14 @@ def test_the_plot_is_well_formed_and_has_a_bar_for_each_figure() -> None:
     assert [len(panel.bars) for panel in panels(COMMITTED)] == [7, 7, 5]
 
 
+def test_every_name_in_the_plot_has_room_before_its_bar() -> None:
+    """In a wide font as well: what begins left of the picture is cut off."""
+    drawn = ET.fromstring(plot(COMMITTED))  # noqa: S314 - made by this test
+    names = [text for text in drawn.findall(f"{SVG}text") if text.get("text-anchor") == "end"]
+    assert len(names) == sum(len(panel.bars) for panel in panels(COMMITTED))
+    assert [text.text for text in names if float(text.attrib["x"]) < 7.3 * len(text.text or "")] == []
+
+
 def test_the_page_shows_the_committed_targets() -> None:
     """Those missed among them."""
     page = (ROOT / "docs" / "reference" / "benchmarks.md").read_text()
