@@ -241,19 +241,6 @@ def test_tenants_are_as_documented(page: Callable[..., Any]) -> None:
         assert conn.execute(text("SELECT count(*) FROM invoices")).scalar_one() == 0
 
 
-def test_the_migration_of_an_own_service_is_as_documented(page: Callable[..., Any]) -> None:
-    """The role app writes into the table, and each tenant sees its own rows."""
-    page("start/your-own-service.md")
-    insert = text("INSERT INTO invoices (id, total_minor) VALUES (gen_random_uuid(), 100)")
-    with db.begin(tenant="acme") as tx:
-        tx.execute(insert)
-    seen = {}
-    for tenant in ("acme", "globex"):
-        with db.read(tenant=tenant) as conn:
-            seen[tenant] = conn.execute(text("SELECT count(*) FROM invoices")).scalar_one()
-    assert seen == {"acme": 1, "globex": 0}
-
-
 def test_the_roles_and_the_database_are_made_as_documented() -> None:
     """By a master user who is no superuser, as on RDS."""
     document = (ROOT / "docs" / "start" / "database.md").read_text()

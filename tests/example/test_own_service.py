@@ -1,6 +1,7 @@
 """docs/start/your-own-service.md, followed to the letter in a copy of the repository.
 
-``own_service`` holds the files of a service that keeps none of the project's own rules: no types, another style.
+The page shows the files of a service that is as small as can be. ``own_service`` holds those of one that does more, and
+keeps none of the project's own rules: no types, another style.
 """
 
 from __future__ import annotations
@@ -18,14 +19,32 @@ ROOT = Path(__file__).parents[2]
 OWN_SERVICE = Path(__file__).parent / "own_service"
 PAGE = (ROOT / "docs/start/your-own-service.md").read_text()
 BIN = Path(sys.executable).parent
+CATALOGUE = "events/catalogue.json"
 LONGEST_S = 1200
 
 # All that reads the template, the handlers, the events or the migrations.
-ASKED_OF_THE_SERVICE = ("tests/application", "tests/contract", "tests/packaging", "tests/devkit/test_project.py")
+ASKED_OF_THE_SERVICE = (
+    "tests/application",
+    "tests/contract",
+    "tests/packaging",
+    "tests/devkit/test_project.py",
+    "tests/invoices",
+)
 
 
 def console_blocks() -> list[str]:
     return re.findall(r"^```console\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def shown_files() -> dict[str, str]:
+    """The block of python or JSON under each heading that names a file."""
+    found = {}
+    for section in re.split(r"^##+ ", PAGE, flags=re.MULTILINE):
+        heading, _, content = section.partition("\n")
+        blocks = re.findall(r"^```(?:python|json)\n(.*?)^```", content, re.DOTALL | re.MULTILINE)
+        if (named := re.search(r"`(.+)`$", heading)) and blocks:
+            (found[named[1]],) = blocks
+    return found
 
 
 def run(command: str | list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -52,10 +71,8 @@ def succeeded(command: str | list[str], folder: Path) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository as git has it, with invoices in the place of the orders."""
-    folder = tmp_path_factory.mktemp("own") / "service"
+def without_the_orders(folder: Path) -> Path:
+    """The repository as git has it, with the page's commands done to it."""
     for name in succeeded("git ls-files -z", ROOT).rstrip("\0").split("\0"):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -65,6 +82,13 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     *edits, _ = console_blocks()
     for block in edits:
         succeeded(f"set -e\n{block}", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository with invoices in the place of the orders."""
+    folder = without_the_orders(tmp_path_factory.mktemp("own") / "service")
     shutil.copytree(OWN_SERVICE, folder, dirs_exist_ok=True)
     return folder
 
@@ -80,10 +104,22 @@ def test_the_page_ends_with_the_three_verbs() -> None:
     assert console_blocks()[-1].split("\n") == ["make demo", "make check", "make build", ""]
 
 
-def test_the_page_shows_a_line_of_a_catalogue_that_works() -> None:
-    """It is the service's own."""
-    (line,) = re.findall(r"^```json\n(.*?)\n```", PAGE, re.DOTALL | re.MULTILINE)
-    assert line in (OWN_SERVICE / "events/catalogue.json").read_text()
+@pytest.mark.slow
+def test_the_files_that_the_page_shows_are_a_service(tmp_path: Path) -> None:
+    """Its event is answered as its line of the catalogue expects, and its test passes."""
+    folder = without_the_orders(tmp_path / "service")
+    (folder / "src/handlers/invoices").mkdir()
+    (folder / "src/handlers/invoices/__init__.py").touch()
+    shown = shown_files()
+    catalogue = folder / CATALOGUE
+    *before, last, end = catalogue.read_text().splitlines(keepends=True)
+    catalogue.write_text("".join([*before, shown.pop(CATALOGUE), last, end]))
+    for name, content in shown.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(content)
+    assert "\n5 of 5 events answered as expected" in succeeded([sys.executable, "-m", "devkit", "demo"], folder)
+    tests = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", "tests/invoices"]
+    assert succeeded(tests, folder).splitlines()[-1].startswith("1 passed")
 
 
 @pytest.mark.slow
