@@ -144,6 +144,18 @@ def test_the_readme_shows_the_trips_that_were_counted(what: str, work: Work, pee
     assert f"| {what} | {' | '.join(f'{trips:.0f}' for trips in counted)} |" in README
 
 
+def test_the_documents_first_page_shows_the_trips_that_were_counted() -> None:
+    """The same as the readme, in a sentence."""
+    page = " ".join((ROOT / "docs/index.md").read_text().split())
+    for work, sentence in {
+        Work.BOUND_WRITE: "with tenant and time limit takes {:.0f} trips, and {:.0f} with SQLAlchemy by hand",
+        Work.BOUND_READ: "A read takes {:.0f} instead of {:.0f}",
+        Work.FIRST: "the first transaction of a process {:.0f} instead of {:.0f}",
+    }.items():
+        counted = [COMMITTED["wire"].find(peer, work, "trips").median() for peer in (OURS, PRE_PING)]
+        assert sentence.format(*counted) in page
+
+
 def test_the_readme_shows_the_trips_of_a_batch() -> None:
     """Psycopg alone has none to compare."""
     ours, usual = (COMMITTED["batch"].find(peer, Work.SPOILED, "trips").median() for peer in (DB_BATCH, EACH_PRE_PING))
