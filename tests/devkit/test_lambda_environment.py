@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devkit.lambda_runtime.environment import LambdaEnvironment
+from tests.moments import given_its_moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -237,6 +238,7 @@ def test_there_is_nothing_to_freeze_before_the_first_invocation(environment: Lam
         environment.freeze()
 
 
+@given_its_moment
 def test_a_registered_extension_hears_of_the_shutdown(code: Path) -> None:
     """SIGTERM reaches the runtime, from the freeze as well, and its last line is kept."""
     with LambdaEnvironment(handler="graceful.handler", code=[code], timeout_s=30) as environment:

@@ -9,6 +9,7 @@ import pytest
 
 from devkit.lambda_runtime.environment import LambdaEnvironment
 from devkit.lambda_runtime.managed_and_snapstart import BareEnvironment
+from tests.moments import given_its_moment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,6 +92,7 @@ def metrics(lines: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["thawed", "frozen"])
+@given_its_moment
 def test_after_a_shutdown_the_server_has_no_connection_left(
     database: Database, postgres: Postgres, code: list[Path], frozen: bool
 ) -> None:
@@ -127,6 +129,7 @@ def test_after_a_timeout_no_backend_outlives_the_invocation(
         assert postgres.all_left(database.name, user=database.app)
 
 
+@given_its_moment
 def test_a_timeout_is_told_of_with_what_was_cut_short(database: Database, code: list[Path]) -> None:
     """The log names the invocation, and its metrics are not lost."""
     variables = {"DB_URL": database.url()}
@@ -139,6 +142,7 @@ def test_a_timeout_is_told_of_with_what_was_cut_short(database: Database, code: 
     assert (reported["Connects"], reported["Checkouts"]) == ([0], [1])
 
 
+@given_its_moment
 def test_an_async_handler_ends_alike(database: Database, postgres: Postgres, code: list[Path]) -> None:
     """Its connections are closed from outside of its event loop, which may be waiting for one of them."""
     variables = {"DB_URL": database.url()}
