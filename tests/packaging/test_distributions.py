@@ -389,12 +389,11 @@ def test_the_kit_works_by_itself(
     framework: str,
     warnings: str,
 ) -> None:
-    """The tests of its index page and of the page on testing, with the extra that they name."""
+    """The tests of its index page, and the first ones of the page on testing, with the extra that they name."""
     python = environment(requirement(built, "db"), requirement(built, "devkit", "[postgres]"), *framework.split())
     (testing,) = (ROOT / "docs").rglob("testing.md")
     for name, page in (("index", ROOT / "src/devkit/README.md"), ("testing", testing)):
-        (block,) = blocks(page)
-        (tmp_path / f"test_{name}.py").write_text(block)
+        (tmp_path / f"test_{name}.py").write_text(blocks(page)[0])
     done = python("-W", warnings, "-m", "pytest", "-p", "no:cacheprovider", "test_index.py", "test_testing.py")
     assert done.returncode == 0, done.stdout
     assert re.search(r"\d+ passed", done.stdout)
