@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devkit.lambda_runtime.environment import LambdaEnvironment
-from tests.moments import given_its_moment
+from tests.moments import given_its_moment, heard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -244,6 +244,7 @@ def test_a_registered_extension_hears_of_the_shutdown(code: Path) -> None:
     with LambdaEnvironment(handler="graceful.handler", code=[code], timeout_s=30) as environment:
         assert environment.invoke(None).payload == "ready"
         environment.freeze()
+    heard([line for line in environment.logs if line == "told to end"])
     assert environment.logs[-1] == "told to end"
 
 

@@ -82,7 +82,7 @@ def _first_call() -> bool:
 
 def _begin_anew() -> None:
     """The next call is this environment's first, whatever ran before the snapshot."""
-    global _cold  # noqa: PLW0603
+    global _cold  # noqa: PLW0603 - the process has one first call
     _cold = True
 
 
