@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import URL, create_engine
 
 from db.errors import DOCUMENTATION, ConfigurationError
+from db.wire.commit_outcome import note_commits
 from db.wire.psycopg_dialect import DRIVER, first_schema
+from db.wire.replay import ReplayingDialect
 
 from .pools import plan_pool
 
@@ -95,5 +97,7 @@ def build_engine(
         hide_parameters=settings.hide_parameters,
         **arguments,
     )
+    if not isinstance(engine.dialect, ReplayingDialect):
+        note_commits(engine.dialect)
     events.watch(engine, connect if is_postgres else _connect_as_given)
     return engine

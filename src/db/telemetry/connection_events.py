@@ -107,9 +107,6 @@ class ConnectionEvents:
             event.listen(engine, name, listener)
         if hasattr(engine.dialect, "on_replay"):
             engine.dialect.on_replay = self.replayed
-        # Not by events of the engine: one listener to those makes each Connection put together its own set of them all,
-        # which costs a transaction more than all that is watched here.
-        engine.dialect.do_commit = _noting_commits(engine.dialect.do_commit)  # type: ignore[method-assign, assignment]
         engine.dispose = self._logging(engine.dispose)  # type: ignore[method-assign, assignment]
 
     def _timed_connect(
@@ -191,12 +188,8 @@ class ConnectionEvents:
         conn = context.connection
         if conn is None or conn.invalidated or conn.closed:
             return
-        unit = unit_of(conn.connection)
         if context.execution_context is not None:
-            unit.statement_failed = True
-        elif unit.commit_sent:
-            # No statement's, and after COMMIT a unit sends nothing else that is none: so it is what failed.
-            unit.commit_failed = True
+            unit_of(conn.connection).statement_failed = True
 
     def _log(self, level: int, what: str, record: ConnectionPoolEntry | None = None, **facts: object) -> None:
         now = current_invocation()
@@ -215,15 +208,6 @@ class ConnectionEvents:
     def _since(self, record: ConnectionPoolEntry | None, key: str) -> float | None:
         since = record.info.get(key) if record is not None else None
         return round(max(self._clock() - since, 0.0), 3) if since is not None else None
-
-
-def _noting_commits(do_commit: Callable[[PoolProxiedConnection], None]) -> Callable[[PoolProxiedConnection], None]:
-    def commit(checkout: PoolProxiedConnection) -> None:
-        # On a connection that this side has closed, the driver sends nothing.
-        unit_of(checkout).commit_sent = not getattr(checkout.driver_connection, "closed", False)
-        do_commit(checkout)
-
-    return commit
 
 
 def _ms_since(started: float) -> float:

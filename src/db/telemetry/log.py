@@ -37,6 +37,20 @@ def warn_of_lost_loop() -> None:
     )
 
 
+_said_to_be_left: set[str] = set()
+
+
+def warn_of_leftovers(kinds: set[str]) -> None:
+    """Say, once for each kind, that a unit of work left something on its session, which is not kept for that."""
+    if new := sorted(kinds - _said_to_be_left):
+        _said_to_be_left.update(new)
+        logger.warning(
+            "a unit of work left something on its session, so its connection is not kept: say it for the transaction "
+            "alone (SET LOCAL, ON COMMIT DROP, pg_advisory_xact_lock), or pay for a connect each time",
+            extra={"connection_event": "leftovers", "left": new, "request_id": current_invocation().request_id},
+        )
+
+
 def warn_of_leak(checked_out: int) -> None:
     """Say that the handler returned with connections still checked out: they idle in transaction over the freeze."""
     now = current_invocation()

@@ -15,6 +15,7 @@ from db.wire.deferred_begin import FlightState
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from db.wire.commit_outcome import Unit
     from db.wire.riders import Command
 
     from .prologue import Prologue
@@ -29,18 +30,18 @@ def flight_of(conn: Connection) -> FlightState | None:
 
 
 def prepare(
-    conn: Connection, prologue: Prologue, *, isolation: str | None, read_only: bool, single: bool
+    conn: Connection, prologue: Prologue, unit: Unit, *, isolation: str | None, read_only: bool, pooled: bool
 ) -> Prologue | None:
-    """Tell ``conn`` what its transaction will be; with ``single`` each statement is one of its own.
+    """Tell ``conn`` what its transaction will be; ``pooled``, other clients use its session after it.
 
     Gives ``prologue`` back where no flight will carry it: then it has to be said first thing.
     """
-    if isolation:
-        conn.execution_options(isolation_level=isolation)
     flight = flight_of(conn)
     if flight is not None:
-        flight.serve(prologue, prologue.patience_s, read_only=read_only, single=single)
+        flight.serve(prologue, prologue.patience_s, unit, isolation=isolation, read_only=read_only, pooled=pooled)
         return None
+    if isolation:
+        conn.execution_options(isolation_level=isolation)
     if read_only:
         conn.execution_options(postgresql_readonly=True)
     return prologue

@@ -39,10 +39,10 @@ def unit_on(engine: Engine) -> Iterator[Unit]:
         )
         raise ConfigurationError([problem])
     unit = Unit(engine)
-    _units.set((*around_it, unit))
     try:
+        _units.set((*around_it, unit))
         yield unit
     finally:
         unit.open = False
-        if unit.commit_sent:
+        if unit.committed or unit.outcome_unknown:
             note_write()

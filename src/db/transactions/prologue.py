@@ -45,14 +45,22 @@ class Prologue:
         self._settings = settings
         self._clock = clock
         self._is_near = is_near
+        # Whether the answer decides if the server may be used.
+        self.listens = is_near is not None
         now = current_invocation()
         self._deadline = now.deadline
         self._has_transaction_timeout = tuple(server_version) >= TRANSACTION_TIMEOUT_SINCE
+        self._application_name = name_for(settings, now.request_id)
+        self.tell(tenant)
+
+    def tell(self, tenant: str | None) -> None:
+        """From the next transaction on, say this tenant."""
+        settings = self._settings
         self._sql = prologue_sql(
             tenant,
             # Where startup options are not to be had, each transaction says it.
             settings.schema if settings.proxy != "none" else None,
-            name_for(settings, now.request_id),
+            self._application_name,
             through_function=settings.proxy == "rds-proxy",
         )
 

@@ -21,6 +21,7 @@ TENANT_SETTING = "app.tenant_id"
 class PrologueSql:
     """What holds in one transaction, and is said in its prologue. None is left as the session has it.
 
+    But no tenant is said as '': so one that a statement set for the session does not reach the next transaction.
     Behind RDS Proxy ``set_config`` in a statement's text pins the session, and a stored function's is not looked into:
     ``through_function`` says the same by ``PROLOGUE_FUNCTION``, which a migration installs.
     """
@@ -47,7 +48,7 @@ class PrologueSql:
 
     @functools.cached_property
     def _held(self) -> list[bytes | None]:
-        held = (self.tenant, self.search_path, self.application_name)
+        held = (self.tenant or "", self.search_path, self.application_name)
         return [None if value is None else value.encode() for value in held]
 
 

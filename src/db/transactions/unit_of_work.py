@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio  # SQLAlchemy has loaded it
 import math
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from sqlalchemy import exc
 
 from db.environment import process
-from db.errors import OutcomeUnknownError, sqlstate
+from db.errors import OutcomeUnknownError
+from db.telemetry.log import warn_of_leftovers
 from db.timing.deadline import usable_s
 from db.timing.invocation import current_invocation
 from db.timing.waiting import on_loop
@@ -35,8 +36,12 @@ if TYPE_CHECKING:
 
 
 Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
-# The server ended the session for a time limit of ours, so a COMMIT that met this did not take place.
-_ENDED_BY_LIMIT = {"25P03", "25P04"}  # idle_in_transaction_session_timeout, transaction_timeout
+
+
+class SessionLeftError(Exception):
+    """Why a connection was dropped unasked: a unit of work left something on its session. Never raised."""
+
+
 _SWALLOWED = (
     "the transaction had failed: an error inside the block was caught, and the server would have answered COMMIT with "
     "a rollback; catch errors around the block, or around a begin_nested() inside of it"
@@ -48,6 +53,8 @@ def transaction_on(
     role: Role, tenant: str | None, *, isolation: Isolation | None = None, read_only: bool = False, single: bool = False
 ) -> Iterator[tuple[Connection, RootTransaction]]:
     """A transaction on ``role``; with ``single`` each statement is one of its own. SQLite can be told none of this."""
+    if isolation is not None:
+        _require_level(isolation)
     now = process.current()
     chosen = tenant_for(tenant, required=now.settings.tenant_required)
     engine = now.engine(role, asynchronous=on_loop())
@@ -64,22 +71,47 @@ def transaction_on(
                 clock=now.clock,
                 is_near=route.is_near if role == "reader" and route.asks_for_lag else None,
             )
-            unsaid = prepare(conn, prologue, isolation=isolation, read_only=read_only, single=single)
-        # Inside a `with`, SQLAlchemy refuses what would follow an early commit() without prologue.
-        with conn.begin() as transaction:
-            try:
-                if unsaid is not None:
-                    say(conn, unsaid(alone=False))
-                yield conn, transaction
-                _refuse_swallowed_failure(conn, transaction)
-            except BaseException:
-                roll_back(transaction)
-                raise
+            pooled = now.settings.proxy != "none"
+            unsaid = prepare(conn, prologue, unit, isolation=isolation, read_only=read_only, pooled=pooled)
+        try:
+            # Inside a `with`, SQLAlchemy refuses what would follow an early commit() without prologue.
+            with conn.begin() as transaction:
+                try:
+                    if unsaid is not None:
+                        say(conn, unsaid(alone=False))
+                    elif single and unit.connection is not None:
+                        # Not before: what a listener to "begin" says is for all of the block, and opens a transaction.
+                        unit.connection.single_reads = True
+                    yield conn, transaction
+                    _refuse_swallowed_failure(conn, transaction, unit)
+                except BaseException:
+                    roll_back(transaction)
+                    raise
+        finally:
+            _hand_back(conn, unit)
 
 
-def _refuse_swallowed_failure(conn: Connection, transaction: RootTransaction) -> None:
+def _require_level(isolation: str) -> None:
+    """Raise ValueError for what is no level of a transaction: AUTOCOMMIT is one to SQLAlchemy, and would be none."""
+    if isolation not in get_args(Isolation):
+        raise ValueError(
+            f"isolation is {isolation!r}, and not one of {', '.join(get_args(Isolation))}; what cannot run in a "
+            'transaction goes over db.engine().connect().execution_options(isolation_level="AUTOCOMMIT")'
+        )
+
+
+def _hand_back(conn: Connection, unit: Unit) -> None:
+    """What held for the unit alone ends with it; a session on which it left more is not kept."""
+    if unit.connection is not None:
+        unit.connection.leave()
+    if unit.leaves and not (conn.closed or conn.invalidated):
+        warn_of_leftovers(unit.leaves)
+        conn.invalidate(SessionLeftError())
+
+
+def _refuse_swallowed_failure(conn: Connection, transaction: RootTransaction, unit: Unit) -> None:
     """Raise PendingRollbackError where a COMMIT would seem to succeed, and commit nothing."""
-    if transaction.is_active and is_failed(conn):
+    if transaction.is_active and (unit.connection.failed if unit.connection is not None else is_failed(conn)):
         raise exc.PendingRollbackError(_SWALLOWED)
 
 
@@ -102,14 +134,18 @@ def roll_back(transaction: RootTransaction) -> None:
 
 @contextmanager
 def _commit_known_or_said(unit: Unit) -> Iterator[None]:
-    """Turn a connection lost during the unit's COMMIT into OutcomeUnknownError, whoever called for the commit."""
+    """Turn whatever came in place of the answer to a COMMIT into OutcomeUnknownError, whoever sent the COMMIT."""
     try:
         yield
-    except exc.DBAPIError as error:
-        if unit.commit_failed and error.connection_invalidated and sqlstate(error) not in _ENDED_BY_LIMIT:
-            raise OutcomeUnknownError("the connection was lost while the transaction committed") from error
+    except (GeneratorExit, SystemExit):
         raise
-    except asyncio.CancelledError as error:
-        if unit.commit_failed:
-            raise OutcomeUnknownError("the task was cancelled while the transaction committed") from error
-        raise
+    except BaseException as error:
+        if not unit.outcome_unknown:
+            raise
+        if isinstance(error, asyncio.CancelledError):
+            what = "the task was cancelled"
+        elif isinstance(error, exc.DBAPIError):
+            what = "the connection was lost"
+        else:
+            what = f"{type(error).__name__} was raised"
+        raise OutcomeUnknownError(f"{what} while the transaction committed") from error

@@ -1,36 +1,98 @@
 """One unit of work: whose connection it holds, and what has become of its COMMIT.
 
 An exception alone does not tell whether a commit failed: SQLAlchemy raises the same for a lost ROLLBACK, a lost fetch
-and a lost COMMIT, and the block may have called ``commit()`` itself before something else failed. So whoever sends the
-COMMIT writes it down here.
+and a lost COMMIT, and the block may have sent a COMMIT itself before something else failed. So whoever sends a COMMIT
+writes it down here: before it leaves, that its outcome is unknown, and after the answer what that was.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from db.errors import mark_outcome_unknown, sqlstate
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection, Dialect, Engine
     from sqlalchemy.pool import PoolProxiedConnection
 
 _UNIT = "db_unit"  # the attribute of a checkout that holds it
+# The server ended the session for a time limit of ours, so a COMMIT that met this did not take place.
+_LAST_WORDS = ("57P", "08")  # operator_intervention of a session, connection_exception
+_ENDED_BY_LIMIT = {"25P03", "25P04"}  # idle_in_transaction_session_timeout, transaction_timeout
+
+
+class ServingConnection(Protocol):
+    """What a unit of work needs of the driver's connection below it."""
+
+    single_reads: bool
+
+    @property
+    def failed(self) -> bool:
+        """Whether the server refuses everything but a rollback."""
+        ...
+
+    def leave(self) -> None:
+        """The unit has ended, and with it what held for it."""
+        ...
 
 
 @dataclass(eq=False)
 class Unit:
-    """Open until its block has ended; whether COMMIT was sent and then failed, and whether any statement did."""
+    """Open until its block has ended.
+
+    ``committed``: a COMMIT of its was answered. ``outcome_unknown``: a COMMIT was sent and no answer has come.
+    ``statement_failed``: any statement did. ``leaves``: what its statements left on the session, by kind.
+    ``connection`` works for it now, where the driver has flights.
+    """
 
     engine: Engine | None = None
     open: bool = True
-    commit_sent: bool = False
-    commit_failed: bool = False
+    committed: bool = False
+    outcome_unknown: bool = False
     statement_failed: bool = False
+    leaves: set[str] = field(default_factory=set)
+    connection: ServingConnection | None = None
 
-    @property
-    def committed(self) -> bool:
-        """Whether it has certainly committed."""
-        return self.commit_sent and not self.commit_failed
+    def commit_answered(self, *, committed: bool) -> None:
+        """The server said what became of the COMMIT; ``committed`` unless it made a ROLLBACK of it."""
+        self.committed = self.committed or committed
+        self.outcome_unknown = False
+
+    def commit_failed(self, error: BaseException, *, refused: bool) -> None:
+        """``error`` came where the answer to COMMIT should have; ``refused``, it is the answer."""
+        if refused:
+            self.outcome_unknown = False
+        else:
+            mark_outcome_unknown(error)
+
+
+def is_refusal(error: BaseException, *, lost: bool) -> bool:
+    """Whether ``error`` is the server's word that COMMIT did not take place; ``lost``, it took the connection along."""
+    code = sqlstate(error)
+    return code is not None and (not lost or code in _ENDED_BY_LIMIT)
+
+
+def note_commits(dialect: Dialect) -> None:
+    """Have ``dialect`` write down what becomes of a COMMIT, for a driver that does not do so itself."""
+    send = dialect.do_commit
+    driver_error: Any = dialect.loaded_dbapi.Error
+
+    def do_commit(checkout: PoolProxiedConnection) -> None:
+        unit = unit_of(checkout)
+        unit.outcome_unknown = True
+        try:
+            send(checkout)
+        except BaseException as error:
+            lost = not isinstance(error, driver_error) or dialect.is_disconnect(error, checkout.dbapi_connection, None)
+            # A database in this process loses nothing on the way. What says that the server ends a session, may come
+            # before its end does.
+            refused = not lost and (dialect.name == "sqlite" or not (sqlstate(error) or "").startswith(_LAST_WORDS))
+            unit.commit_failed(error, refused=refused)
+            raise
+        unit.commit_answered(committed=True)
+
+    dialect.do_commit = do_commit  # type: ignore[method-assign, assignment]
 
 
 def work_for(unit: Unit, conn: Connection) -> None:

@@ -7,10 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg import pq
 from psycopg._preparing import Prepare
 from psycopg.adapt import Transformer
+from psycopg.sql import Composable
 
-from .statement_kinds import may_share
+from .commit_outcome import Unit
+from .deferred_begin import is_commit
+from .statement_kinds import kind_of
 
 if TYPE_CHECKING:
     from psycopg._cursor_base import BaseCursor
@@ -19,11 +23,16 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
     from .deferred_begin import FlightState, Gathering
+    from .statement_kinds import Kind
 
     CursorMixin = BaseCursor[Any, Any]
 else:
     # Mixed into the sync class and its async twin, which is why it stands on neither here.
     CursorMixin = object
+
+
+_IN_TRANSACTION = pq.TransactionStatus.INTRANS
+_IN_ERROR = pq.TransactionStatus.INERROR
 
 
 class FlightCursorState(CursorMixin):
@@ -35,19 +44,68 @@ class FlightCursorState(CursorMixin):
         self, query: Query, params: Params | None = None, *, prepare: bool | None = None, binary: bool | None = None
     ) -> PQGen[None]:
         conn = self._conn
-        if conn._pipeline is None and isinstance(query, str):
-            if conn.gathering is not None:
-                yield from self._gather(conn.gathering, query, params)
+        conn.last_error = None
+        kind = kind_of(query if isinstance(query, str) else _text_of(query, conn))
+        shares = False
+        if conn._pipeline is None:
+            if conn.gathering is not None and isinstance(query, str):
+                yield from self._gather(conn.gathering, query, params, kind)
                 return
-            if not (params or conn._autocommit) and conn.riders.postpone(query, failed=conn.failed):
+            if kind.can_wait and isinstance(query, str) and not params and self._postpone(query, kind):
                 self._reset()
                 return
-            if (conn.riders.due or conn.must_open()) and may_share(query, has_params=bool(params)):
-                conn._shares_flight = True
+            opens = conn.must_open()
+            shares = (opens or bool(conn.riders.due)) and not kind.stands_apart and bool(params or kind.is_single)
+            conn._shares_flight = shares
+        sending = super()._execute_gen(query, params, prepare=prepare, binary=binary)
+        if kind.is_ordinary:
+            try:
+                yield from sending
+            finally:
+                conn._shares_flight = False
+        else:
+            yield from self._execute_special(sending, kind, shares=shares)
+
+    def _postpone(self, query: str, kind: Kind) -> bool:
+        """Whether the statement can wait for the next flight."""
+        conn = self._conn
+        if conn._autocommit:
+            return False
+        if kind.sets_modes and conn.prologue is not None and conn.must_open() and not conn.riders.due:
+            conn.riders.add_mode(query.encode())
+            return True
+        waits: bool = conn.riders.postpone(query, failed=conn.failed)
+        return waits
+
+    def _execute_special(self, sending: PQGen[None], kind: Kind, *, shares: bool) -> PQGen[None]:
+        """A statement that does more to transaction or session than to run in it."""
+        conn = self._conn
+        unit = conn.unit or Unit()
+        if kind.holds:
+            # A read that says something for the transaction needs one.
+            conn.single_reads = False
+        if kind.leaves is not None:
+            unit.leaves.add(kind.leaves)
+        stands_alone = conn.single_reads and conn._pipeline is None and conn.must_open() and not shares
+        unit.outcome_unknown = kind.commits or unit.outcome_unknown
         try:
-            yield from super()._execute_gen(query, params, prepare=prepare, binary=binary)
+            yield from sending
+        except BaseException as error:
+            if kind.commits:
+                unit.commit_failed(error, refused=conn.is_refusal(error))
+            if stands_alone and conn.pgconn.transaction_status == _IN_ERROR:
+                yield from conn._rollback_gen()
+            raise
         finally:
             conn._shares_flight = False
+        if conn._pipeline is not None:
+            return  # the answer comes later
+        if kind.ends:
+            unit.commit_answered(committed=any(is_commit(result) for result in self._results))
+            conn.say_again()
+        elif stands_alone and conn.pgconn.transaction_status == _IN_TRANSACTION:
+            # It had a transaction of its own, and a read is not to leave one open.
+            yield from conn._rollback_gen()
 
     def _maybe_prepare_gen(
         self, pgq: PostgresQuery, *, prepare: bool | None = None, binary: bool | None = None
@@ -66,14 +124,17 @@ class FlightCursorState(CursorMixin):
 
     def _check_results(self, results: list[PGresult]) -> None:
         """psycopg's, of each answer to a statement: those in a pipeline too, which no flight of ours has brought."""
-        self._conn.unproven = False
+        conn = self._conn
+        conn.unproven = False
+        if conn._pipeline is not None and conn.unit is not None and any(is_commit(result) for result in results):
+            conn.unit.commit_answered(committed=True)
         super()._check_results(results)
 
-    def _gather(self, gathering: Gathering, query: str, params: Params | None) -> PQGen[None]:
+    def _gather(self, gathering: Gathering, query: str, params: Params | None, kind: Kind) -> PQGen[None]:
         self._reset()
         self._tx = Transformer(self)
         if not gathering.is_complete:
-            if not may_share(query, has_params=bool(params)):
+            if kind.stands_apart or not (params or kind.is_single):
                 raise psycopg.NotSupportedError("only single statements leave together: no COPY, no two in one text")
             gathering.statements.append(self._convert_query(query, params))
             return
@@ -87,3 +148,10 @@ class FlightCursorState(CursorMixin):
     def move_to(self, connection: FlightState) -> None:
         """Go on with ``connection``: the one that the cursor was made for is dead."""
         self._conn, self._pgconn = connection, connection.pgconn
+
+
+def _text_of(query: Query, connection: FlightState) -> str:
+    """The text of a query that is no string; that of a template is not known before it is sent."""
+    if isinstance(query, Composable):
+        return query.as_string(connection)
+    return query.decode(errors="replace") if isinstance(query, bytes) else ""

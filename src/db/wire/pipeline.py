@@ -22,16 +22,18 @@ if TYPE_CHECKING:
 
 _FATAL_ERROR = pq.ExecStatus.FATAL_ERROR
 _PIPELINE_SYNC = pq.ExecStatus.PIPELINE_SYNC
+_SEVERITY = pq.DiagnosticField.SEVERITY_NONLOCALIZED
+_LAST_WORDS = {b"FATAL", b"PANIC"}
 
 
 def fly(
     pgconn: PGconn, commands: Sequence[Command], statements: Sequence[Callable[[], None]]
-) -> PQGen[list[list[PGresult]]]:
-    """Send ``commands``, and ``statements`` by calling them, in one flight; gives the results of each.
+) -> PQGen[tuple[list[list[PGresult]], psycopg.Error | None]]:
+    """Send ``commands``, and ``statements`` by calling them, in one flight over a connection in pipeline mode.
 
-    Raises the error of a command; that of a statement is in its results, as psycopg's cursors expect it.
+    Gives the results of each, and libpq's own refusal where it would not take one of them. The connection is out of
+    pipeline mode then, or closed if it was lost; an exception leaves it half way, of no use to anyone.
     """
-    pgconn.enter_pipeline_mode()
     refusal = None
     sent = 0
     try:
@@ -42,7 +44,7 @@ def fly(
             send()
             sent += 1
     except psycopg.Error as error:
-        # libpq's own word, of too many parameters for example. What it took before is sent all the same.
+        # Of too many parameters for example. What it took before is sent all the same.
         refusal = error
     pgconn.pipeline_sync()
     answers: list[list[PGresult]] = []
@@ -51,15 +53,11 @@ def fly(
         yield from _fetch(pgconn, answers)
         pgconn.exit_pipeline_mode()
     except psycopg.OperationalError:
+        pgconn.finish()
         # The server may have said why before it hung up: that is the better error.
         if not any(result.status == _FATAL_ERROR for results in answers for result in results):
             raise
-    answers = _by_command(answers, sent)
-    for results in answers[: len(commands)]:
-        raise_error(pgconn, results)
-    if refusal is not None:
-        raise refusal
-    return answers
+    return _by_command(answers, sent), refusal
 
 
 def _fetch(pgconn: PGconn, answers: list[list[PGresult]]) -> PQGen[None]:
@@ -80,11 +78,16 @@ def _fetch(pgconn: PGconn, answers: list[list[PGresult]]) -> PQGen[None]:
             break
         else:
             answers[-1].append(result)
-            if result.status == _FATAL_ERROR and pgconn.status != pq.ConnStatus.OK:
+            if result.status == _FATAL_ERROR and (hung_up(result) or pgconn.status != pq.ConnStatus.OK):
                 raise psycopg.OperationalError("the connection was lost")  # why, that result says
     while (notify := pgconn.notifies()) is not None:
         if pgconn.notify_handler is not None:
             pgconn.notify_handler(notify)
+
+
+def hung_up(result: PGresult) -> bool:
+    """Whether an error is the server's last word: it ends the connection then, whether or not that has come yet."""
+    return result.error_field(_SEVERITY) in _LAST_WORDS
 
 
 def _by_command(answers: list[list[PGresult]], sent: int) -> list[list[PGresult]]:

@@ -1,4 +1,4 @@
-"""Replay: a first flight that dies has committed nothing, so it is sent again, once, over a new connection.
+"""Replay: a first flight that dies has committed nothing, so it is sent again over a new connection.
 
 Between SQLAlchemy and the driver's cursor, where a statement is still whole and the pool's record is at hand.
 """
@@ -24,8 +24,12 @@ else:
     DialectMixin = object
 
 
+# A kept connection was dead, and so was the new one: more than that is no accident of the one or the other.
+_REPLAYS = 2
+
+
 class ReplayingDialect(DialectMixin):
-    """Executes a statement, and once more where all that went wrong is that the connection was dead."""
+    """Executes a statement, and again where all that went wrong is that the connection was dead."""
 
     # Told of each connection that a replay replaced, before anything is sent over it, and why.
     on_replay: Callable[[PoolProxiedConnection, BaseException], None] | None = None
@@ -33,36 +37,74 @@ class ReplayingDialect(DialectMixin):
     def do_execute(self, cursor: Any, statement: str, parameters: Any, context: ExecutionContext | None = None) -> None:
         try:
             cursor.execute(statement, parameters)
-        except self.loaded_dbapi.Error as error:
-            self._replace_or_raise(error, cursor, context)
-            cursor.execute(statement, parameters)
+        except BaseException as error:  # noqa: BLE001 - raised there, unless all can be made good
+            self._again(error, cursor, context, cursor.execute, statement, parameters)
 
     def do_execute_no_params(self, cursor: Any, statement: str, context: ExecutionContext | None = None) -> None:
         try:
             cursor.execute(statement)
-        except self.loaded_dbapi.Error as error:
-            self._replace_or_raise(error, cursor, context)
-            cursor.execute(statement)
+        except BaseException as error:  # noqa: BLE001 - raised there, unless all can be made good
+            self._again(error, cursor, context, cursor.execute, statement)
 
     def do_executemany(
         self, cursor: Any, statement: str, parameters: Any, context: ExecutionContext | None = None
     ) -> None:
         try:
             cursor.executemany(statement, parameters)
-        except self.loaded_dbapi.Error as error:
-            self._replace_or_raise(error, cursor, context)
-            cursor.executemany(statement, parameters)
+        except BaseException as error:  # noqa: BLE001 - raised there, unless all can be made good
+            self._again(error, cursor, context, cursor.executemany, statement, parameters)
 
-    def _replace_or_raise(self, error: Exception, cursor: Any, context: ExecutionContext | None) -> None:
-        """Put a new connection below ``cursor``, if all that ``error`` tells is that the kept one was dead."""
+    def do_commit(self, dbapi_connection: Any) -> None:
+        try:
+            dbapi_connection.commit()
+        except BaseException as error:
+            if flight_below(dbapi_connection).abandoned:
+                dbapi_connection.invalidate(error)
+            raise
+
+    def do_rollback(self, dbapi_connection: Any) -> None:
+        try:
+            dbapi_connection.rollback()
+        except self.loaded_dbapi.Error:
+            if not flight_below(dbapi_connection).abandoned:
+                raise
+            dbapi_connection.invalidate()  # its end was the end of its transaction
+
+    def _again(
+        self,
+        error: BaseException,
+        cursor: Any,
+        context: ExecutionContext | None,
+        send: Callable[..., None],
+        *statement: Any,
+    ) -> None:
+        for _ in range(_REPLAYS):
+            self._replace_or_raise(error, cursor, context)
+            try:
+                send(*statement)
+            except BaseException as another:  # noqa: BLE001 - looked at in the next round
+                error = another
+            else:
+                return
+        raise error
+
+    def _replace_or_raise(self, error: BaseException, cursor: Any, context: ExecutionContext | None) -> None:
+        """Put a new connection below ``cursor``, if all that ``error`` tells is that the one below it was dead."""
         if context is None:
             raise error
         proxied: Any = context.root_connection.connection
-        record = proxied._connection_record
-        if record is None:  # detached: no longer the pool's to replace
-            raise error
         stale = flight_below(proxied)
-        if not (stale.unproven and stale.closed) or stale._autocommit or verdict(error) is not Verdict.RECONNECT:
+        if stale.abandoned:
+            context.root_connection.invalidate(error)  # else it would roll back on the dead one
+            raise error
+        record = proxied._connection_record
+        if (
+            not isinstance(error, self.loaded_dbapi.Error)
+            or record is None  # detached: no longer the pool's to replace
+            or not (stale.unproven and stale.closed)
+            or stale._autocommit
+            or verdict(error) is not Verdict.RECONNECT
+        ):
             raise error
         at_return = list(record.finalize_callback)  # puts the isolation level back; SQLAlchemy forgets it with the old
         record.invalidate(error)
@@ -71,7 +113,7 @@ class ReplayingDialect(DialectMixin):
         except self.loaded_dbapi.Error:
             raise  # SQLAlchemy sees that the connection is lost
         except BaseException:
-            context.root_connection.invalidate(error)  # else it would roll back on the dead one
+            context.root_connection.invalidate(error)
             raise
         record.finalize_callback.extend(at_return)
         flight_below(proxied).take_over(stale)

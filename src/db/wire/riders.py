@@ -15,17 +15,29 @@ _SAVEPOINT = re.compile(r"(SAVEPOINT|RELEASE SAVEPOINT|ROLLBACK TO SAVEPOINT) (\
 
 
 class Riders:
-    """Commands that wait for the next flight: savepoints above all; and the savepoints that there are by then."""
+    """Commands that wait for the next flight: savepoints above all; and the savepoints that there are by then.
+
+    ``modes`` are those that have to stand before the transaction's first query. ``begun``: a command was taken in since
+    the transaction before, and would have begun this one, had it been sent: nobody may take the connection for idle.
+    """
 
     def __init__(self) -> None:
         self.due: list[Command] = []
+        self.modes: list[Command] = []
+        self.begun = False
         # In the order in which they were made, and the place in ``due`` of what makes them: None where that was sent.
         self._stack: list[tuple[str, int | None]] = []
-        self._before: tuple[list[Command], list[tuple[str, int | None]]] = ([], [])
+        self._before: tuple[list[Command], list[Command], list[tuple[str, int | None]]] = ([], [], [])
 
     def add(self, text: bytes, values: Sequence[bytes | None]) -> None:
         """Let a statement without rows ride with the next, or with COMMIT. An error of its own is raised there."""
+        self.begun = True
         self.due.append((text, values))
+
+    def add_mode(self, text: bytes) -> None:
+        """Let a SET TRANSACTION go before the transaction's first query. An error of its own is raised there."""
+        self.begun = True
+        self.modes.append((text, None))
 
     def postpone(self, text: str, *, failed: bool) -> bool:
         """Whether ``text`` is a savepoint command that can wait, since the server cannot but accept it.
@@ -39,6 +51,7 @@ class Riders:
         if verb == "SAVEPOINT":
             if failed:
                 return False
+            self.begun = True
             self._stack.append((name, len(self.due)))
             self.due.append((text.encode(), None))
             return True
@@ -63,13 +76,13 @@ class Riders:
 
     def sent(self) -> None:
         """What was due is on its way."""
-        if self.due:
-            self._before = self.due, self._stack
-            self.due, self._stack = [], [(name, None) for name, _ in self._stack]
+        if self.due or self.modes:
+            self._before = self.due, self.modes, self._stack
+            self.due, self.modes, self._stack = [], [], [(name, None) for name, _ in self._stack]
 
     def renew(self) -> None:
         """What was sent last has come to nothing, and is due again."""
-        self.due, self._stack = self._before
+        self.due, self.modes, self._stack = self._before
 
     @property
     def mends(self) -> bool:
@@ -78,6 +91,6 @@ class Riders:
 
     def clear(self) -> None:
         """The transaction has ended, and they with it."""
-        if self.due or self._stack:
-            self.due, self._stack = [], []
-        self._before = [], []
+        self.due, self.modes, self._stack = [], [], []
+        self._before = [], [], []
+        self.begun = False

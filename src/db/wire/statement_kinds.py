@@ -1,18 +1,109 @@
-"""What the text of a statement tells of how it has to travel. Pure."""
+"""What the text of a statement tells: how it has to travel, and what it does to transaction and session. Pure.
+
+Read from the text, as nothing else is there before it is sent. What a function does inside is not seen.
+"""
 
 from __future__ import annotations
 
+import functools
 import re
+from dataclasses import dataclass
 
+# Blanks, comments and opening brackets. A comment within a comment is left to the server.
+_LEAD = r"(?:[\s(]++|--[^\n]*+\n|/\*(?:[^*/]|\*(?!/)|/(?!\*))*+\*/)*+"
+_FIRST_WORDS = re.compile(rf"{_LEAD}([a-z]+)(?:\s+([a-z_]+))?", re.IGNORECASE)
 # What may share a flight: one statement, known by its first word. COPY breaks a pipeline, the text of two statements is
 # refused by the extended protocol, and what ends or prepares the transaction must not be sent twice. The rest is sent
 # behind an opening flight of its own, in psycopg's way, at one more trip.
-_STANDS_APART = re.compile(
-    r"[\s(]*(?:(?:copy|prepare|begin|start|commit|end|rollback|abort)\b|[^a-z\s(])|[\s(]*\Z", re.IGNORECASE
+_STAND_APART = {"", "copy", "prepare", "begin", "start", "commit", "end", "rollback", "abort"}
+_END = {"commit", "end", "rollback", "abort", "prepare"}
+_ENDS_INSIDE = re.compile(r";\s*(?:commit|end|rollback|abort|prepare\s+transaction)\b", re.IGNORECASE)
+# What is said for the rest of a transaction, or lives no longer than it.
+_HOLD = {"begin", "start", "lock", "declare", "fetch", "move", "close", "savepoint", "release"}
+_HOLDING = re.compile(r"\b(?:set_config|pg_(?:try_)?advisory_xact_lock\w*|pg_export_snapshot)\b|;\s*set\b")
+_MODES = re.compile(
+    rf"{_LEAD}set\s+(?:(?:session|local)\s+)?(?:transaction\b|transaction_(?:isolation|read_only|deferrable)\b)"
 )
+_LOCAL = {"local", "transaction", "constraints"}
+# What stays on the session, by the words that make it. In a transaction that is rolled back most of it does not stay;
+# that is not looked at, as the cost is a connection.
+_TEMPORARY = (
+    r"(?:(?:or\s+replace|global|local)\s+)*(?:(?:temp|temporary)\s+(?!select\b|values\b|default\b|\()"
+    r"|(?:unlogged\s+)?[a-z]*\s*(?:if\s+not\s+exists\s+)?pg_temp\s*\.)(?![^;]*\bon\s+commit\s+drop\b)"
+)
+_LEFT_BY_FIRST = {"listen": "LISTEN", "load": "LOAD", "prepare": "PREPARE"}
+_LEFT_INSIDE = (
+    (re.compile(r"\bpg_(?:try_)?advisory_lock(?:_shared)?\b"), "a session advisory lock"),
+    (re.compile(r"\bset_config\s*\((?![^)]*\btrue\s*\))"), "set_config for the session"),
+    (re.compile(rf"\bcreate\s+{_TEMPORARY}|\bselect\b[^;]*\binto\s+{_TEMPORARY}"), "a temporary table"),
+    (re.compile(r"\bdeclare\b[^;]*\bwith\s+hold\b"), "a cursor WITH HOLD"),
+    (re.compile(r";\s*set\s+(?!local\b|transaction\b|constraints\b)"), "SET"),
+    (re.compile(r";\s*listen\b"), "LISTEN"),
+)
+_CACHED_CHARS = 4_000  # of a text that is remembered: one with many rows in it is seldom met twice
 
 
-def may_share(text: str, *, has_params: bool) -> bool:
-    """Whether a statement can travel behind BEGIN: a parameter proves that its text is one statement."""
-    # A placeholder of the protocol's own would be met by another error there.
-    return not _STANDS_APART.match(text) and (has_params or not (";" in text or "$1" in text))
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is known of a statement by its text.
+
+    ``is_single``: the protocol takes it as one statement even where no parameter proves that. ``stands_apart``: it
+    cannot travel behind BEGIN. ``can_wait``: it may be one that waits for the next flight. ``holds``: it is said for
+    the rest of the transaction. ``sets_modes``: it must come before the transaction's first query. ``ends``,
+    ``commits``: it may end the transaction, and commit it. ``leaves``: what it leaves on the session, None for nothing.
+    ``is_ordinary``: none of this, as almost always.
+    """
+
+    is_single: bool
+    stands_apart: bool
+    can_wait: bool
+    holds: bool
+    sets_modes: bool
+    ends: bool
+    commits: bool
+    leaves: str | None
+    is_ordinary: bool
+
+
+def kind_of(text: str) -> Kind:
+    """What ``text`` tells; remembered for texts of ordinary length."""
+    return _remembered(text) if len(text) <= _CACHED_CHARS else _read(text)
+
+
+def _read(text: str) -> Kind:
+    match = _FIRST_WORDS.match(text)
+    first, second = ("", "") if match is None else ((word or "").lower() for word in match.groups())
+    body = text.lower()
+    semicolon = body.find(";")
+    several = semicolon >= 0 and bool(body[semicolon + 1 :].strip())
+    ends_inside = several and _ENDS_INSIDE.search(text) is not None
+    ends = ends_inside or (first in _END and not (first == "rollback" and second == "to"))
+    if first == "prepare":
+        ends = ends_inside or second == "transaction"
+    sets_modes = first == "set" and not several and _MODES.match(body) is not None
+    holds = first in _HOLD or (first == "set" and (several or second in _LOCAL)) or bool(_HOLDING.search(body))
+    leaves = _left(first, second, body, sets_modes=sets_modes)
+    stands_apart = first in _STAND_APART
+    return Kind(
+        # A placeholder of the protocol's own would be met by another error there.
+        is_single=not several and "$1" not in text,
+        stands_apart=stands_apart,
+        can_wait=sets_modes or first in {"savepoint", "release", "rollback"},
+        holds=holds or sets_modes,
+        sets_modes=sets_modes,
+        ends=ends,
+        commits=ends and (ends_inside or first not in {"rollback", "abort"}),
+        leaves=leaves,
+        is_ordinary=not (several or stands_apart or holds or sets_modes or ends or leaves),
+    )
+
+
+_remembered = functools.lru_cache(maxsize=512)(_read)
+
+
+def _left(first: str, second: str, body: str, *, sets_modes: bool) -> str | None:
+    if first == "set" and second not in _LOCAL and not sets_modes:
+        return "SET ROLE" if second == "role" else "SET"
+    if first in _LEFT_BY_FIRST and second != "transaction":
+        return _LEFT_BY_FIRST[first]
+    return next((name for pattern, name in _LEFT_INSIDE if pattern.search(body)), None)

@@ -8,10 +8,11 @@ PostgreSQL only.
 
 from __future__ import annotations
 
-import asyncio  # SQLAlchemy has loaded it
 import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import exc
 
 from db.environment import process
 from db.errors import (
@@ -113,8 +114,8 @@ class Once:
                 left_s = ends_at - now.clock()
                 # Here it may be tried again like any lost connection: what has committed is found, not done twice.
                 delay_s = _BACKOFF.delay_s(Verdict.RECONNECT, attempt, left_s=left_s)
-                # A task that was cancelled meanwhile is not to find out.
-                if delay_s is None or isinstance(error.__cause__, asyncio.CancelledError):
+                # Who was interrupted (a cancelled task, an alarm) is not to find out.
+                if delay_s is None or not isinstance(error.__cause__, exc.DBAPIError):
                     raise
                 log_retry(error, attempt=attempt, delay_s=delay_s)
             sleep(delay_s)
