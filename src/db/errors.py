@@ -110,6 +110,9 @@ class Verdict(enum.Enum):
         return self not in {Verdict.GIVE_UP, Verdict.OUTCOME_UNKNOWN}
 
 
+# The attribute of an error that came in place of the answer to COMMIT: by its type it could be any lost connection.
+CAME_IN_COMMIT = "db_came_in_commit"
+
 # SQLSTATEs as https://www.postgresql.org/docs/18/errcodes-appendix.html names them. A code that is not here gives up.
 _BY_SQLSTATE = {
     "40001": Verdict.RETRY_TRANSACTION,  # serialization_failure
@@ -161,7 +164,6 @@ _BY_CONNECT_MESSAGE = (
 )
 # What psycopg raises where a connect fails, and what stands in for it with asyncpg.
 _OPERATIONAL = {"psycopg.OperationalError", "sqlalchemy.dialects.postgresql.asyncpg.OperationalError"}
-_IN_COMMIT = "db_outcome_unknown"  # the attribute of an error that came in place of the answer to COMMIT
 _QUOTED = re.compile(r"""\"[^"]*"|'[^']*'""")
 
 
@@ -171,16 +173,11 @@ def sqlstate(error: BaseException) -> str | None:
     return code if isinstance(code, str) else None
 
 
-def mark_outcome_unknown(error: BaseException) -> None:
-    """Note on ``error`` that it came in place of the answer to COMMIT: by its type it could be any lost connection."""
-    setattr(error, _IN_COMMIT, True)
-
-
 def verdict(error: BaseException) -> Verdict:
     """What ``error`` asks of the caller. Total: an error that is not known gives up."""
     from sqlalchemy import exc as sa_exc  # here, so that an error can be raised about a SQLAlchemy that does not load
 
-    if getattr(getattr(error, "orig", None) or error, _IN_COMMIT, False):
+    if getattr(getattr(error, "orig", None) or error, CAME_IN_COMMIT, False):
         return Verdict.OUTCOME_UNKNOWN
     match error:
         case OutcomeUnknownError():

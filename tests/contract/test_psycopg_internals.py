@@ -35,28 +35,45 @@ ROOT = Path(__file__).parents[2]
 
 # Overridden: what it is called with, which is what an override has to take.
 OVERRIDDEN: dict[tuple[type, str], str] = {
+    (BaseConnection, "_check_intrans_gen"): "self, attribute",
     (BaseConnection, "_commit_gen"): "self",
     (BaseConnection, "_exec_command"): "self, command, result_format",
     (BaseConnection, "_rollback_gen"): "self",
     (BaseConnection, "_start_query"): "self",
+    (BaseConnection, "_tpc_begin_gen"): "self, xid",
+    (BaseConnection, "info"): "",
     (BaseCursor, "_check_results"): "self, results",
     (BaseCursor, "_execute_gen"): "self, query, params, *, prepare, binary",
     (BaseCursor, "_maybe_prepare_gen"): "self, pgq, *, prepare, binary",
+    (psycopg.AsyncConnection, "_pipeline_nolock"): "self",
     (psycopg.AsyncConnection, "commit"): "self",
+    (psycopg.AsyncConnection, "pipeline"): "self",
     (psycopg.AsyncConnection, "rollback"): "self",
+    (psycopg.AsyncConnection, "transaction"): "self, savepoint_name, force_rollback",
     (psycopg.AsyncConnection, "wait"): "self, gen, interval, timeout",
+    (psycopg.AsyncCursor, "copy"): "self, statement, params, *, writer",
+    (psycopg.AsyncCursor, "stream"): "self, query, params, *, binary, size",
+    (psycopg.Connection, "_pipeline_nolock"): "self",
     (psycopg.Connection, "commit"): "self",
+    (psycopg.Connection, "pipeline"): "self",
     (psycopg.Connection, "rollback"): "self",
+    (psycopg.Connection, "transaction"): "self, savepoint_name, force_rollback",
     (psycopg.Connection, "wait"): "self, gen, interval, timeout",
+    (psycopg.ConnectionInfo, "error_message"): "",
+    (psycopg.ConnectionInfo, "transaction_status"): "",
+    (psycopg.Cursor, "copy"): "self, statement, params, *, writer",
+    (psycopg.Cursor, "stream"): "self, query, params, *, binary, size",
     (PGDialect, "_get_default_schema_name"): "self, connection",
     (PGDialect, "_get_server_version_info"): "self, connection",
     (PGDialect, "_set_backslash_escapes"): "self, connection",
     (PGDialect_psycopg, "connect"): "self, *cargs, **cparams",
     (PGDialect_psycopg, "do_close"): "self, dbapi_connection",
+    (PGDialect_psycopg, "do_commit"): "self, dbapi_connection",
     (PGDialect_psycopg, "do_execute"): "self, cursor, statement, parameters, context",
     (PGDialect_psycopg, "do_execute_no_params"): "self, cursor, statement, context",
     (PGDialect_psycopg, "do_executemany"): "self, cursor, statement, parameters, context",
     (PGDialect_psycopg, "do_ping"): "self, dbapi_connection",
+    (PGDialect_psycopg, "do_rollback"): "self, dbapi_connection",
     (PGDialect_psycopg, "do_terminate"): "self, dbapi_connection",
     (PGDialect_psycopg, "get_async_dialect_cls"): "url",
     (PGDialect_psycopg, "get_default_isolation_level"): "self, dbapi_conn",
@@ -69,7 +86,9 @@ CALLED: dict[tuple[type, str], str] = {
     (BaseCursor, "_convert_query"): "self, query, params",
     (BaseCursor, "_execute_send"): "self, query, *, force_extended, binary",
     (BaseCursor, "_reset"): "self, reset_query",
-    (BaseCursor, "_set_results"): "self, results",
+    (BasePipeline, "_sync_gen"): "self",
+    (psycopg.AsyncConnection, "_try_cancel"): "self, *, timeout",
+    (psycopg.Connection, "_try_cancel"): "self, *, timeout",
     (PGDialect_psycopg, "_do_isolation_level"): "self, connection, autocommit, isolation_level",
     (PGDialectAsync_psycopg, "_do_isolation_level"): "self, connection, autocommit, isolation_level",
 }
@@ -85,7 +104,7 @@ OF_A_CONNECTION = {
     "_read_only",
     "_tpc",
 }
-OF_A_CURSOR = {"_conn", "_pgconn", "_tx"}
+OF_A_CURSOR = {"_conn", "_pgconn", "_results", "_tx"}
 OF_THE_ASYNC_ADAPTER = {"_adapt_connection", "_connection", "_cursor"}
 OF_THE_DIALECT = {"_backslash_escapes", "_on_connect_isolation_level"}
 OTHERS = {"_WaitTimeout", "_connection_record", "_encoding"}
@@ -93,6 +112,9 @@ OTHERS = {"_WaitTimeout", "_connection_record", "_encoding"}
 UNDOCUMENTED: dict[tuple[Any, str], str] = {
     (_preparing.PrepareManager, "maybe_add_to_cache"): "self, query, prep, name",
     (_preparing.PrepareManager, "validate"): "self, key, prep, name, results",
+    # What a pipeline asks of the cursor that an answer is for, and an answer without one has, too.
+    (BaseCursor, "_set_results"): "self, results",
+    (BasePipeline, "_process_results"): "self, queued, results",
     (generators, "_send"): "pgconn",  # what its compiled twin does, which has no signature
     (PsycopgAdaptDBAPI, "connect"): "self, *arg, **kw",
     (_ConnectionRecord, "get_connection"): "self",
@@ -101,7 +123,9 @@ UNDOCUMENTED: dict[tuple[Any, str], str] = {
 
 
 def parameters(function: Any) -> str:
-    """The signature without types and defaults."""
+    """The signature without types and defaults; none of a property."""
+    if isinstance(function, property):
+        return ""
     bare = [p.replace(annotation=p.empty, default=p.empty) for p in inspect.signature(function).parameters.values()]
     return str(inspect.Signature(bare))[1:-1]
 

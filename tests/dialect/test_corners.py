@@ -143,7 +143,7 @@ def test_a_single_read_that_fails_leaves_the_next_one_alone(use: Use) -> None:
 def test_a_single_read_may_fail_at_its_very_end(use: Use) -> None:
     """A deferred constraint speaks when the implicit transaction commits: it is the statement's error, and the last."""
     use()
-    with db.begin() as tx:
+    with db.engine().begin() as tx:
         tx.execute(text("CREATE TEMP TABLE later (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)"))
     with db.read() as conn:
         with pytest.raises(exc.IntegrityError, match="INSERT INTO later"):

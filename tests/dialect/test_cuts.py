@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 ROUNDS = 3
 # The flights of a round, by the pool: what becomes of the round when one of them is cut.
 KEPT = ("sent again", "lost", "in doubt")  # BEGIN with the first statement, the second statement, COMMIT
-FRESH = ("tried again", "tried again", "tried again", "lost", "lost", "in doubt", "over")  # three to connect; Terminate
+# Three to connect, which are tried again; the same, and the Terminate.
+FRESH = ("tried again", "tried again", "tried again", "sent again", "lost", "in doubt", "over")
 COUNT = text("INSERT INTO counts (n, step) VALUES (:n, :step)")
 
 

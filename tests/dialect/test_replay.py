@@ -63,18 +63,19 @@ def test_the_handler_does_not_notice(use: Use, lose: Callable[[], None], stock: 
     assert stored(stock) == [1]
 
 
-def test_it_is_tried_once(use: Use, lose: Callable[[], None], wire: MakeWire) -> None:
-    """Where the flight over the new connection is lost too, the caller hears of it."""
+ENDS_ITSELF = text("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+def test_it_is_tried_twice(use: Use, keep: Callable[[], int], wire: MakeWire) -> None:
+    """Where two new connections are lost as well, the caller hears of it: that is no accident of a connection's."""
     proxy = wire()
     use(wire=proxy)
-    lose()
+    keep()
     before = proxy.counts()
-    cut = proxy.cut_at(4, lost="answer")  # three to connect
     with pytest.raises(exc.OperationalError) as caught, db.begin() as tx:
-        tx.execute(ONE)
-    assert cut.fired
+        tx.execute(ENDS_ITSELF)
     assert caught.value.connection_invalidated
-    assert (proxy.counts() - before).connections == 1
+    assert (proxy.counts() - before).connections == 2
 
 
 def test_autocommit_is_left_to_fail(use: Use, lose: Callable[[], None]) -> None:
@@ -139,12 +140,16 @@ def test_what_follows_the_first_flight_is_left_to_fail(
     assert set(stored(stock)) <= ({1} if first is in_the_drivers_transaction else set())
 
 
-def test_a_fresh_connection_is_left_to_fail(use: Use, database: Database, postgres: Postgres) -> None:
-    """It was alive a moment ago: what ended it is not that it was kept."""
-    use()
-    with pytest.raises(exc.OperationalError), db.begin() as tx:
-        postgres.terminate(database.name)
-        tx.execute(ONE)
+@pytest.mark.parametrize("pool", ["queue", "null"])
+def test_a_fresh_connection_is_replaced_as_well(
+    pool: str, use: Use, database: Database, postgres: Postgres, stock: Engine
+) -> None:
+    """Its first flight has committed no more than that of a kept one."""
+    use(pool=pool)
+    with db.begin() as tx:
+        assert postgres.terminate(database.name) == 1
+        tx.execute(INSERT, {"n": 1})
+    assert stored(stock) == [1]
 
 
 def test_a_detached_connection_is_left_to_fail(use: Use, lose: Callable[[], None]) -> None:

@@ -110,8 +110,8 @@ def two_statements_in_a_text_stand_behind_a_flight_of_their_own(conn: Connection
     conn.commit()
 
 
-@costs(3)
-def so_does_what_begins_with_a_comment(conn: Connection) -> None:
+@costs(2)
+def what_begins_with_a_comment_shares_a_flight(conn: Connection) -> None:
     conn.exec_driver_sql("/* why */ SELECT 1")
     conn.commit()
 

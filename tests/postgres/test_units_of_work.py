@@ -253,7 +253,8 @@ def test_run_does_not_repeat_what_its_function_has_committed(use: Use, database:
         calls.append(1)
         tx.execute(INSERT, {"n": len(calls)})
         tx.commit()
-        with db.read() as conn:
+        with db.read(snapshot=True) as conn:
+            conn.execute(text("SELECT 1"))
             postgres.terminate(database.name)
             conn.execute(text("SELECT 1"))
 

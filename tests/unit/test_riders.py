@@ -1,4 +1,4 @@
-"""Which statements share a flight, and what may become of commands that wait for one."""
+"""What may become of commands that wait for a flight."""
 
 from __future__ import annotations
 
@@ -7,60 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.wire.riders import Riders
-from db.wire.statement_kinds import may_share
-
-SHARE = [
-    "SELECT 1",
-    "select 1",
-    "\n  INSERT INTO t VALUES (1)",
-    "((SELECT 1) UNION SELECT 2)",
-    "WITH x AS (SELECT 1) SELECT * FROM x",
-    "COPYRIGHT",  # a word that only begins like one
-    "CREATE TABLE t (n int)",
-    "EXPLAIN SELECT 1",
-    "SELECT '$', '$a'",
-]
-STAND_APART = [
-    "",
-    "  \n",
-    "(",
-    ";",
-    "COPY t FROM STDIN",
-    "\tcopy t TO STDOUT",
-    "(COPY t TO STDOUT",
-    "BEGIN",
-    "START TRANSACTION",
-    "COMMIT",
-    "commit AND CHAIN",
-    "END",
-    "ROLLBACK",
-    "ABORT",
-    "PREPARE TRANSACTION 'x'",
-    "/* why */ SELECT 1",
-    "-- why\nSELECT 1",
-    "SELECT 1; SELECT 2",
-    "SELECT ';'",  # not worth a parser
-    "SELECT $1",
-]
-
-
-@pytest.mark.parametrize("text", SHARE)
-def test_a_single_statement_shares(text: str) -> None:
-    """With parameters or without."""
-    assert may_share(text, has_params=False)
-    assert may_share(text, has_params=True)
-
-
-@pytest.mark.parametrize("text", STAND_APART)
-def test_what_could_be_several_or_ends_the_transaction_or_breaks_a_pipeline_stands_apart(text: str) -> None:
-    """In doubt it costs a trip."""
-    assert not may_share(text, has_params=False)
-
-
-def test_a_parameter_proves_that_a_text_is_one_statement() -> None:
-    """The server takes no second one with them, so a semicolon is part of a string."""
-    assert may_share("SELECT ';', %s", has_params=True)
-    assert not may_share("COPY t FROM %s", has_params=True)
 
 
 class Server:

@@ -58,6 +58,17 @@ def say(conn: Connection, command: Command) -> None:
     )
 
 
+def tell(conn: Connection, tenant: str | None, command: Command) -> None:
+    """``ride`` with a command that says ``tenant``. The prologue does so from here on, too.
+
+    For what undoes the command is a rollback of it all, and then the prologue is said again.
+    """
+    flight = flight_of(conn)
+    if flight is not None and flight.prologue is not None:
+        flight.prologue.tell(tenant)
+    ride(conn, command)
+
+
 def ride(conn: Connection, command: Command) -> None:
     """Let ``command``, which gives no rows, go with the transaction's next statement or COMMIT: it costs no trip.
 
@@ -69,6 +80,12 @@ def ride(conn: Connection, command: Command) -> None:
     else:
         text, values = command
         flight.riders.add(text, values or ())
+
+
+def begun_by(conn: Connection) -> int:
+    """How many transactions have been opened for the unit of work of ``conn``; 0 where the driver has no flights."""
+    flight = flight_of(conn)
+    return 0 if flight is None else flight.begun
 
 
 def is_failed(conn: Connection) -> bool:

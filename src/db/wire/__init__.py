@@ -4,7 +4,8 @@ A *flight* is all that is sent before the next wait: one round trip. The *prolog
 BEGIN and says tenant, time limits and search path for the transaction. *Riders* are commands that wait for the next
 flight instead of taking one of their own: savepoints above all.
 
-``statement_kinds`` reads in a statement's text how it has to travel; ``riders`` keeps what waits. ``deferred_begin`` is
+``statement_kinds`` reads in a statement's text how it has to travel and what it leaves behind, ``session_leftovers``
+is how a session is rid of that; ``riders`` keeps what waits. ``deferred_begin`` is
 a connection's half of a flight: it makes the text of BEGIN and keeps it back; ``cursors`` is a cursor's half, which
 takes along what is due; ``pipeline`` sends a flight and reads its answers; ``psycopg_connections`` are psycopg's
 classes with all that mixed in. ``psycopg_dialect`` and ``asyncpg_dialect`` are what SQLAlchemy sees of it; ``replay``

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from db.errors import mark_outcome_unknown, sqlstate
+from db.errors import CAME_IN_COMMIT, sqlstate
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Dialect, Engine
@@ -64,7 +64,7 @@ class Unit:
         if refused:
             self.outcome_unknown = False
         else:
-            mark_outcome_unknown(error)
+            setattr(error, CAME_IN_COMMIT, True)
 
 
 def is_refusal(error: BaseException, *, lost: bool) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from psycopg.sql import Composable
 
 from .commit_outcome import Unit
 from .deferred_begin import is_commit
-from .statement_kinds import kind_of
+from .statement_kinds import SET_CONFIG, kind_of
 
 if TYPE_CHECKING:
     from psycopg._cursor_base import BaseCursor
@@ -31,6 +32,7 @@ else:
     CursorMixin = object
 
 
+_OK = pq.ConnStatus.OK
 _IN_TRANSACTION = pq.TransactionStatus.INTRANS
 _IN_ERROR = pq.TransactionStatus.INERROR
 
@@ -64,6 +66,8 @@ class FlightCursorState(CursorMixin):
             finally:
                 conn._shares_flight = False
         else:
+            if kind.leaves is not None or (kind.leaves_if_false and _has_false(params)):
+                (conn.unit or Unit()).leaves.add(kind.leaves or SET_CONFIG)
             yield from self._execute_special(sending, kind, shares=shares)
 
     def _postpone(self, query: str, kind: Kind) -> bool:
@@ -84,8 +88,6 @@ class FlightCursorState(CursorMixin):
         if kind.holds:
             # A read that says something for the transaction needs one.
             conn.single_reads = False
-        if kind.leaves is not None:
-            unit.leaves.add(kind.leaves)
         stands_alone = conn.single_reads and conn._pipeline is None and conn.must_open() and not shares
         unit.outcome_unknown = kind.commits or unit.outcome_unknown
         try:
@@ -125,7 +127,8 @@ class FlightCursorState(CursorMixin):
     def _check_results(self, results: list[PGresult]) -> None:
         """psycopg's, of each answer to a statement: those in a pipeline too, which no flight of ours has brought."""
         conn = self._conn
-        conn.unproven = False
+        if conn.pgconn.status == _OK:
+            conn.unproven = False
         if conn._pipeline is not None and conn.unit is not None and any(is_commit(result) for result in results):
             conn.unit.commit_answered(committed=True)
         super()._check_results(results)
@@ -148,6 +151,11 @@ class FlightCursorState(CursorMixin):
     def move_to(self, connection: FlightState) -> None:
         """Go on with ``connection``: the one that the cursor was made for is dead."""
         self._conn, self._pgconn = connection, connection.pgconn
+
+
+def _has_false(params: Params | None) -> bool:
+    values = params.values() if isinstance(params, Mapping) else params or ()
+    return any(value is False for value in values)
 
 
 def _text_of(query: Query, connection: FlightState) -> str:

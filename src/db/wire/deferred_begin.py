@@ -41,6 +41,7 @@ else:
     # Mixed into the sync class and its async twin, which is why it stands on neither here.
     ConnectionMixin = object
 
+_OK = pq.ConnStatus.OK
 _IDLE = pq.TransactionStatus.IDLE
 _ACTIVE = pq.TransactionStatus.ACTIVE
 _IN_TRANSACTION = pq.TransactionStatus.INTRANS
@@ -66,6 +67,10 @@ class Prologue(Protocol):
 
     def __call__(self, alone: bool) -> Command:
         """The statement. ``alone``, no BEGIN goes before it, and it makes what follows a read-only transaction."""
+        ...
+
+    def tell(self, tenant: str | None) -> None:
+        """From the next transaction on, say this tenant."""
         ...
 
     def heard(self, result: PGresult) -> bool:
@@ -167,7 +172,7 @@ class FlightState(ConnectionMixin):
 
     def is_quiet(self) -> bool:
         """Whether the socket is open and has nothing to say, as one that lives, or that died in silence. No trip."""
-        return self.pgconn.status == pq.ConnStatus.OK and not is_readable(self.pgconn.socket)
+        return self.pgconn.status == _OK and not is_readable(self.pgconn.socket)
 
     @property
     def failed(self) -> bool:
@@ -218,7 +223,8 @@ class FlightState(ConnectionMixin):
             self.begun += 1
             if self.prologue is not None and self.prologue.listens and prologue_at is not None:
                 self._hear(self.prologue, answers[prologue_at])
-        self.unproven = False
+        if self.pgconn.status == _OK:
+            self.unproven = False
         return answers[len(commands) :]
 
     def _due(self, *, alone: bool) -> tuple[Sequence[Command], int | None]:
@@ -275,7 +281,7 @@ class FlightState(ConnectionMixin):
             self.last_error = result.error_message
             if hung_up(result):
                 self.pgconn.finish()
-        if self.pgconn.status != pq.ConnStatus.OK:
+        if self.pgconn.status != _OK:
             return False
         if self._pipeline is not None:
             # psycopg's own errors leave the pipeline's two queues in step.
@@ -374,11 +380,18 @@ class FlightState(ConnectionMixin):
             self._pipeline.result_queue[-1] = QueuedCommit(self.pgconn, unit), None  # type: ignore[assignment]
         return result
 
+    def commit_interrupted(self, error: BaseException) -> None:
+        """``error`` came out of ``commit()``. psycopg reads on to the answer, but whoever is interrupted hears none."""
+        if not isinstance(error, psycopg.Error):
+            unit = self.unit or Unit()
+            unit.outcome_unknown = True
+            unit.commit_failed(error, refused=False)
+
     def is_refusal(self, error: BaseException) -> bool:
         """Whether ``error`` is the server's word that a COMMIT did not take place."""
         if not isinstance(error, psycopg.Error):
             return False
-        lost = self.pgconn.status != pq.ConnStatus.OK or (error.pgresult is not None and hung_up(error.pgresult))
+        lost = self.pgconn.status != _OK or (error.pgresult is not None and hung_up(error.pgresult))
         return is_refusal(error, lost=lost)
 
     def _cleaning(self) -> list[Callable[[], None]]:
@@ -425,10 +438,10 @@ class QueuedCommit(QueuedAnswer):
 
     def __init__(self, pgconn: PGconn, unit: Unit) -> None:
         super().__init__(pgconn)
-        self._unit = unit
+        self.unit = unit
 
     def _check_results(self, results: list[PGresult]) -> None:
-        self._unit.commit_answered(committed=all(is_commit(result) for result in results))
+        self.unit.commit_answered(committed=all(is_commit(result) for result in results))
         super()._check_results(results)
 
 

@@ -118,8 +118,12 @@ class FlightConnection(FlightState, psycopg.Connection[Any]):
         """psycopg's, which would wait for nothing where there is nothing to end, as most often on return to a pool."""
         if self._is_idle():
             self.drop_due()
-        else:
+            return
+        try:
             super().commit()
+        except BaseException as error:
+            self.commit_interrupted(error)
+            raise
 
     def rollback(self) -> None:
         """Likewise."""
@@ -208,8 +212,12 @@ class AsyncFlightConnection(FlightState, psycopg.AsyncConnection[Any]):
         """psycopg's, which would wait for nothing where there is nothing to end, as most often on return to a pool."""
         if self._is_idle():
             self.drop_due()
-        else:
+            return
+        try:
             await super().commit()
+        except BaseException as error:
+            self.commit_interrupted(error)
+            raise
 
     async def rollback(self) -> None:
         """Likewise."""

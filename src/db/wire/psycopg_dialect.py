@@ -101,9 +101,6 @@ class ServerlessDialect(ReplayingDialect, PGDialect_psycopg):
         flight.unproven = unproven  # a ping does nothing that a replay would lose
         return bool(alive)
 
-    def _driver(self, dbapi_connection: Any) -> FlightState:
-        return cast("FlightState", dbapi_connection)
-
 
 class AsyncServerlessDialect(PGDialectAsync_psycopg, ServerlessDialect):
     """The same on ``psycopg.AsyncConnection``."""

@@ -29,7 +29,10 @@ _REPLAYS = 2
 
 
 class ReplayingDialect(DialectMixin):
-    """Executes a statement, and again where all that went wrong is that the connection was dead."""
+    """Executes a statement, and again where all that went wrong is that the connection was dead.
+
+    A connection that the driver abandoned in the middle of an answer is taken from whoever holds it.
+    """
 
     # Told of each connection that a replay replaced, before anything is sent over it, and why.
     on_replay: Callable[[PoolProxiedConnection, BaseException], None] | None = None
@@ -58,7 +61,7 @@ class ReplayingDialect(DialectMixin):
         try:
             dbapi_connection.commit()
         except BaseException as error:
-            if flight_below(dbapi_connection).abandoned:
+            if self._driver(dbapi_connection.dbapi_connection).abandoned:
                 dbapi_connection.invalidate(error)
             raise
 
@@ -66,7 +69,7 @@ class ReplayingDialect(DialectMixin):
         try:
             dbapi_connection.rollback()
         except self.loaded_dbapi.Error:
-            if not flight_below(dbapi_connection).abandoned:
+            if not self._driver(dbapi_connection.dbapi_connection).abandoned:
                 raise
             dbapi_connection.invalidate()  # its end was the end of its transaction
 
@@ -93,7 +96,7 @@ class ReplayingDialect(DialectMixin):
         if context is None:
             raise error
         proxied: Any = context.root_connection.connection
-        stale = flight_below(proxied)
+        stale = self._driver(proxied.dbapi_connection)
         if stale.abandoned:
             context.root_connection.invalidate(error)  # else it would roll back on the dead one
             raise error
@@ -116,10 +119,13 @@ class ReplayingDialect(DialectMixin):
             context.root_connection.invalidate(error)
             raise
         record.finalize_callback.extend(at_return)
-        flight_below(proxied).take_over(stale)
+        self._driver(proxied.dbapi_connection).take_over(stale)
         self._move_cursor(cursor, proxied)
         if self.on_replay is not None:
             self.on_replay(proxied, error)
+
+    def _driver(self, dbapi_connection: Any) -> FlightState:
+        return cast("FlightState", dbapi_connection)
 
     def _move_cursor(self, cursor: Any, proxied: PoolProxiedConnection) -> None:
         cursor.move_to(proxied.driver_connection)

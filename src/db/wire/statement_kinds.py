@@ -32,9 +32,10 @@ _TEMPORARY = (
     r"|(?:unlogged\s+)?[a-z]*\s*(?:if\s+not\s+exists\s+)?pg_temp\s*\.)(?![^;]*\bon\s+commit\s+drop\b)"
 )
 _LEFT_BY_FIRST = {"listen": "LISTEN", "load": "LOAD", "prepare": "PREPARE"}
+SET_CONFIG = "set_config for the session"
 _LEFT_INSIDE = (
     (re.compile(r"\bpg_(?:try_)?advisory_lock(?:_shared)?\b"), "a session advisory lock"),
-    (re.compile(r"\bset_config\s*\((?![^)]*\btrue\s*\))"), "set_config for the session"),
+    (re.compile(r"\bset_config\b[^;]*,\s*false\s*\)"), SET_CONFIG),
     (re.compile(rf"\bcreate\s+{_TEMPORARY}|\bselect\b[^;]*\binto\s+{_TEMPORARY}"), "a temporary table"),
     (re.compile(r"\bdeclare\b[^;]*\bwith\s+hold\b"), "a cursor WITH HOLD"),
     (re.compile(r";\s*set\s+(?!local\b|transaction\b|constraints\b)"), "SET"),
@@ -50,7 +51,8 @@ class Kind:
     ``is_single``: the protocol takes it as one statement even where no parameter proves that. ``stands_apart``: it
     cannot travel behind BEGIN. ``can_wait``: it may be one that waits for the next flight. ``holds``: it is said for
     the rest of the transaction. ``sets_modes``: it must come before the transaction's first query. ``ends``,
-    ``commits``: it may end the transaction, and commit it. ``leaves``: what it leaves on the session, None for nothing.
+    ``commits``: it may end the transaction, and commit it. ``leaves``: what it leaves on the session, None for nothing,
+    and ``leaves_if_false`` where a parameter may say so, of set_config that it is not for the transaction alone.
     ``is_ordinary``: none of this, as almost always.
     """
 
@@ -62,6 +64,7 @@ class Kind:
     ends: bool
     commits: bool
     leaves: str | None
+    leaves_if_false: bool
     is_ordinary: bool
 
 
@@ -94,6 +97,7 @@ def _read(text: str) -> Kind:
         ends=ends,
         commits=ends and (ends_inside or first not in {"rollback", "abort"}),
         leaves=leaves,
+        leaves_if_false=leaves is None and "set_config" in body,
         is_ordinary=not (several or stands_apart or holds or sets_modes or ends or leaves),
     )
 

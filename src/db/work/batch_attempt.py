@@ -14,7 +14,7 @@ from db.environment import process
 from db.errors import DbError, DeadlineError, Verdict, sqlstate, verdict
 from db.timing.deadline import limits, usable_s
 from db.timing.invocation import current_invocation
-from db.transactions.driver import is_failed, ride
+from db.transactions.driver import begun_by, is_failed, tell
 from db.transactions.prologue_sql import PROLOGUE_FUNCTION, TENANT_SETTING
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Attempt:
         self._handle = record_handler
         self._probe_constraints = probe_constraints
         self._told = _Told(tx, tenant)
+        self._begun = max(begun_by(tx), 1)  # the first statement begins it
 
     def run(self, items: Sequence[Item]) -> dict[str, Exception]:
         failures: dict[str, Exception] = {}
@@ -86,6 +87,8 @@ class Attempt:
 
     def _check(self) -> None:
         """Raise where the record cannot stand, though its handler returned."""
+        if self._has_lost_the_transaction():
+            raise exc.InvalidRequestError("the record handler ended the transaction of the batch")
         if is_failed(self._tx):
             # Here it undoes this record. Left to itself, it would refuse the next one's savepoint.
             raise exc.PendingRollbackError("the record handler caught the error of a statement and went on")
@@ -95,9 +98,13 @@ class Attempt:
                 probe.rollback()  # what was deferred is so again
 
     def _ended_by(self, error: Exception) -> bool:
-        if self._tx.invalidated or not self._tx.in_transaction():
+        if self._tx.invalidated or not self._tx.in_transaction() or self._has_lost_the_transaction():
             return True
         return sqlstate(error) == _SERIALIZATION_FAILURE or verdict(error) is Verdict.DISCARD_POOL
+
+    def _has_lost_the_transaction(self) -> bool:
+        """Whether the records before this one were in another transaction: a handler ended that through the driver."""
+        return begun_by(self._tx) > self._begun
 
 
 def _origin(error: Exception) -> Exception:
@@ -158,4 +165,4 @@ class _Told:
         pause_s = min(left_s + settings.deadline_reserve_s / 2, settings.statement_timeout_s)
         times = (f"{max(int(seconds * 1000), 1)}ms" for seconds in (told.statement_s, told.lock_s, pause_s))
         text = _TELL_THROUGH_FUNCTION if settings.proxy == "rds-proxy" else _TELL
-        ride(self._tx, (text, [value.encode() for value in (*times, self._tenant or "")]))
+        tell(self._tx, self._tenant, (text, [value.encode() for value in (*times, self._tenant or "")]))
