@@ -38,7 +38,7 @@ from .settings import Settings
 from .transactions.begin import begin, session
 from .transactions.read import fetch, read
 from .transactions.run import run
-from .transactions.tenant_scope import scope
+from .transactions.tenant_scope import carry, scope
 from .work.batch import batch
 from .work.copy_rows import copy_rows
 from .work.idempotent import idempotent
@@ -64,6 +64,7 @@ __all__ = [
     "Verdict",
     "batch",
     "begin",
+    "carry",
     "configure",
     "copy_rows",
     "dispose",

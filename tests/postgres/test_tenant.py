@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text
 
 import db
+from db import aio
+from db.environment import event_loop
 
 from .conftest import Use, backend_pid
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from sqlalchemy import Connection
+
+    from devkit.plugin import MakeLambdaContext
 
 TENANT = text("SELECT nullif(current_setting('app.tenant_id', true), '')")
 
@@ -103,3 +110,82 @@ def test_a_required_tenant_that_is_missing_opens_no_connection(use: Use) -> None
     with pytest.raises(db.TenantError), db.read():
         pass
     assert db.status()["totals"]["connects"] == 0
+
+
+def test_a_task_keeps_the_tenant_of_the_scope_that_started_it(use: Use) -> None:
+    """Whatever has ended meanwhile."""
+    use(tenant_required=True)
+
+    async def tenant() -> str | None:
+        async with aio.read() as conn:
+            return (await conn.execute(TENANT)).scalar_one()  # type: ignore[no-any-return]
+
+    async def scenario() -> str | None:
+        with db.scope(tenant="outer"):
+            with db.scope(tenant="inner"):
+                task = asyncio.create_task(tenant())
+            return await task
+
+    assert event_loop.run(scenario()) == "inner"
+
+
+def test_the_consumer_of_a_generator_is_its_own_tenant(use: Use) -> None:
+    """The generator has its own while it runs; a context manager has it for the block around which it stands."""
+    use(tenant_required=True)
+
+    def seen() -> str | None:
+        with db.read() as conn:
+            return tenant_of(conn)
+
+    def generator() -> Generator[str | None]:
+        with db.scope(tenant="generator"):
+            yield seen()
+            yield seen()
+
+    @contextlib.contextmanager
+    def manager() -> Iterator[None]:
+        with db.scope(tenant="manager"):
+            yield
+
+    with db.scope(tenant="caller"):
+        assert [(inside, seen()) for inside in generator()] == [("generator", "caller")] * 2
+        left_open = generator()
+        next(left_open)
+        assert seen() == "caller"
+        with manager():
+            assert seen() == "manager"
+        left_open.close()
+        assert seen() == "caller"
+    with pytest.raises(db.TenantError):
+        seen()
+
+
+def test_a_thread_is_carried_along_or_refused(use: Use, lambda_context: MakeLambdaContext) -> None:
+    """It knows neither tenant nor invocation, and would read and write as nobody."""
+    use(pool_size=2)
+
+    def seen() -> str | None:
+        with db.read() as conn:
+            return tenant_of(conn)
+
+    @db.invocation
+    def handler(_event: Any, _context: Any) -> list[str | None]:
+        with ThreadPoolExecutor(2) as threads:
+            assert threads.submit(seen).result() is None  # no tenant is bound yet
+            with db.scope(tenant="acme"):
+                carried = [threads.submit(db.carry(seen)) for _ in range(2)]
+                with pytest.raises(db.TenantError, match=r"db\.carry"):
+                    threads.submit(seen).result()
+            return [future.result() for future in carried]
+
+    assert handler({}, lambda_context()) == ["acme", "acme"]
+
+
+def test_no_tenant_is_said_as_well(use: Use) -> None:
+    """So what a statement set for the whole session does not reach the next unit."""
+    use()
+    with db.engine().begin() as conn:
+        conn.execute(text("SELECT set_config('app.tenant_id', 'left', false)"))
+    for unit in (db.begin, db.read):
+        with unit() as conn:
+            assert conn.execute(text("SELECT current_setting('app.tenant_id')")).scalar_one() == ""

@@ -48,6 +48,11 @@ def current_invocation() -> Invocation:
     return _bound.get() or (_running[-1] if _running else NONE)
 
 
+def is_bound_here() -> bool:
+    """Whether the invocation that runs, if any, is of this context: a thread of its handler's has none of its own."""
+    return _bound.get() is not None or not _running
+
+
 def note_write() -> None:
     """The invocation has written, if one is running."""
     invocation = current_invocation()

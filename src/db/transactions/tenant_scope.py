@@ -2,60 +2,133 @@
 
 from __future__ import annotations
 
+import asyncio  # SQLAlchemy has loaded it
 import contextlib
 import contextvars
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import functools
+import inspect
+import sys
+import threading
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from db.errors import TenantError
+from db.errors import DOCUMENTATION, TenantError
+from db.timing.invocation import current_invocation, is_bound_here
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
+    from types import FrameType, TracebackType
+    from typing import Self
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
 TENANT_MAX_CHARS = 255
+_BOUND = "tenant_bound"  # in what an invocation keeps: whether a scope was entered in it
+_NOT_HERE = (
+    "a tenant is bound in this invocation and not in this thread, which sees no scope of another's: start it with "
+    f"db.carry(fn), or pass tenant= ({DOCUMENTATION}start/tenants/#threads-and-tasks)"
+)
+# Those that hold a generator for what comes after its yield: what it has bound is meant for the block around it.
+_CONTEXT_MANAGERS = ("contextlib", "_pytest.")
 
 
-@dataclass(eq=False)
-class _Binding:
-    """A tenant bound by a block. What has ended is passed over, so blocks may end in any order, as generators do."""
-
-    tenant: str
-    outer: _Binding | None
-    active: bool = True
-
-
-_innermost: contextvars.ContextVar[_Binding | None] = contextvars.ContextVar("db_tenant", default=None)
-
-
-@contextlib.contextmanager
-def scope(*, tenant: str) -> Iterator[None]:
+class scope(contextlib.ContextDecorator):  # noqa: N801 - read as a word: with db.scope(tenant=...)
     """Bind ``tenant`` for every ``begin``, ``read``, ``session`` and ``run`` in the block that names none itself.
 
-    It holds for this context: a thread that the block starts has to bind its own. Raises TenantError where the name is
-    not usable.
+    It holds for this context, and for the tasks that the block starts, as long as they run. A thread has to be carried
+    along: ``db.carry``. In a generator it holds while that runs, not for whoever takes its values. Raises TenantError
+    where the name is not usable.
     """
-    binding = _Binding(checked_tenant(tenant), outer=_active())
-    _innermost.set(binding)
+
+    def __init__(self, *, tenant: str) -> None:
+        self.tenant = checked_tenant(tenant)
+        self.outer: scope | None = None
+        self.is_active = False
+        self._generator: FrameType | None = None
+        self._entered_in: object = None
+
+    def _recreate_cm(self) -> Self:
+        return type(self)(tenant=self.tenant)
+
+    def __enter__(self) -> None:
+        if self.is_active:
+            raise RuntimeError("a scope is for one block at a time: make another")
+        self.outer, self.is_active = _innermost.get(), True
+        self._generator = _generator_of(sys._getframe(1))  # noqa: SLF001 - there is no other way to it
+        self._entered_in = _here() if self._generator is not None else None
+        current_invocation().kept[_BOUND] = True
+        _innermost.set(self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.is_active, self._generator = False, None
+        # Blocks may end in any order, as generators do: then this one is passed over when those within it have ended.
+        # Copies of the context, which tasks have, go on with what they were given.
+        if _innermost.get() is self:
+            outer = self.outer
+            while outer is not None and not outer.is_active:
+                outer = outer.outer
+            _innermost.set(outer)
+
+    def holds_here(self) -> bool:
+        """Whether it is meant for who asks: not where a generator holds it that does not run."""
+        if self._entered_in is None or self._entered_in != _here():
+            return True
+        return self._generator is not None and self._generator.f_back is not None
+
+
+_innermost: contextvars.ContextVar[scope | None] = contextvars.ContextVar("db_tenant", default=None)
+
+
+def _generator_of(frame: FrameType) -> FrameType | None:
+    """``frame`` where it is a generator's that others take values from."""
+    if not frame.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
+        return None
+    caller = frame.f_back
+    name = "" if caller is None else str(caller.f_globals.get("__name__"))
+    return None if name.startswith(_CONTEXT_MANAGERS) else frame
+
+
+def _here() -> object:
     try:
-        yield
-    finally:
-        binding.active = False
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    return threading.get_ident(), id(task)
 
 
-def _active() -> _Binding | None:
+def _bound() -> str | None:
     binding = _innermost.get()
-    while binding is not None and not binding.active:
+    while binding is not None and not binding.holds_here():
         binding = binding.outer
-    return binding
+    return None if binding is None else binding.tenant
+
+
+def carry(fn: Callable[P, T]) -> Callable[P, T]:
+    """``fn``, to be called in another thread with the tenant and the invocation of this one.
+
+    Python gives a new thread neither: ``ThreadPoolExecutor().submit(db.carry(work), order)``. Tasks of asyncio have
+    them anyway. A unit of work in a thread without them raises TenantError where this invocation has bound a tenant.
+    """
+    context = contextvars.copy_context()
+
+    @functools.wraps(fn)
+    def carried(*args: P.args, **kwargs: P.kwargs) -> T:
+        # A copy for each call: several threads may be in one at a time.
+        return context.copy().run(fn, *args, **kwargs)
+
+    return carried
 
 
 def tenant_for(tenant: str | None, *, required: bool) -> str | None:
     """The tenant of a unit of work: the one it names, else the bound one. Raises TenantError."""
-    bound = _active()
-    chosen = checked_tenant(tenant) if tenant is not None else bound.tenant if bound else None
-    if chosen is None and required:
-        raise TenantError("DB_TENANT_REQUIRED is set and no tenant is: pass tenant=, or bind one with db.scope()")
+    chosen = checked_tenant(tenant) if tenant is not None else _bound()
+    if chosen is None:
+        if required:
+            raise TenantError("DB_TENANT_REQUIRED is set and no tenant is: pass tenant=, or bind one with db.scope()")
+        if not is_bound_here() and current_invocation().kept.get(_BOUND):
+            raise TenantError(_NOT_HERE)
     return chosen
 
 

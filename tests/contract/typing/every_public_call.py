@@ -210,6 +210,7 @@ async def batches_later(event: dict[str, Any]) -> None:
 def units() -> None:
     with db.scope(tenant="acme"), db.begin(tenant="acme", isolation="SERIALIZABLE") as tx:
         assert_type(tx, Connection)
+    assert_type(db.carry(len)("abc"), int)
     with db.read(tenant="acme", snapshot=True, fresh=True) as conn:
         assert_type(conn, Connection)
     with db.session(tenant="acme", isolation="SERIALIZABLE") as orm:
