@@ -18,7 +18,18 @@ from db.work.once import Once
 
 SRC = Path(__file__).parents[2] / "src"
 # What waits for nothing, or wraps the handler as a whole: one serves both.
-SHARED = {"Settings", "Verdict", "configure", "dispose", "invocation", "scope", "sqlstate", "status", "verdict"}
+SHARED = {
+    "Settings",
+    "Verdict",
+    "carry",
+    "configure",
+    "dispose",
+    "invocation",
+    "scope",
+    "sqlstate",
+    "status",
+    "verdict",
+}
 # What only concurrency needs.
 OWN = {"gather"}
 ERRORS = {name for name in db.__all__ if name.endswith("Error")}

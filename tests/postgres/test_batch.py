@@ -429,3 +429,41 @@ def test_a_line_says_what_failed_without_values(lines: Lines) -> None:
     assert (line["batch_records"], line["batch_failed"], line["first_failed"]) == (3, 2, ["1", "2"])
     assert line["reasons"] == {"JSONDecodeError": 1, "IntegrityError 23514": 1}
     assert "secret" not in str(line)
+
+
+class OfElsewhereError(Exception):
+    sqlstate = "40001"
+
+
+def fails_at_each_attempt(tx: Connection) -> None:
+    tx.execute(text("SELECT stale()"))
+
+
+def writes_in_a_read_of_its_own(_tx: Connection) -> None:
+    with db.read() as conn:
+        conn.execute(NOTE, {"note": "a mistake"})
+
+
+def has_another_database(_tx: Connection) -> None:
+    raise OfElsewhereError
+
+
+@pytest.mark.parametrize("fails", [fails_at_each_attempt, writes_in_a_read_of_its_own, has_another_database])
+def test_what_looks_like_the_transactions_failure_is_in_the_end_the_records_own(
+    fails: Callable[[Connection], None], use: Use, database: Database, postgres: Postgres
+) -> None:
+    """Else it takes all along, at each delivery: a trigger's 40001, another transaction's 25006, another database's."""
+    postgres.execute(
+        "CREATE FUNCTION stale() RETURNS void LANGUAGE plpgsql AS $$ BEGIN"
+        " RAISE EXCEPTION 'stale' USING ERRCODE = 'serialization_failure'; END $$",
+        database=database.name,
+    )
+    use(pool_size=2)
+
+    def handle(tx: Connection, record: Any) -> None:
+        note_it(tx, record)
+        if record.message_id == "2":
+            fails(tx)
+
+    assert failed(db.batch(queue("a", "b", "c"), handle)) == ["2"]
+    assert noted(postgres, database) == ["a", "c"]

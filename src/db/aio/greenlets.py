@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import await_, greenlet_spawn
 
+from db.transactions.callables import awaitable
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractContextManager
@@ -39,11 +41,16 @@ def proxied(conn: Connection) -> AsyncConnection:
     return AsyncConnection(AsyncEngine(conn.engine), conn)
 
 
-def as_plain(fn: Callable[Concatenate[AsyncConnection, P], Awaitable[T]]) -> Callable[Concatenate[Connection, P], T]:
-    """``fn(tx, ...)`` for a plain function that calls it in a greenlet, with a plain connection."""
+def as_plain(
+    fn: Callable[Concatenate[AsyncConnection, P], Awaitable[T]], *, call: str
+) -> Callable[Concatenate[Connection, P], T]:
+    """``fn(tx, ...)``, given to ``call``, for a plain function that calls it in a greenlet, with a plain connection.
+
+    Raises WrongKindError where it gives nothing to await.
+    """
 
     @functools.wraps(fn)
-    def call(tx: Connection, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await_(fn(proxied(tx), *args, **kwargs))
+    def plain(tx: Connection, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await_(awaitable(fn(proxied(tx), *args, **kwargs), fn, call=call))
 
-    return call
+    return plain

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy.util import greenlet_spawn
 
+from db.transactions.callables import awaited_connection
 from db.work.idempotent import idempotent as _idempotent
 from db.work.once import DAY_S
 from db.work.once import once as _once
@@ -51,7 +52,7 @@ def once(
             payload=payload,
             expires_in_s=expires_in_s,
             isolation=isolation,
-            tx=tx.sync_connection if tx is not None else None,
+            tx=awaited_connection(tx, call="db.aio.once") if tx is not None else None,
         )
     )
 
@@ -98,7 +99,9 @@ class AsyncOnce:
 
         ``fn`` is a coroutine function. All else is as for what ``db.once`` gives.
         """
-        return await greenlet_spawn(functools.partial(self.as_plain.run, as_plain(fn), *args, **kwargs))
+        return await greenlet_spawn(
+            functools.partial(self.as_plain.run, as_plain(fn, call="db.aio.once"), *args, **kwargs)
+        )
 
 
 async def purge_once(*, limit: int = 10_000) -> int:
@@ -128,7 +131,7 @@ def idempotent(
     def decorate(
         fn: Callable[[AsyncConnection, EventT, ContextT], Awaitable[T]],
     ) -> Handler[EventT, ContextT, Coroutine[Any, Any, T]]:
-        plain = decorate_plain(as_plain(fn))
+        plain = decorate_plain(as_plain(fn, call="db.aio.idempotent"))
 
         @functools.wraps(fn)
         async def handler(event: EventT, context: Any = None) -> T:

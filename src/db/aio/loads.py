@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from sqlalchemy.util import greenlet_spawn
 
+from db.transactions.callables import awaited_connection
 from db.work.batch import ModelT, RecordT
 from db.work.batch import batch as _batch
 from db.work.copy_rows import copy_rows as _copy_rows
@@ -70,7 +71,7 @@ async def batch(
     work = functools.partial(
         _batch,
         event,
-        as_plain(record_handler),
+        as_plain(record_handler, call="db.aio.batch"),
         tenant=tenant,
         model=model,
         isolation=isolation,
@@ -100,7 +101,7 @@ async def copy_rows(
         rows,
         columns=columns,
         tenant=tenant,
-        tx=tx.sync_connection if tx is not None else None,
+        tx=awaited_connection(tx, call="db.aio.copy_rows") if tx is not None else None,
         progress=progress,
     )
     return await greenlet_spawn(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import TYPE_CHECKING, TypeVar
 
 from db.environment import process
@@ -22,6 +23,9 @@ async def gather(*awaitables: Awaitable[T], limit: int | None = None) -> list[T]
     others and is raised when they have ended: unlike after ``asyncio.gather``, nothing is left running. Raises
     ValueError for a ``limit`` below 1.
     """
+    for awaitable in awaitables:
+        if not inspect.isawaitable(awaitable):
+            raise TypeError(f"gather takes awaitables, such as what a coroutine function gives: not {awaitable!r}")
     failed = False
 
     async def in_turn(awaitable: Awaitable[T]) -> T:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
@@ -12,6 +11,7 @@ from sqlalchemy.util import greenlet_spawn
 from db.environment import process
 from db.transactions.begin import begin as _begin
 from db.transactions.begin import session as _session
+from db.transactions.blocks import async_block
 from db.transactions.read import fetch as _fetch
 from db.transactions.read import read as _read
 from db.transactions.run import run as _run
@@ -31,7 +31,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-@asynccontextmanager
+@async_block
 async def begin(*, tenant: str | None = None, isolation: Isolation | None = None) -> AsyncIterator[AsyncConnection]:
     """A transaction on the writer: commits when the block ends, rolls back when it raises.
 
@@ -42,7 +42,7 @@ async def begin(*, tenant: str | None = None, isolation: Isolation | None = None
         yield proxied(conn)
 
 
-@asynccontextmanager
+@async_block
 async def read(
     *, tenant: str | None = None, snapshot: bool = False, fresh: bool = False
 ) -> AsyncIterator[AsyncConnection]:
@@ -76,7 +76,7 @@ async def fetch(
     return await greenlet_spawn(_fetch, *statements, tenant=tenant, fresh=fresh)
 
 
-@asynccontextmanager
+@async_block
 async def session(*, tenant: str | None = None, isolation: Isolation | None = None) -> AsyncIterator[AsyncSession]:
     """A ``sqlalchemy.orm.Session`` inside ``begin``: flushed and committed when the block ends.
 
@@ -130,7 +130,7 @@ async def run(  # type: ignore[misc]  # mypy misses Unpack in it
 
     ``fn`` is a coroutine function. All else is as ``db.run``.
     """
-    work = functools.partial(_run, as_plain(fn), *args, tenant=tenant, isolation=isolation, **kwargs)
+    work = functools.partial(_run, as_plain(fn, call="db.aio.run"), *args, tenant=tenant, isolation=isolation, **kwargs)
     return await greenlet_spawn(work)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from .blocks import block
 from .unit_of_work import Isolation, transaction_on
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-@contextmanager
+@block
 def begin(*, tenant: str | None = None, isolation: Isolation | None = None) -> Iterator[Connection]:
     """A transaction on the writer: commits when the block ends, rolls back when it raises.
 
@@ -32,7 +32,7 @@ def begin(*, tenant: str | None = None, isolation: Isolation | None = None) -> I
         yield conn
 
 
-@contextmanager
+@block
 def session(*, tenant: str | None = None, isolation: Isolation | None = None) -> Iterator[Session]:
     """A ``sqlalchemy.orm.Session`` inside ``begin``: flushed and committed when the block ends.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVarTuple, overload
 
 from db.telemetry.statement_events import OWN_STATEMENT
 from db.timing.invocation import current_invocation
 from db.wire.deferred_begin import Gathering
 
+from .blocks import block
 from .driver import flight_of
 from .unit_of_work import Isolation, roll_back, transaction_on
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Ts = TypeVarTuple("Ts")
 
 
-@contextmanager
+@block
 def read(*, tenant: str | None = None, snapshot: bool = False, fresh: bool = False) -> Iterator[Connection]:
     """A read-only transaction on the reader, or on the writer where there is no reader endpoint.
 

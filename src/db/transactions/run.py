@@ -15,6 +15,7 @@ from db.timing.waiting import sleep
 from db.wire.commit_outcome import Unit, unit_of
 
 from .begin import begin
+from .callables import done
 from .unit_of_work import Isolation
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-_BACKOFF = Backoff()
+ATTEMPTS = 6
+_BACKOFF = Backoff(attempts=ATTEMPTS)
 # What bounds run() outside an invocation, where no deadline does: as long as most failovers take.
 _NO_DEADLINE_S = 30.0
 
@@ -80,7 +82,7 @@ def run(  # type: ignore[misc]  # mypy misses Unpack in it
         try:
             with begin(tenant=tenant, isolation=isolation) as tx:
                 unit = unit_of(tx.connection)
-                return fn(tx, *args, **kwargs)
+                return done(fn(tx, *args, **kwargs), fn, call="db.run")
         except Exception as error:
             advice = verdict(error)
             delay_s = _BACKOFF.delay_s(advice, attempt, left_s=ends_at - now.clock())

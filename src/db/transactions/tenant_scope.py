@@ -9,6 +9,7 @@ import functools
 import inspect
 import sys
 import threading
+import warnings
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from db.errors import DOCUMENTATION, TenantError
@@ -40,20 +41,24 @@ class scope(contextlib.ContextDecorator):  # noqa: N801 - read as a word: with d
     where the name is not usable.
     """
 
+    _was_entered = True  # until it has been made: a name that is refused is said already
+
     def __init__(self, *, tenant: str) -> None:
         self.tenant = checked_tenant(tenant)
         self.outer: scope | None = None
         self.is_active = False
+        self._was_entered = False
         self._generator: FrameType | None = None
         self._entered_in: object = None
 
     def _recreate_cm(self) -> Self:
+        self._was_entered = True  # as a decorator, by its copies
         return type(self)(tenant=self.tenant)
 
     def __enter__(self) -> None:
         if self.is_active:
             raise RuntimeError("a scope is for one block at a time: make another")
-        self.outer, self.is_active = _innermost.get(), True
+        self.outer, self.is_active, self._was_entered = _innermost.get(), True, True
         self._generator = _generator_of(sys._getframe(1))  # noqa: SLF001 - there is no other way to it
         self._entered_in = _here() if self._generator is not None else None
         current_invocation().kept[_BOUND] = True
@@ -70,6 +75,14 @@ class scope(contextlib.ContextDecorator):  # noqa: N801 - read as a word: with d
             while outer is not None and not outer.is_active:
                 outer = outer.outer
             _innermost.set(outer)
+
+    def __del__(self) -> None:
+        if not self._was_entered:
+            warnings.warn(
+                "db.scope() was never entered, so it bound nothing: with db.scope(tenant=…)",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def holds_here(self) -> bool:
         """Whether it is meant for who asks: not where a generator holds it that does not run."""

@@ -144,11 +144,13 @@ class FlightState(ConnectionMixin):
         self.single_reads = self._is_pooled = self._left_open = False
         self._autocommit, self._deferrable, self._begin_statement = False, None, b""
         self._isolation_level = self._read_only = None
-        self.drop_due()
+        if self.riders.begun:
+            self.riders.clear()
 
     def parked(self) -> None:
         """A pool keeps the connection: it may die before its next user has sent anything."""
-        self.drop_due()
+        if self.riders.begun:
+            self.riders.clear()
         self.unproven = True
 
     def drop_due(self) -> None:

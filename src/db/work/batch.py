@@ -14,7 +14,8 @@ from sqlalchemy import exc
 from db.errors import ConfigurationError, CredentialsError, sqlstate, verdict
 from db.telemetry.log import logger
 from db.timing.invocation import current_invocation
-from db.transactions.run import run
+from db.transactions.callables import WrongKindError, require_plain
+from db.transactions.run import ATTEMPTS, run
 
 from .batch_attempt import Attempt
 from .event_records import is_stream, items_of
@@ -96,11 +97,14 @@ def batch(
     - With the invocation's time used up, less DB_DEADLINE_RESERVE_S, the rest is reported and what was done commits.
     - A lost connection undoes all; all is run again where that is safe (``db.run``), else all is reported. So is all
       where COMMIT got no answer. Both mean that a record may run twice: ``db.once(key, tx=tx)`` makes that harmless.
+    - A serialization failure has all run again; the record that meets it a second time fails alone. What comes from
+      another transaction or database is the record's own at once.
     - A deferred constraint that fails at COMMIT has all run again, and each record checked by itself.
 
     With ``raise_on_entire_batch_failure`` an ExceptionGroup is raised where nothing was done. Raises ValueError for an
     event that is none of these, or a record without an id; reports all else.
     """
+    require_plain(record_handler, call="db.batch")
     items = list(items_of(event, tenant=tenant, model=model, skip_group_on_error=skip_group_on_error))
     failures = _failures(items, record_handler, isolation)
     failed = [item.id for item in items if item.id in failures]
@@ -121,11 +125,21 @@ def _failures(
         return {item.id: item.error for item in items if item.error is not None}
 
     done = False
+    attempts = 0
+    culprits: set[str] = set()
 
     def all_of_them(tx: Connection, *, probe_constraints: bool) -> dict[str, Exception]:
-        nonlocal done
+        nonlocal done, attempts
         done = False
-        failures = Attempt(tx, record_handler, first.tenant, probe_constraints=probe_constraints).run(items)
+        attempts += 1
+        attempt = Attempt(
+            tx,
+            record_handler,
+            first.tenant,
+            probe_constraints=probe_constraints,
+            culprits=culprits if attempts < ATTEMPTS else None,
+        )
+        failures = attempt.run(items)
         done = True
         return failures
 
@@ -137,6 +151,8 @@ def _failures(
                 raise
             # COMMIT was refused: somebody's deferred constraint.
             return run(all_of_them, tenant=first.tenant, isolation=isolation, probe_constraints=True)
+    except WrongKindError:
+        raise
     except Exception as error:  # noqa: BLE001 - nothing was committed, or nobody knows: either way all come again
         return dict.fromkeys((item.id for item in items), error)
 

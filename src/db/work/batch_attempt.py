@@ -14,6 +14,7 @@ from db.environment import process
 from db.errors import DbError, DeadlineError, Verdict, sqlstate, verdict
 from db.timing.deadline import limits, usable_s
 from db.timing.invocation import current_invocation
+from db.transactions.callables import WrongKindError, done
 from db.transactions.driver import begun_by, is_failed, tell
 from db.transactions.prologue_sql import PROLOGUE_FUNCTION, TENANT_SETTING
 
@@ -47,10 +48,17 @@ class Attempt:
         tenant: str | None,
         *,
         probe_constraints: bool,
+        culprits: set[str] | None,
     ) -> None:
+        """``culprits`` are the records that ended an attempt before: what they raise is their own now.
+
+        None where there will be no other attempt: then that holds for all of them.
+        """
         self._tx = tx
         self._handle = record_handler
         self._probe_constraints = probe_constraints
+        self._culprits = culprits
+        self._failed_here = False
         self._told = _Told(tx, tenant)
         self._begun = max(begun_by(tx), 1)  # the first statement begins it
 
@@ -72,15 +80,27 @@ class Attempt:
         """Run one record. Raises what ends the transaction, and with it the attempt."""
         self._told.tell(item.tenant)
         error = self._caught(item.record)
-        if error is not None and self._ended_by(error):
+        if error is None:
+            return None
+        if self._is_over():
+            raise _origin(error)
+        if self._may_be_of_the_transaction(error) and self._culprits is not None and item.id not in self._culprits:
+            self._culprits.add(item.id)
             raise _origin(error)
         return error
 
     def _caught(self, record: Any) -> Exception | None:
         try:
             with self._tx.begin_nested():
-                self._handle(self._tx, record)
+                self._failed_here = False
+                try:
+                    done(self._handle(self._tx, record), self._handle, call="db.batch")
+                except Exception:
+                    self._failed_here = is_failed(self._tx)
+                    raise
                 self._check()
+        except WrongKindError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this record's
             return error
         return None
@@ -97,10 +117,19 @@ class Attempt:
                 self._tx.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
                 probe.rollback()  # what was deferred is so again
 
-    def _ended_by(self, error: Exception) -> bool:
-        if self._tx.invalidated or not self._tx.in_transaction() or self._has_lost_the_transaction():
-            return True
-        return sqlstate(error) == _SERIALIZATION_FAILURE or verdict(error) is Verdict.DISCARD_POOL
+    def _is_over(self) -> bool:
+        """Whether there is no transaction any more in which the next record could run."""
+        return self._tx.invalidated or not self._tx.in_transaction() or self._has_lost_the_transaction()
+
+    def _may_be_of_the_transaction(self, error: Exception) -> bool:
+        """Whether ``error`` may be about the whole transaction, which a new one would mend.
+
+        It has to come from this transaction: a handler has others, and a database of its own beside. And a trigger may
+        raise the same at each attempt, so that twice is the record's own doing.
+        """
+        return self._failed_here and (
+            sqlstate(error) == _SERIALIZATION_FAILURE or verdict(error) is Verdict.DISCARD_POOL
+        )
 
     def _has_lost_the_transaction(self) -> bool:
         """Whether the records before this one were in another transaction: a handler ended that through the driver."""

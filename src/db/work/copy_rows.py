@@ -14,6 +14,7 @@ from db.errors import ConfigurationError
 from db.telemetry.statement_events import OWN_STATEMENT
 from db.timing.waiting import entered, on_loop
 from db.transactions.begin import begin
+from db.transactions.callables import WrongKindError, done, plain_connection
 from db.transactions.driver import flight_of
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def copy_rows(
     """
     plan = CopyPlan(table, rows, columns)
     if tx is not None:
-        return _load(tx, plan, progress)
+        return _load(plain_connection(tx, call="db.copy_rows"), plan, progress)
     with begin(tenant=tenant) as own:
         return _load(own, plan, progress)
 
@@ -62,6 +63,8 @@ class CopyPlan:
     def __init__(self, table: Table | str, rows: Iterable[Row], columns: Sequence[str] | None) -> None:
         self._table = table if isinstance(table, Table) else _named(table)
         self._is_described = isinstance(table, Table)
+        if hasattr(rows, "__aiter__"):
+            raise WrongKindError("rows come one after another from a plain iterable: an async one is to be read before")
         iterator = iter(rows)
         first = next(iterator, None)
         self._is_mapped = isinstance(first, Mapping)
@@ -166,7 +169,7 @@ def _write(
         told = sent
         send(counted())
         if sent != told:
-            progress(sent)
+            done(progress(sent), progress, call="db.copy_rows")
 
 
 def _send(copy: Any, rows: Iterable[Sequence[Any]]) -> None:
@@ -202,5 +205,5 @@ def _insert(
         conn.exec_driver_sql(f"INSERT INTO {plan.target(conn.dialect)} VALUES ({values})", chunk)  # noqa: S608 - quoted
         sent += len(chunk)
         if progress is not None:
-            progress(sent)
+            done(progress(sent), progress, call="db.copy_rows")
     return sent

@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from db.errors import InvalidKeyError, TenantError
+from db.transactions.callables import require_plain
 
 from .once import DAY_S, once
 from .once_records import hash_of
@@ -50,6 +51,7 @@ def idempotent(
     find_key, find_payload, find_tenant = _search(key), _search(payload), _search(tenant)
 
     def decorate(fn: Callable[[Connection, EventT, ContextT], T]) -> Handler[EventT, ContextT, T]:
+        require_plain(fn, call="db.idempotent")
         prefix = name or f"{fn.__module__}.{fn.__qualname__}"
 
         @functools.wraps(fn)

@@ -25,6 +25,7 @@ from db.telemetry.log import log_retry
 from db.timing.backoff import Backoff
 from db.timing.waiting import sleep
 from db.transactions.begin import begin
+from db.transactions.callables import done, plain_connection
 from db.transactions.run import retry_budget_s, run
 
 from .once_records import Stored, checked_key, claim, hash_of, store
@@ -74,7 +75,7 @@ class Once:
         self._payload_hash = None if payload is None else hash_of(payload)
         self._expires_in_s = expires_in_s
         self._isolation = isolation
-        self._tx = tx
+        self._tx = plain_connection(tx, call="db.once") if tx is not None else None
         self._entered: AbstractContextManager[Connection] | None = None
 
     def __enter__(self) -> Connection:
@@ -124,7 +125,7 @@ class Once:
     def _attempt(self, tx: Connection, fn: Callable[..., T], args: Any, kwargs: Any) -> T:
         stored = self._claim(tx)
         if stored is None:
-            stored = Stored(self._payload_hash, _encoded(fn(tx, *args, **kwargs)))
+            stored = Stored(self._payload_hash, _encoded(done(fn(tx, *args, **kwargs), fn, call="db.once")))
             store(tx, self.key, stored.result)
         result: T = _decoded(stored.result)
         self.result = result
