@@ -48,7 +48,7 @@ class Plain(ast.NodeTransformer):
     """An annotation of a coroutine function as the plain twin has it: what is awaited is given."""
 
     def visit_Name(self, node: ast.Name) -> ast.Name:
-        return ast.Name(node.id.removeprefix("Async"))
+        return ast.Name(node.id.removeprefix("Async").replace("AbstractAsync", "Abstract"))
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         match self.generic_visit(node):

@@ -12,6 +12,7 @@ from db.environment import process
 from db.transactions.begin import begin as _begin
 from db.transactions.begin import session as _session
 from db.transactions.blocks import async_block
+from db.transactions.callables import awaited_connection
 from db.transactions.read import fetch as _fetch
 from db.transactions.read import read as _read
 from db.transactions.run import run as _run
@@ -20,6 +21,7 @@ from .greenlets import as_plain, in_greenlets, proxied
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy import Executable, Result
     from sqlalchemy.sql.selectable import TypedReturnsRows
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+AsyncSessionT = TypeVar("AsyncSessionT", bound=AsyncSession)
 
 
 @async_block
@@ -76,14 +79,47 @@ async def fetch(
     return await greenlet_spawn(_fetch, *statements, tenant=tenant, fresh=fresh)
 
 
+@overload
+def session(
+    *,
+    tenant: str | None = None,
+    isolation: Isolation | None = None,
+    tx: AsyncConnection | None = None,
+    read_only: bool = False,
+    class_: None = None,
+) -> AbstractAsyncContextManager[AsyncSession]: ...
+@overload
+def session(
+    *,
+    tenant: str | None = None,
+    isolation: Isolation | None = None,
+    tx: AsyncConnection | None = None,
+    read_only: bool = False,
+    class_: type[AsyncSessionT],
+) -> AbstractAsyncContextManager[AsyncSessionT]: ...
 @async_block
-async def session(*, tenant: str | None = None, isolation: Isolation | None = None) -> AsyncIterator[AsyncSession]:
+async def session(
+    *,
+    tenant: str | None = None,
+    isolation: Isolation | None = None,
+    tx: AsyncConnection | None = None,
+    read_only: bool = False,
+    class_: type[AsyncSession] | None = None,
+) -> AsyncIterator[AsyncSession]:
     """A ``sqlalchemy.orm.Session`` inside ``begin``: flushed and committed when the block ends.
 
-    Wrapped, as ``sqlalchemy.ext.asyncio.AsyncSession``. All else is as ``db.session``.
+    Wrapped, as ``sqlalchemy.ext.asyncio.AsyncSession``, or as ``class_``. All else is as ``db.session``.
     """
-    async with in_greenlets(_session(tenant=tenant, isolation=isolation)) as orm:
-        yield AsyncSession(sync_session_class=cast("Any", lambda **_: orm))
+    kind = class_ or AsyncSession
+    plain = _session(
+        tenant=tenant,
+        isolation=isolation,
+        tx=awaited_connection(tx, call="db.aio.session") if tx is not None else None,
+        read_only=read_only,
+        class_=kind.sync_session_class,
+    )
+    async with in_greenlets(plain) as orm:
+        yield kind(sync_session_class=cast("Any", lambda **_: orm))
 
 
 @overload

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, TypeVar, overload
+
+from sqlalchemy import exc
 
 from .blocks import block
+from .callables import plain_connection
+from .read import read
 from .unit_of_work import Isolation, transaction_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
+
+SessionT = TypeVar("SessionT", bound="Session")
 
 
 @block
@@ -32,20 +40,64 @@ def begin(*, tenant: str | None = None, isolation: Isolation | None = None) -> I
         yield conn
 
 
+@overload
+def session(
+    *,
+    tenant: str | None = None,
+    isolation: Isolation | None = None,
+    tx: Connection | None = None,
+    read_only: bool = False,
+    class_: None = None,
+) -> AbstractContextManager[Session]: ...
+@overload
+def session(
+    *,
+    tenant: str | None = None,
+    isolation: Isolation | None = None,
+    tx: Connection | None = None,
+    read_only: bool = False,
+    class_: type[SessionT],
+) -> AbstractContextManager[SessionT]: ...
 @block
-def session(*, tenant: str | None = None, isolation: Isolation | None = None) -> Iterator[Session]:
+def session(
+    *,
+    tenant: str | None = None,
+    isolation: Isolation | None = None,
+    tx: Connection | None = None,
+    read_only: bool = False,
+    class_: type[Session] | None = None,
+) -> Iterator[Session]:
     """A ``sqlalchemy.orm.Session`` inside ``begin``: flushed and committed when the block ends.
 
     ``session.commit()`` in the block only flushes, as the transaction is the block's; ``session.rollback()`` undoes
     all of it. Objects stay readable after the block. Errors are those of ``begin``.
+
+    With ``tx`` it lives in a transaction of the caller's, as ``run``, ``once`` and ``batch`` give it to their function:
+    flushed when the block ends, and committed, or undone with the record, as the rest of that. ``read_only`` reads over
+    ``read``, and raises InvalidRequestError where there is something to flush at its end. ``class_`` is another class
+    than SQLAlchemy's: SQLModel's, say. Raises TypeError for what cannot go together.
     """
     # The ORM costs some 0.1 s to import: only who uses it.
     from sqlalchemy.orm import Session
 
-    with begin(tenant=tenant, isolation=isolation) as conn:
-        orm = Session(bind=conn, expire_on_commit=False, join_transaction_mode="rollback_only")
+    if tx is not None and not (tenant is None and isolation is None and not read_only):
+        raise TypeError("tenant, isolation and read_only are those of tx")
+    if read_only and isolation is not None:
+        raise TypeError("a read-only session has no isolation level: db.read(snapshot=True) gives one connection")
+    with _transaction(tenant, isolation, tx, read_only=read_only) as conn:
+        orm = (class_ or Session)(bind=conn, expire_on_commit=False, join_transaction_mode="rollback_only")
         try:
             yield orm
+            if read_only and (orm.new or orm.deleted or any(map(orm.is_modified, orm.dirty))):
+                raise exc.InvalidRequestError("a read-only session was given something to write")
             orm.commit()
         finally:
             orm.close()
+
+
+def _transaction(
+    tenant: str | None, isolation: Isolation | None, tx: Connection | None, *, read_only: bool
+) -> AbstractContextManager[Connection]:
+    if tx is not None:
+        return contextlib.nullcontext(plain_connection(tx, call="db.session"))
+    return read(tenant=tenant) if read_only else begin(tenant=tenant, isolation=isolation)

@@ -207,6 +207,14 @@ async def batches_later(event: dict[str, Any]) -> None:
 # Units of work.
 
 
+class OwnSession(Session):
+    pass
+
+
+class OwnAsyncSession(AsyncSession):
+    pass
+
+
 def units() -> None:
     with db.scope(tenant="acme"), db.begin(tenant="acme", isolation="SERIALIZABLE") as tx:
         assert_type(tx, Connection)
@@ -215,6 +223,10 @@ def units() -> None:
         assert_type(conn, Connection)
     with db.session(tenant="acme", isolation="SERIALIZABLE") as orm:
         assert_type(orm, Session)
+    with db.begin() as given, db.session(tx=given, class_=OwnSession) as own:
+        assert_type(own, OwnSession)
+    with db.session(read_only=True) as reading:
+        assert_type(reading, Session)
     assert_type(db.fetch(ids, ids, tenant="acme", fresh=True), list[Result[int]])
     (found,) = db.fetch(bodies)
     assert_type(found, Result[int, str])
@@ -237,6 +249,8 @@ async def units_later() -> None:
         assert_type(conn, AsyncConnection)
     async with aio.session(tenant="acme", isolation="SERIALIZABLE") as orm:
         assert_type(orm, AsyncSession)
+    async with aio.begin() as given, aio.session(tx=given, class_=OwnAsyncSession) as own:
+        assert_type(own, OwnAsyncSession)
     assert_type(await aio.fetch(ids, ids, tenant="acme", fresh=True), list[Result[int]])
     assert_type(await aio.fetch(bodies), list[Result[int, str]])
     assert_type(await aio.fetch(text("SELECT 1")), list[Result[*tuple[Any, ...]]])
