@@ -290,11 +290,23 @@ def test_a_record_that_can_be_neither_made_nor_seen_is_told(database: Database, 
     assert noted(postgres, database) == []
 
 
-def test_without_the_table_the_error_names_it(postgres: Postgres, database: Database) -> None:
-    """PostgreSQL's own."""
-    postgres.execute("DROP TABLE db_once", database=database.name)
-    with pytest.raises(exc.ProgrammingError, match="db_once"):
+@pytest.mark.parametrize("missing", ["DROP TABLE db_once", "REVOKE ALL ON db_once FROM PUBLIC, {role}"])
+def test_without_the_table_the_error_names_the_migration(missing: str, postgres: Postgres, database: Database) -> None:
+    """Or without the rights to it."""
+    postgres.execute(missing.format(role=database.app), database=database.name)
+    with pytest.raises(db.ConfigurationError, match=r"db_once.*create_once_table"):
         db.once("k").run(note, "one")
+
+
+def test_a_purge_is_for_no_tenant(use: Use) -> None:
+    """Whatever is required or bound; of nothing it deletes nothing."""
+    use(role="owner", tenant_required=True)
+    assert db.purge_once() == 0
+    with db.scope(tenant="acme"):
+        assert db.purge_once() == 0
+    assert db.purge_once(limit=0) == 0
+    with pytest.raises(ValueError, match="-1"):
+        db.purge_once(limit=-1)
 
 
 @pytest.mark.parametrize(("result", "trips"), [(None, TRIPS), ("done", TRIPS_WITH_RESULT)])

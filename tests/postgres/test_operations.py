@@ -57,3 +57,26 @@ def test_the_application_is_granted_what_is_said(use: Use) -> None:
     use()
     with pytest.raises(exc.ProgrammingError, match="permission denied"), db.begin(tenant="acme") as tx:
         tx.execute(text('DELETE FROM "Odd One"."table"'))
+
+
+@pytest.mark.parametrize(
+    ("column", "tenants"),
+    [
+        ("uuid", ["5b0f62a1-0000-4000-8000-000000000001", "5b0f62a1-0000-4000-8000-000000000002"]),
+        ("bigint", ["1", "2"]),
+    ],
+)
+def test_a_column_may_be_of_another_type(column: str, tenants: list[str], use: Use) -> None:
+    """On a fresh connection and on one that has had a tenant: without one there is nothing to see."""
+    use(role="owner")
+    with db.begin() as tx:
+        tx.execute(text(f"CREATE TABLE typed (tenant_id {column} DEFAULT current_setting('app.tenant_id')::{column})"))
+    migrate(lambda op: enable_tenant_rls(op, "typed"))
+    db.dispose()
+    for tenant in (None, *tenants, None):
+        with db.read(tenant=tenant) as conn:
+            assert conn.execute(text("SELECT count(*) FROM typed")).scalar_one() == 0
+    for tenant in tenants:
+        with db.begin(tenant=tenant) as tx:
+            tx.execute(text("INSERT INTO typed DEFAULT VALUES"))
+            assert tx.execute(text("SELECT tenant_id::text FROM typed")).scalars().all() == [tenant]

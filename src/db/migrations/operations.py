@@ -38,13 +38,19 @@ class Operations(Protocol):
 def enable_tenant_rls(op: Operations, table: str, *, column: str = "tenant_id") -> None:
     """Show each tenant its own rows of ``table`` and no others; without a tenant, nothing.
 
-    ``column`` is compared with ``current_setting('app.tenant_id')``, in what is read and in what is written. Forced, so
-    that it holds for the owner as well; superusers and roles with BYPASSRLS are above it, and no application is one.
+    ``column``, of whatever type, is compared with ``current_setting('app.tenant_id')``, in what is read and in what is
+    written. Forced, so that it holds for the owner as well; superusers and roles with BYPASSRLS are above it, and no
+    application is one.
     """
     name, compared = _quoted(op, table), _quoted(op, column)
     op.execute(f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY")
     op.execute(f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY")
-    op.execute(f"CREATE POLICY tenant ON {name} USING ({compared} = {_TENANT_OR_NULL})")
+    # The server knows the column's type, offline as well: a uuid that was compared as text would find no index.
+    policy = f"CREATE POLICY tenant ON {name} USING ({compared} = {_TENANT_OR_NULL}::"
+    op.execute(
+        f"DO $$ BEGIN EXECUTE {_literal(policy)} || (SELECT format_type(atttypid, NULL) FROM pg_attribute"  # noqa: S608
+        f" WHERE attrelid = {_literal(name)}::regclass AND attname = {_literal(column)}) || ')'; END $$"
+    )
 
 
 def grant(op: Operations, rights: str, table: str, *, to: str) -> None:
@@ -101,6 +107,10 @@ def drop_once_table(op: Operations) -> None:
 def is_features(name: str | None, kind: str, _parents: object) -> bool:
     """Whether a table is the feature's: Alembic's ``include_name``, so that it does not propose to drop the layer's."""
     return not (kind == "table" and name == ONCE_TABLE)
+
+
+def _literal(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
 
 
 def _quoted(op: Operations, name: str) -> str:

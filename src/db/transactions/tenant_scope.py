@@ -91,6 +91,15 @@ class scope(contextlib.ContextDecorator):  # noqa: N801 - read as a word: with d
         return self._generator is not None and self._generator.f_back is not None
 
 
+class _NoTenant(str):
+    """A tenant's place, empty by intention: no scope reaches it, and none is asked for."""
+
+    __slots__ = ()
+
+
+# For what the layer does itself for all tenants at once.
+NO_TENANT = _NoTenant()
+
 _innermost: contextvars.ContextVar[scope | None] = contextvars.ContextVar("db_tenant", default=None)
 
 
@@ -136,6 +145,8 @@ def carry(fn: Callable[P, T]) -> Callable[P, T]:
 
 def tenant_for(tenant: str | None, *, required: bool) -> str | None:
     """The tenant of a unit of work: the one it names, else the bound one. Raises TenantError."""
+    if tenant is NO_TENANT:
+        return None
     chosen = checked_tenant(tenant) if tenant is not None else _bound()
     if chosen is None:
         if required:

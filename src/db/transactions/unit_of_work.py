@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from sqlalchemy import exc
 
 from db.environment import process
-from db.errors import OutcomeUnknownError
+from db.errors import DOCUMENTATION, ConfigurationError, OutcomeUnknownError, sqlstate
 from db.telemetry.log import warn_of_leftovers
 from db.timing.deadline import usable_s
 from db.timing.invocation import current_invocation
@@ -24,6 +24,7 @@ from db.wire.commit_outcome import Unit, work_for
 from .driver import is_failed, prepare, say
 from .open_units import unit_on
 from .prologue import Prologue
+from .prologue_sql import PROLOGUE_FUNCTION
 from .tenant_scope import tenant_for
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ if TYPE_CHECKING:
 
 
 Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+_NO_FUNCTION = {"42883", "42501"}  # undefined_function, insufficient_privilege
+_NO_FUNCTION_HERE = (
+    f"DB_PROXY=rds-proxy opens each transaction with the function {PROLOGUE_FUNCTION}, which this login has not: "
+    "a migration makes it, and grants it to a role, by create_prologue_function(op, used_by=[role]) of "
+    f"db.migrations.operations ({DOCUMENTATION}reference/wire/#proxies)"
+)
 
 
 class SessionLeftError(Exception):
@@ -59,7 +66,7 @@ def transaction_on(
     chosen = tenant_for(tenant, required=now.settings.tenant_required)
     engine = now.engine(role, asynchronous=on_loop())
     _require_time(now)
-    with unit_on(engine) as unit, engine.connect() as conn, _commit_known_or_said(unit):
+    with unit_on(engine) as unit, engine.connect() as conn, _told_apart(unit):
         work_for(unit, conn)
         unsaid = None
         if conn.dialect.name == "postgresql":
@@ -133,19 +140,30 @@ def roll_back(transaction: RootTransaction) -> None:
 
 
 @contextmanager
-def _commit_known_or_said(unit: Unit) -> Iterator[None]:
-    """Turn whatever came in place of the answer to a COMMIT into OutcomeUnknownError, whoever sent the COMMIT."""
+def _told_apart(unit: Unit) -> Iterator[None]:
+    """Give what the block raised its own name where the driver has none for it.
+
+    Whatever came in place of the answer to a COMMIT is OutcomeUnknownError, whoever sent the COMMIT; the prologue's
+    function that no migration has made is ConfigurationError.
+    """
     try:
         yield
-    except (GeneratorExit, SystemExit):
-        raise
     except BaseException as error:
-        if not unit.outcome_unknown:
-            raise
-        if isinstance(error, asyncio.CancelledError):
-            what = "the task was cancelled"
-        elif isinstance(error, exc.DBAPIError):
-            what = "the connection was lost"
-        else:
-            what = f"{type(error).__name__} was raised"
-        raise OutcomeUnknownError(f"{what} while the transaction committed") from error
+        if unit.outcome_unknown and not isinstance(error, GeneratorExit | SystemExit):
+            raise OutcomeUnknownError(f"{_what_came(error)} while the transaction committed") from error
+        if (
+            isinstance(error, exc.DBAPIError)
+            and sqlstate(error) in _NO_FUNCTION
+            and PROLOGUE_FUNCTION in str(error.orig)
+        ):
+            raise ConfigurationError([_NO_FUNCTION_HERE]) from error
+        raise
+
+
+def _what_came(error: BaseException) -> str:
+    match error:
+        case asyncio.CancelledError():
+            return "the task was cancelled"
+        case exc.DBAPIError():
+            return "the connection was lost"
+    return f"{type(error).__name__} was raised"

@@ -6,24 +6,29 @@ Its rows are made by ``create_once_table`` of ``db.migrations.operations``.
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import exc, text
 
-from db.errors import (
-    DbError,
-    DeadlineError,
-    InvalidKeyError,
-)
+from db.errors import DOCUMENTATION, ConfigurationError, DbError, DeadlineError, InvalidKeyError, sqlstate
 from db.telemetry.statement_events import OWN_STATEMENT
 from db.transactions.driver import ride
 from db.transactions.run import run
+from db.transactions.tenant_scope import NO_TENANT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy import Connection
 
 
+_NO_TABLE = (
+    "a migration makes the table, and grants it to a role, by create_once_table(op, used_by=[role]) of "
+    f"db.migrations.operations ({DOCUMENTATION}use/once/)"
+)
 KEY_MAX_CHARS = 255
+_NO_GROUND = {"42P01", "42501", "42703"}  # undefined_table, insufficient_privilege, undefined_column
 _PURGED_AT_ONCE = 10_000
 # An expired record is deleted, and whoever else does so may be faster; more than that does not happen.
 _CLAIMS = 4
@@ -60,12 +65,17 @@ def purge_once(*, limit: int = _PURGED_AT_ONCE) -> int:
     """Delete the expired records that this login may see, ``limit`` to a transaction; gives how many.
 
     Nothing depends on it but the size of the table, so it ends quietly with the invocation's time. For a schedule, as
-    the role that ``create_once_table`` calls ``purged_by``, which sees the expired records of all tenants.
+    the role that ``create_once_table`` calls ``purged_by``, which sees the expired records of all tenants: it is for no
+    tenant, whatever is bound or required. A ``limit`` of 0 deletes nothing; raises ValueError for one below.
     """
+    if limit <= 0:
+        if limit < 0:
+            raise ValueError(f"limit is {limit}: there is no such number of records")
+        return 0
     purged = 0
     while True:
         try:
-            deleted = run(_purge, limit)
+            deleted = run(_purge, limit, tenant=NO_TENANT)
         except DeadlineError:
             return purged
         purged += deleted
@@ -74,11 +84,28 @@ def purge_once(*, limit: int = _PURGED_AT_ONCE) -> int:
 
 
 def _purge(tx: Connection, limit: int) -> int:
-    return tx.execute(_PURGE, {"limit": limit}).rowcount
+    with _table_named():
+        return tx.execute(_PURGE, {"limit": limit}).rowcount
+
+
+@contextmanager
+def _table_named() -> Iterator[None]:
+    """Name the migration that is missing, where the server has only the table's name to say."""
+    try:
+        yield
+    except exc.DBAPIError as error:
+        if sqlstate(error) in _NO_GROUND and "db_once" in str(error.orig):
+            raise ConfigurationError([f"{str(error.orig).partition(chr(10))[0]}: {_NO_TABLE}"]) from error
+        raise
 
 
 def claim(tx: Connection, key: str, *, payload_hash: str | None, expires_in_s: float) -> Stored | None:
     """None where the key is ours now, by a record that nobody else sees before ``tx`` commits; else what it holds."""
+    with _table_named():
+        return _claim(tx, key, payload_hash=payload_hash, expires_in_s=expires_in_s)
+
+
+def _claim(tx: Connection, key: str, *, payload_hash: str | None, expires_in_s: float) -> Stored | None:
     row = {"key": key, "payload_hash": payload_hash, "expires_in_s": float(expires_in_s)}
     for _ in range(_CLAIMS):
         if tx.execute(_INSERT, row).one_or_none() is not None:
