@@ -54,6 +54,13 @@ def test_an_argument_that_it_does_not_have_is_refused() -> None:
         asyncpg_arguments({**PARAMS, "gssencmode": "disable"})
 
 
+def test_another_encoding_is_refused() -> None:
+    """It has none but UTF-8."""
+    assert asyncpg_arguments({**PARAMS, "client_encoding": "utf8"}) == asyncpg_arguments(PARAMS)
+    with pytest.raises(db.ConfigurationError, match="client_encoding=latin1"):
+        asyncpg_arguments({**PARAMS, "client_encoding": "latin1"})
+
+
 @pytest.mark.parametrize(("proxy", "named"), [("none", True), ("pgbouncer", False)])
 def test_behind_a_proxy_no_statement_has_a_name(proxy: str, named: bool, use: Use) -> None:
     """The server's connection is another for each transaction, and does not know it."""

@@ -67,6 +67,7 @@ OVERRIDDEN: dict[tuple[type, str], str] = {
     (PGDialect, "_get_server_version_info"): "self, connection",
     (PGDialect, "_set_backslash_escapes"): "self, connection",
     (PGDialect_psycopg, "connect"): "self, *cargs, **cparams",
+    (PGDialect_psycopg, "create_connect_args"): "self, url",
     (PGDialect_psycopg, "do_close"): "self, dbapi_connection",
     (PGDialect_psycopg, "do_commit"): "self, dbapi_connection",
     (PGDialect_psycopg, "do_execute"): "self, cursor, statement, parameters, context",

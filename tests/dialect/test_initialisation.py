@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import inspect, text
+from sqlalchemy import create_engine, inspect, text
 
 import db
 from db.wire.psycopg_dialect import DRIVER
@@ -83,6 +83,13 @@ def test_a_default_that_is_told_is_not_looked_for(make_engine: MakeEngine) -> No
     """For a server that does not report its search path."""
     found = learnt(make_engine(DRIVER, default_schema_name="told", default_isolation_level="LEVEL"))
     assert (found["default_schema_name"], found["default_isolation_level"]) == ("told", "LEVEL")
+
+
+@pytest.mark.parametrize(("query", "arguments"), [("?client_encoding=latin1", {}), ("", {"client_encoding": "latin1"})])
+def test_another_encoding_is_refused(query: str, arguments: dict[str, str]) -> None:
+    """What rides in a flight is UTF-8, whatever the engine was told."""
+    with pytest.raises(db.ConfigurationError, match="client_encoding=latin1"):
+        create_engine(f"{DRIVER}://u@h/d{query}", **arguments).connect()
 
 
 def test_it_costs_no_trip(use: Use, wire: MakeWire) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import URL, create_engine
 
 from db.errors import DOCUMENTATION, ConfigurationError
 from db.wire.commit_outcome import note_commits
+from db.wire.encoding import ENCODING, other_encoding
 from db.wire.psycopg_dialect import DRIVER, first_schema
 from db.wire.replay import ReplayingDialect
 
@@ -41,6 +42,14 @@ def _own_dialect(url: URL) -> URL:
             # Tenant and time limits travel through the driver: without them it would be another product.
             raise ConfigurationError([f"DB_URL names {other}: PostgreSQL is reached through psycopg here"])
     return url
+
+
+def _refuse_other_encodings(settings: Settings, url: URL) -> None:
+    """Raise ConfigurationError where the driver is told to speak another one: a tenant would be another string."""
+    asked = {"DB_URL": other_encoding(url.query), "DB_CONNECT_ARGS": other_encoding(settings.connect_args)}
+    problems = [f"{name} asks for client_encoding={other}: it is {ENCODING}" for name, other in asked.items() if other]
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def _create_async_engine(url: URL, **arguments: Any) -> Engine:
@@ -80,6 +89,8 @@ def build_engine(
     plan = plan_pool(settings, asynchronous=asynchronous)
     url = _own_dialect(settings.url) if settings.source == "url" and settings.url is not None else URL.create(DRIVER)
     is_postgres = url.get_backend_name() == "postgresql"
+    if is_postgres:
+        _refuse_other_encodings(settings, url)
     arguments = dict(plan.arguments)
     if asynchronous:
         url, of_driver = _async_driver(settings, url)

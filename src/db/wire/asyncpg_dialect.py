@@ -21,6 +21,8 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from db.errors import ConfigurationError
 from db.timing.waiting import on_loop
 
+from .encoding import ENCODING, other_encoding
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -34,7 +36,7 @@ DRIVER = "postgresql+serverless_asyncpg"
 _ARGUMENTS = {"user": "user", "password": "password", "dbname": "database", "connect_timeout": "timeout"}
 _TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")
 _STARTUP = ("application_name", "options")
-# Those that the layer does without it; prepare_threshold is psycopg's own.
+# Those that the layer does without it; prepare_threshold is psycopg's own, and asyncpg speaks UTF-8 and nothing else.
 _SOCKET = {
     "keepalives": (socket.SOL_SOCKET, "SO_KEEPALIVE"),
     "keepalives_idle": (socket.IPPROTO_TCP, "TCP_KEEPIDLE"),
@@ -42,13 +44,15 @@ _SOCKET = {
     "keepalives_count": (socket.IPPROTO_TCP, "TCP_KEEPCNT"),
     "tcp_user_timeout": (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT"),
 }
-_KNOWN = {"host", "port", "prepare_threshold", *_ARGUMENTS, *_TLS, *_STARTUP, *_SOCKET}
+_KNOWN = {"host", "port", "prepare_threshold", "client_encoding", *_ARGUMENTS, *_TLS, *_STARTUP, *_SOCKET}
 
 
 def asyncpg_arguments(params: Mapping[str, Any]) -> dict[str, Any]:
     """asyncpg's connect arguments for libpq's. Raises ConfigurationError for what it has no word for."""
     if unknown := sorted(params.keys() - _KNOWN):
         raise ConfigurationError([f"asyncpg has no connect argument {', '.join(unknown)} (DB_CONNECT_ARGS or DB_URL)"])
+    if other := other_encoding(params):
+        raise ConfigurationError([f"client_encoding={other} is not served: asyncpg speaks {ENCODING}"])
     tls = {name: params[name] for name in _TLS if name in params}
     hosts = str(params["host"]).split(",")
     ports = [int(port or DEFAULT_PORT) for port in str(params["port"]).split(",")]

@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
 
+from db.errors import ConfigurationError
+
+from .encoding import ENCODING, other_encoding
 from .psycopg_connections import AsyncFlightConnection, FlightConnection
 from .replay import ReplayingDialect, flight_below
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection
-    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.engine.interfaces import ConnectArgsType, DBAPIConnection
     from sqlalchemy.pool import PoolProxiedConnection
 
     from .deferred_begin import FlightState
@@ -54,6 +57,13 @@ class ServerlessDialect(ReplayingDialect, PGDialect_psycopg):
         super().__init__(use_native_hstore=use_native_hstore, **kwargs)  # type: ignore[no-untyped-call]
         self._told_schema_name = default_schema_name
         self._told_isolation_level = default_isolation_level
+
+    def create_connect_args(self, url: URL) -> ConnectArgsType:
+        cargs, cparams = super().create_connect_args(url)  # type: ignore[no-untyped-call]
+        if other := other_encoding(cparams):
+            raise ConfigurationError([f"client_encoding={other} is not served: this dialect speaks {ENCODING}"])
+        # libpq's default is the database's own, or what PGCLIENTENCODING says. What rides in a flight is UTF-8.
+        return cargs, cparams | {"client_encoding": ENCODING}
 
     @classmethod
     def get_async_dialect_cls(cls, url: URL) -> type[ServerlessDialect]:  # noqa: ARG003 - SQLAlchemy's signature
