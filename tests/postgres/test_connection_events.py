@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import exc, text
+from sqlalchemy import Engine, event, exc, text
 
 import db
 
@@ -110,6 +111,36 @@ def test_watching_leaves_each_connection_without_events_of_its_own(use: Use) -> 
     """A listener to the engine's would cost every transaction more than the watching itself."""
     use()
     assert not db.engine()._has_events
+
+
+@pytest.mark.parametrize("target", [Engine, None])
+def test_a_listener_of_the_users_own_is_heard(
+    target: type[Engine] | None, use: Use, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it was given to the engine, or to all engines after this one was made."""
+    monkeypatch.setattr(Engine, "_has_events", False)  # which SQLAlchemy would leave marked
+    use()
+    engine = db.engine()
+    listening_to = target or engine
+    heard: list[str] = []
+
+    def hear(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        heard.append(statement)
+
+    event.listen(listening_to, "before_cursor_execute", hear)
+    work()
+    event.remove(listening_to, "before_cursor_execute", hear)
+    assert heard == ["SELECT 1"]
+
+
+@pytest.mark.parametrize("derive", [copy.copy, lambda engine: engine.execution_options(logging_token="x")])
+def test_a_derived_engine_says_that_it_is_disposed(derive: Callable[[Engine], Engine], use: Use, lines: Lines) -> None:
+    """With the number of connections that are still open, whichever engine they came from."""
+    use()
+    derived = derive(db.engine())
+    with derived.connect():
+        derived.dispose()
+    assert [line["left_open"] for line in lines.of("dispose")] == [1]
 
 
 def test_metrics_are_printed_once_per_invocation(

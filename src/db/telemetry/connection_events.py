@@ -107,7 +107,7 @@ class ConnectionEvents:
             event.listen(engine, name, listener)
         if hasattr(engine.dialect, "on_replay"):
             engine.dialect.on_replay = self.replayed
-        engine.dispose = self._logging(engine.dispose)  # type: ignore[method-assign, assignment]
+        self._hear_of_disposals(engine)
 
     def _timed_connect(
         self, connect: Connect, dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any]
@@ -172,12 +172,20 @@ class ConnectionEvents:
         self._tally.closes += 1
         self._log(logging.INFO, "close", record)
 
-    def _logging(self, dispose: Callable[[bool], None]) -> Callable[[bool], None]:
-        def dispose_and_log(close: bool = True) -> None:
-            dispose(close)
-            self._log(logging.INFO, "dispose", left_open=len(self._open))
+    def _hear_of_disposals(self, engine: Engine) -> None:
+        """Listen to the one event of an engine that none of its Connections looks for.
 
-        return dispose_and_log
+        Unlike a method put in the place of ``dispose``, it is the own event of a copy, and of an engine with options.
+        """
+        had_events = "_has_events" in vars(engine)
+        event.listen(engine, "engine_disposed", self._disposed)
+        if not had_events:
+            # SQLAlchemy's mark of an engine whose Connections look for listeners. Each puts together a set of its own,
+            # which costs a transaction more than all that is watched here.
+            del vars(engine)["_has_events"]
+
+    def _disposed(self, _engine: Engine) -> None:
+        self._log(logging.INFO, "dispose", left_open=len(self._open))
 
     def replayed(self, connection: PoolProxiedConnection, error: BaseException) -> None:
         """The first statement of a checkout found its connection dead, and was sent again over this new one."""
