@@ -195,6 +195,11 @@ class Settings:
     connect_args: dict[str, Any] = _setting(
         {}, _JSON_OBJECT, "JSON object of further arguments to the driver's connect.", secret=True
     )
+    native_hstore: bool = _setting(
+        False,
+        _FLAG,
+        "Read and bind hstore as dict in statements without types too; two more trips at an engine's first connect.",
+    )
     schema: str | None = _setting(None, _TEXT, "search_path of every connection.")
     application_name: str | None = _setting(None, _TEXT, "Name in pg_stat_activity; the function's name when unset.")
     application_name_request_id: bool = _setting(
@@ -351,6 +356,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     yield from _entry_problems(settings)
     if settings.pool == "static" and not settings.is_sqlite:
         yield "DB_POOL=static shares one connection and is for SQLite only"
+    if settings.native_hstore and settings.is_sqlite:
+        yield "DB_NATIVE_HSTORE is for PostgreSQL only"
     if settings.pool == "null" and (settings.pool_size, settings.max_overflow) != (1, 0):
         yield "DB_POOL=null keeps no connection, so DB_POOL_SIZE and DB_MAX_OVERFLOW say nothing"
     if settings.statement_timeout_s > _MOST_SECONDS:

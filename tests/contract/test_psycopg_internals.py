@@ -19,6 +19,7 @@ from psycopg._connection_base import BaseConnection
 from psycopg._cursor_base import BaseCursor
 from psycopg._pipeline_base import BasePipeline
 from sqlalchemy import create_engine
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.dialects.postgresql.psycopg import (
     AsyncAdapt_psycopg_cursor,
@@ -28,7 +29,7 @@ from sqlalchemy.dialects.postgresql.psycopg import (
 )
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 
-from db.wire import cursors, deferred_begin, pipeline, psycopg_connections, psycopg_dialect, replay
+from db.wire import cursors, deferred_begin, hstore, pipeline, psycopg_connections, psycopg_dialect, replay
 from devkit.plugin import Database
 
 ROOT = Path(__file__).parents[2]
@@ -63,9 +64,11 @@ OVERRIDDEN: dict[tuple[type, str], str] = {
     (psycopg.ConnectionInfo, "transaction_status"): "",
     (psycopg.Cursor, "copy"): "self, statement, params, *, writer",
     (psycopg.Cursor, "stream"): "self, query, params, *, binary, size",
+    (ARRAY, "result_processor"): "self, dialect, coltype",
     (PGDialect, "_get_default_schema_name"): "self, connection",
     (PGDialect, "_get_server_version_info"): "self, connection",
     (PGDialect, "_set_backslash_escapes"): "self, connection",
+    (PGDialect_psycopg, "_type_info_fetch"): "self, connection, name",
     (PGDialect_psycopg, "connect"): "self, *cargs, **cparams",
     (PGDialect_psycopg, "create_connect_args"): "self, url",
     (PGDialect_psycopg, "do_close"): "self, dbapi_connection",
@@ -107,7 +110,7 @@ OF_A_CONNECTION = {
 }
 OF_A_CURSOR = {"_conn", "_pgconn", "_results", "_tx"}
 OF_THE_ASYNC_ADAPTER = {"_adapt_connection", "_connection", "_cursor"}
-OF_THE_DIALECT = {"_backslash_escapes", "_on_connect_isolation_level"}
+OF_THE_DIALECT = {"_backslash_escapes", "_has_native_hstore", "_on_connect_isolation_level"}
 OTHERS = {"_WaitTimeout", "_connection_record", "_encoding"}
 # Without an underscore, and documented nowhere.
 UNDOCUMENTED: dict[tuple[Any, str], str] = {
@@ -151,7 +154,7 @@ def is_method(value: object) -> bool:
     return isinstance(value, (classmethod, staticmethod, property))
 
 
-MODULES = (pipeline, cursors, deferred_begin, psycopg_connections, replay, psycopg_dialect)
+MODULES = (pipeline, cursors, deferred_begin, hstore, psycopg_connections, replay, psycopg_dialect)
 
 
 def test_no_other_method_is_overridden() -> None:

@@ -88,7 +88,8 @@ class Runtime:
     def _build(self, role: Role, *, asynchronous: bool) -> tuple[Engine, ConnectionEvents]:
         settings = self.settings
         if role == "unpooled":
-            settings = dataclasses.replace(settings, pool="null", pool_size=1, max_overflow=0)
+            # Without the type hstore: a migration may be what brings it.
+            settings = dataclasses.replace(settings, pool="null", pool_size=1, max_overflow=0, native_hstore=False)
         watched = ConnectionEvents(settings, role=role, tally=self.tally, clock=self.clock)
         return build_engine(settings, self._connector(role), watched, asynchronous=asynchronous), watched
 

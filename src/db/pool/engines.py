@@ -69,6 +69,9 @@ def _async_driver(settings: Settings, url: URL) -> tuple[URL, dict[str, Any]]:
         raise ConfigurationError(
             ["DB_READER_MAX_LAG_S is looked at by psycopg alone, not with DB_ASYNC_DRIVER=asyncpg"]
         )
+    if settings.native_hstore:
+        # SQLAlchemy has none there. asyncpg would have to look the type up for each connection anew.
+        raise ConfigurationError(["DB_NATIVE_HSTORE is served by psycopg alone, not with DB_ASYNC_DRIVER=asyncpg"])
     try:
         from db.wire.asyncpg_dialect import DRIVER as ASYNCPG
     except ImportError as error:
@@ -92,6 +95,8 @@ def build_engine(
     if is_postgres:
         _refuse_other_encodings(settings, url)
     arguments = dict(plan.arguments)
+    if settings.native_hstore:
+        arguments["use_native_hstore"] = True
     if asynchronous:
         url, of_driver = _async_driver(settings, url)
         arguments |= of_driver

@@ -15,11 +15,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, cast
 
+from sqlalchemy import ARRAY
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
 
 from db.errors import ConfigurationError
 
+from . import hstore
 from .encoding import ENCODING, other_encoding
 from .psycopg_connections import AsyncFlightConnection, FlightConnection
 from .replay import ReplayingDialect, flight_below
@@ -41,10 +43,11 @@ class ServerlessDialect(ReplayingDialect, PGDialect_psycopg):
 
     ``default_schema_name`` is where tables without a schema are; by default the first in the search path that the
     server reports (PostgreSQL 18 does), else ``public``. ``default_isolation_level`` is the server's for this user.
-    ``use_native_hstore`` is off unless asked for, since looking the type up takes three round trips.
+    ``use_native_hstore`` is off unless asked for, since looking the type up takes two round trips.
     """
 
     supports_statement_cache = True
+    colspecs = {**PGDialect_psycopg.colspecs, ARRAY: hstore.Array}  # noqa: RUF012 - SQLAlchemy's way
 
     def __init__(
         self,
@@ -68,6 +71,9 @@ class ServerlessDialect(ReplayingDialect, PGDialect_psycopg):
     @classmethod
     def get_async_dialect_cls(cls, url: URL) -> type[ServerlessDialect]:  # noqa: ARG003 - SQLAlchemy's signature
         return AsyncServerlessDialect
+
+    def _type_info_fetch(self, connection: Connection, name: str) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
+        return hstore.type_info(connection)
 
     def connect(self, *cargs: Any, **cparams: Any) -> DBAPIConnection:
         return cast("DBAPIConnection", FlightConnection.connect(*cargs, **cparams))
@@ -116,6 +122,7 @@ class AsyncServerlessDialect(PGDialectAsync_psycopg, ServerlessDialect):
     """The same on ``psycopg.AsyncConnection``."""
 
     supports_statement_cache = True
+    _type_info_fetch = ServerlessDialect._type_info_fetch
 
     def connect(self, *cargs: Any, **cparams: Any) -> DBAPIConnection:
         dbapi: Any = self.loaded_dbapi
