@@ -162,6 +162,16 @@ _BY_CONNECT_MESSAGE = (
     # Whatever else the server refuses, it has understood: no pg_hba.conf entry, permission denied, an unknown setting.
     ("FATAL:", Verdict.GIVE_UP),
 )
+# What a session has kept and a migration has overtaken: a statement's plan, or a type's parts. asyncpg has names for
+# it, and what SQLAlchemy makes of those has no SQLSTATE. Else it is 0A000, which is said of all that PostgreSQL cannot
+# do: the server's function tells it from that, in any language; or the text, where a server only speaks as PostgreSQL.
+_OVERTAKEN = {
+    "sqlalchemy.dialects.postgresql.asyncpg.InvalidCachedStatementError",
+    "asyncpg.exceptions.InvalidCachedStatementError",
+    "asyncpg.exceptions._base.OutdatedSchemaCacheError",
+}
+_PLAN_CHECK = "RevalidateCachedQuery"
+_PLAN_CHANGED = "cached plan must not change result type"
 # What psycopg raises where a connect fails, and what stands in for it with asyncpg.
 _OPERATIONAL = {"psycopg.OperationalError", "sqlalchemy.dialects.postgresql.asyncpg.OperationalError"}
 _QUOTED = re.compile(r"""\"[^"]*"|'[^']*'""")
@@ -192,6 +202,8 @@ def verdict(error: BaseException) -> Verdict:
 
 
 def _driver_verdict(error: BaseException, *, lost: bool, connecting: bool) -> Verdict:
+    if _is_overtaken(error):
+        return Verdict.RETRY_TRANSACTION
     code = sqlstate(error)
     if code is not None:
         return _BY_SQLSTATE.get(code, Verdict.RECONNECT if lost else Verdict.GIVE_UP)
@@ -206,6 +218,17 @@ def connect_verdict(error: BaseException) -> Verdict:
     return next((verdict for part, verdict in _BY_CONNECT_MESSAGE if part in text), Verdict.RECONNECT)
 
 
+def _is_overtaken(error: BaseException) -> bool:
+    if _is_one_of(_OVERTAKEN, error) or _is_one_of(_OVERTAKEN, error.__cause__):
+        return True
+    function = getattr(getattr(error, "diag", None), "source_function", None)
+    return sqlstate(error) == "0A000" and (function == _PLAN_CHECK or _PLAN_CHANGED in str(error))
+
+
 def _is_operational(error: BaseException) -> bool:
+    return _is_one_of(_OPERATIONAL, error)
+
+
+def _is_one_of(names: set[str], error: BaseException | None) -> bool:
     # A driver's, told by name: reading an error must not import it.
-    return any(f"{base.__module__}.{base.__name__}" in _OPERATIONAL for base in type(error).__mro__)
+    return any(f"{base.__module__}.{base.__name__}" in names for base in type(error).__mro__)

@@ -1,12 +1,18 @@
 """Verdicts: what a failure asks of the caller."""
 
+from typing import Any
+
+import asyncpg
 import psycopg
 import pytest
 from psycopg import errors as pg
 from sqlalchemy import exc
+from sqlalchemy.dialects.postgresql import asyncpg as adapter
 
 from db import errors
 from db.errors import CredentialsError, OutcomeUnknownError, Verdict, sqlstate, verdict
+
+ADAPTED: Any = adapter.AsyncAdapt_asyncpg_dbapi  # not typed
 
 
 def wrapped(error: Exception, *, lost: bool = False) -> exc.DBAPIError:
@@ -67,6 +73,40 @@ def test_a_failed_connect_is_told_by_its_message(message: str, expected: Verdict
     error = psycopg.OperationalError(message)
     assert verdict(exc.OperationalError(None, None, error)) is expected
     assert verdict(error) is expected
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pg.FeatureNotSupported("cached plan must not change result type"),
+        asyncpg.InvalidCachedStatementError("cached statement plan is invalid"),
+        ADAPTED.InvalidCachedStatementError("cached statement plan is invalid"),
+        caused(ADAPTED.InternalClientError("unexpected"), asyncpg.OutdatedSchemaCacheError("unexpected")),
+    ],
+)
+def test_what_a_migration_has_overtaken_is_worth_another_try(error: Exception) -> None:
+    """The session had a plan, or a type, of before, and has none of it any more."""
+    assert verdict(error) is Verdict.RETRY_TRANSACTION
+    assert verdict(wrapped(error)) is Verdict.RETRY_TRANSACTION
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pg.FeatureNotSupported("cannot alter type of a column used by a view or rule"),
+        pg.DataError("cached plan must not change result type"),
+        asyncpg.FeatureNotSupportedError("cannot"),
+        ADAPTED.InternalClientError("unexpected"),
+    ],
+)
+def test_what_only_looks_like_it_gives_up(error: Exception) -> None:
+    """0A000 is the code of all that the server cannot do, and a text may be anybody's."""
+    assert verdict(wrapped(error)) is Verdict.GIVE_UP
 
 
 def test_a_statement_that_the_driver_refuses_gives_up() -> None:

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import asyncpg
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql._psycopg_common import _PGDialect_common_psycopg
-from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg, PGExecutionContext_asyncpg
 
 from db.errors import ConfigurationError
 from db.timing.waiting import on_loop
@@ -95,6 +95,17 @@ class WatchedConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg is 
             self.terminate()
 
 
+class AsyncpgExecutionContext(PGExecutionContext_asyncpg):
+    """The stock one, which also lets go of the statements that asyncpg has closed."""
+
+    def handle_dbapi_exception(self, e: BaseException) -> None:
+        super().handle_dbapi_exception(e)  # type: ignore[no-untyped-call]
+        dialect: Any = self.dialect
+        if isinstance(e, dialect.loaded_dbapi.InternalClientError):
+            # A type has other parts than asyncpg knows. It closes the statement, which would stay in use here for good.
+            dialect._invalidate_schema_cache()
+
+
 class AsyncpgDialect(PGDialect_asyncpg):
     """The dialect on asyncpg. ``default_schema_name`` is what the server would say of itself for this user.
 
@@ -102,6 +113,7 @@ class AsyncpgDialect(PGDialect_asyncpg):
     """
 
     supports_statement_cache = True
+    execution_ctx_cls = AsyncpgExecutionContext
 
     # Not keyword-only: create_engine() finds a dialect's arguments by reading its positional ones.
     def __init__(self, default_schema_name: str = "public", names_statements: bool = True, **kwargs: Any) -> None:
