@@ -44,6 +44,24 @@ def test_a_record_that_comes_twice_is_stored_once(shop: Shop, postgres: Postgres
     assert postgres.execute("SELECT count(*) FROM order_lines", database=shop.database.name) == [(1,)]
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"customer": "c-2"},
+        {"currency": "USD"},
+        {"lines": [{"sku": "other", "quantity": 1, "unit_price_minor": 1}]},
+        {"lines": ORDER["lines"] * 2},
+    ],
+    ids=["customer", "currency", "lines", "one line more"],
+)
+def test_another_order_under_a_known_id_is_sent_back(other: dict[str, Any], shop: Shop, postgres: Postgres) -> None:
+    """As the API answers 422: an acknowledged message is gone, and nobody would know of the order in it."""
+    first = order()
+    assert shop.intake(record("1", first)) == []
+    assert shop.intake(record("2", first | other), record("3", first)) == ["2"]
+    assert stored(shop, postgres) == [("acme", "c-1")]
+
+
 def test_a_message_that_comes_twice_in_a_batch_is_stored_once(shop: Shop, postgres: Postgres) -> None:
     """Two messages of one id that differ are both sent back."""
     same = record("1", order())

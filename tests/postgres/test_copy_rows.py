@@ -53,6 +53,36 @@ def test_columns_are_named_or_come_from_mappings() -> None:
     assert [row[:2] for row in loaded()] == [(1, "x"), (2, "y")]
 
 
+ODD = Table("odd", MetaData(), Column("100 %", Integer, key="share"), Column("a%%b", Text, key="note"))
+
+
+@pytest.mark.parametrize(
+    ("target", "rows"),
+    [
+        (ODD, [(1, "x")]),
+        (ODD, [{"share": 1, "note": "x"}]),
+        (ODD, [{"100 %": 1, "a%%b": "x"}]),
+        ("odd", [{"100 %": 1, "a%%b": "x"}]),
+    ],
+    ids=["in order", "by key", "by name", "without a Table"],
+)
+def test_columns_may_have_keys_and_percent_signs(target: Table | str, rows: list[Any], use: Use) -> None:
+    """The names are the database's, as they are."""
+    use(role="owner")
+    with db.begin() as tx:
+        ODD.create(tx)
+    assert db.copy_rows(target, rows) == 1
+    with db.read() as conn:
+        assert conn.execute(select(ODD)).one() == (1, "x")
+
+
+def test_a_first_row_of_none_is_no_end() -> None:
+    """It is said, and not taken for a table without rows."""
+    with pytest.raises(ValueError, match="row 1"):
+        db.copy_rows("loaded", [None, (2, "y")])  # type: ignore[list-item]
+    assert db.copy_rows("loaded", []) == 0
+
+
 @pytest.mark.parametrize(
     ("bad", "error", "says"),
     [

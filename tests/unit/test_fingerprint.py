@@ -22,6 +22,15 @@ TEXTS = [
     ("SELECT -1.5e-3, .5, 0xFF, 1_000, a - 5, TRUE", "SELECT -?, ?, ?, ?, a - ?, ?"),
     ("SELECT * FROM t WHERE a=-1", "SELECT * FROM t WHERE a=?"),
     ("SET LOCAL app.tenant_id = acme", "SET LOCAL app.tenant_id = ?"),
+    ("SET app.tenant_id=acme", "SET app.tenant_id= ?"),
+    ("SELECT 1; SET app.key TO k3y; SELECT 2", "SELECT ?; SET app.key TO ?; SELECT ?"),
+    ("ALTER ROLE app SET app.key TO k3y", "ALTER ROLE app SET app.key TO ?"),
+    ("ALTER DATABASE d SET app.key=k3y", "ALTER DATABASE d SET app.key= ?"),
+    ("UPDATE orders SET total = amount", "UPDATE orders SET total = amount"),
+    (
+        "INSERT INTO t VALUES (1) ON CONFLICT (n) DO UPDATE SET a = b",
+        "INSERT INTO t VALUES (?) ON CONFLICT (n) DO UPDATE SET a = b",
+    ),
     # Placeholders of every driver.
     ("SELECT %(a)s::INTEGER, %s, $1, ? , 5 %% 3", "SELECT ?::INTEGER, ?, ?, ?, ? % ?"),
     # What is no value stays.

@@ -48,8 +48,16 @@ _TIDYING = [
     (re.compile(rf"\bIN \({_ELEMENTS}\)", re.IGNORECASE), "IN (...)"),
     (re.compile(rf"\bARRAY\[{_ELEMENTS}\]", re.IGNORECASE), "ARRAY[...]"),
     (re.compile(rf"({_ROW})(?:, {_ROW})+"), r"\1, ..."),
-    # A bare word is a value there.
-    (re.compile(r"^(SET (?:LOCAL |SESSION )?\S+ ?(?:=|TO)) .*", re.IGNORECASE), r"\1 ?"),
+    # A bare word is a value there, as it is not in UPDATE … SET.
+    (re.compile(r"((?:^|; ?)SET (?:LOCAL |SESSION )?[^\s=;]+ ?(?:=|TO\b))[^;]*", re.IGNORECASE), r"\1 ?"),
+    (
+        re.compile(
+            r"((?:^|; ?)(?:ALTER|CREATE(?: OR REPLACE)?) (?:ROLE|USER|DATABASE|SYSTEM|FUNCTION|PROCEDURE|ROUTINE)\b"
+            r"[^;]*?\bSET [^\s=;]+ ?(?:=|TO\b))[^;]*",
+            re.IGNORECASE,
+        ),
+        r"\1 ?",
+    ),
     (re.compile(r"[\s;]+$"), ""),
 ]
 _TARGET = re.compile(r"\b(?:FROM|INTO|UPDATE|JOIN) ([\w.\"$]+)", re.IGNORECASE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Table, exc
 from sqlalchemy.schema import MetaData
@@ -66,20 +66,32 @@ class CopyPlan:
         if hasattr(rows, "__aiter__"):
             raise WrongKindError("rows come one after another from a plain iterable: an async one is to be read before")
         iterator = iter(rows)
-        first = next(iterator, None)
-        self._is_mapped = isinstance(first, Mapping)
-        self._rows = itertools.chain(() if first is None else (first,), iterator)
-        if columns is None and isinstance(first, Mapping):
-            columns = list(first)
+        firsts = list(itertools.islice(iterator, 1))
+        if firsts == [None]:
+            raise ValueError("row 1 is None, and not a row")
+        self._is_mapped = bool(firsts) and isinstance(firsts[0], Mapping)
+        self._rows = itertools.chain(firsts, iterator)
+        if columns is None and self._is_mapped:
+            columns = list(cast("Mapping[str, Any]", firsts[0]))
         elif columns is None and self._is_described:
             columns = [column.name for column in self._table.columns]
-        self.columns = None if columns is None else list(columns)
+        # As the rows have them; a Table may have another name for a column than the database.
+        self._names = None if columns is None else list(columns)
+        described = {column.key: column for column in self._table.columns}
+        self._described = described | {column.name: column for column in self._table.columns}
+        self.columns = None if self._names is None else [self._column_name(name) for name in self._names]
+
+    def _column_name(self, name: str) -> str:
+        column = self._described.get(name)
+        return name if column is None else str(column.name)
 
     def target(self, dialect: Dialect) -> str:
         """The table, and the columns where they are known, quoted."""
         preparer = dialect.identifier_preparer
         name = preparer.format_table(self._table)
-        return name if self.columns is None else f"{name} ({', '.join(map(preparer.quote, self.columns))})"
+        target = name if self.columns is None else f"{name} ({', '.join(map(preparer.quote, self.columns))})"
+        # A text without parameters does not pass through the driver's reading of them, for which they are doubled.
+        return target.replace("%%", "%") if preparer._double_percents else target  # noqa: SLF001 - it has no public name
 
     def statement(self, dialect: Dialect) -> str:
         """The text of COPY."""
@@ -92,7 +104,7 @@ class CopyPlan:
         return map(_bound_by(processors), rows) if any(processors) else rows  # type: ignore[arg-type,return-value]
 
     def _as_sequences(self) -> Iterator[Sequence[Any]]:
-        names = self.columns or []
+        names = self._names or []
         row: Any
         for number, row in enumerate(self._rows, 1):
             try:
@@ -101,9 +113,9 @@ class CopyPlan:
                 raise ValueError(f"row {number} has no value for one of the columns {', '.join(names)}") from None
 
     def _processors(self, dialect: Dialect) -> list[Callable[[Any], Any] | None]:
-        if not self._is_described or self.columns is None:
+        if not self._is_described or self._names is None:
             return []
-        types = [self._table.columns[name].type for name in self.columns]
+        types = [self._described[name].type for name in self._names]
         return [kind.dialect_impl(dialect).bind_processor(dialect) for kind in types]
 
 

@@ -17,6 +17,8 @@ from .model import Invalid, parse_json, parse_order
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from .model import NewOrder
+
 TENANT_ATTRIBUTE = "tenant_id"
 
 logger = Logger()
@@ -26,15 +28,26 @@ def store(tx: Connection, record: SQSRecord) -> None:
     """Store the record's order."""
     try:
         order = parse_order(parse_json(record.body), make_id=None)
-        # No row: the id is there, so an earlier delivery of the same message stored it, with its lines.
         if tx.execute(queries.insert_order(order)).one_or_none() is not None:
             tx.execute(queries.insert_lines(order))
+        else:
+            require_stored(tx, order)
     except Invalid as error:
         logger.warning("record refused", message_id=record.message_id, reason=str(error))
         raise
     except Exception:
         logger.exception("record failed", message_id=record.message_id)
         raise
+
+
+def require_stored(tx: Connection, order: NewOrder) -> None:
+    """Raise Invalid where another order is under this id: the same one is there when its message comes again."""
+    found = tx.execute(queries.select_order(order.id)).one()
+    lines = tx.execute(queries.select_lines(order.id)).all()
+    stored = (found.customer, found.currency, *map(tuple, lines))
+    sent = ((line.sku, line.quantity, line.unit_price_minor) for line in order.lines)
+    if stored != (order.customer, order.currency, *sent):
+        raise Invalid(f"another order is stored under the id {order.id}")
 
 
 def tenant_of(record: SQSRecord) -> str:
