@@ -14,7 +14,8 @@ from botocore.exceptions import ClientError, ConnectTimeoutError
 from moto import mock_aws
 
 from db.credentials.rds_iam import RdsIamSource
-from db.credentials.secrets_manager import SecretsManagerSource, parse_secret
+from db.credentials.secret_shapes import parse_secret
+from db.credentials.secrets_manager import SecretsManagerSource
 from db.credentials.source import Credentials, no_debug_lines
 from db.errors import CredentialsError
 from db.settings import Settings
@@ -209,6 +210,12 @@ def test_a_missing_secret_is_named(clock: Clock) -> None:
         (json.dumps(FULL | {"engine": "mysql"}), "key 'engine'"),
         (json.dumps(FULL | {"host": 123}), "key 'host'"),
         (json.dumps(FULL | {"dbname": ["orders"]}), "key 'dbname'"),
+        (json.dumps(FULL | {"port": 0}), "key 'port'"),
+        (json.dumps(FULL | {"port": True}), "key 'port'"),
+        (json.dumps(FULL | {"port": 5432.5}), "key 'port'"),
+        (json.dumps({"username": "u", "passwort": CANARY}), "key 'password' is missing, empty, or not a string: is it"),
+        (json.dumps({"username": "u", "pass": CANARY, "pwd": "other"}), "keys 'pass' and 'pwd' both stand for"),
+        (f"postgresql://u:{CANARY}@h/d", "it looks like a URL"),
     ],
 )
 def test_a_malformed_secret_is_told_by_name_and_key(text: str, complaint: str) -> None:
@@ -219,6 +226,53 @@ def test_a_malformed_secret_is_told_by_name_and_key(text: str, complaint: str) -
     assert complaint in str(caught.value)
     assert CANARY not in str(caught.value)
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"user": "app", "database": "orders", "hostname": "db.example.com"},
+        {"userName": "app", "dbName": "orders", "Host": " db.example.com "},
+        {"USERNAME": "app", "DB_NAME": "orders", "endpoint": "db.example.com"},
+        {"db-user": "app", "database name": "orders", "dbHost": "db.example.com"},
+        {"username": "app", "user": "other", "dbname": "orders", "database": "other", "host": "db.example.com"},
+        {"user": "app", "db_user": "app", "username": "", "dbname": None, "db": "orders", "server": "db.example.com"},
+    ],
+)
+def test_keys_of_one_meaning_are_taken(keys: dict[str, Any]) -> None:
+    """Secrets that were not made by RDS spell them in many ways; where RDS's own key is there, it is that one."""
+    found = parse_secret("s", json.dumps(keys | {"Password": CANARY}), version=None, fetched_at=0.0)
+    assert (found.username, found.password) == ("app", CANARY)
+    assert (found.host, found.database) == ("db.example.com", "orders")
+
+
+@pytest.mark.parametrize("port", [5433, "5433", 5433.0, "5433.0", " 5433 "])
+def test_a_port_is_a_number_however_it_is_written(port: object) -> None:
+    """Terraform makes it a text, and some exports a float."""
+    assert parse_secret("s", json.dumps(FULL | {"port": port}), version=None, fetched_at=0.0).port == 5433
+
+
+@pytest.mark.parametrize("engine", ["postgres", "PostgreSQL", "aurora-postgresql", "POSTGRES", "", None])
+def test_the_engine_is_postgresql_however_it_is_written(engine: object) -> None:
+    """As the console, CloudFormation and people call it."""
+    assert parse_secret("s", json.dumps(FULL | {"engine": engine}), version=None, fetched_at=0.0).username == "app"
+
+
+@pytest.mark.parametrize("text", [json.dumps(json.dumps(FULL)), "\ufeff" + json.dumps(FULL)])
+def test_an_object_that_was_encoded_twice_or_marked_is_read(text: str) -> None:
+    """As ``jsonencode`` of a text, and an editor on Windows, leave it."""
+    assert parse_secret("s", text, version=None, fetched_at=0.0).password == CANARY
+
+
+@pytest.mark.parametrize("stored", [json.dumps(FULL).encode(), b"\xff\xfe"])
+def test_a_secret_that_was_stored_as_bytes_is_read(clock: Clock, stored: bytes) -> None:
+    """As ``--secret-binary`` does it; bytes that are no text are no JSON object either."""
+    boto3.client("secretsmanager").create_secret(Name="orders/app", SecretBinary=stored)
+    if stored.startswith(b"{"):
+        assert source(clock).current().password == CANARY
+    else:
+        with pytest.raises(CredentialsError, match="not a JSON object"):
+            source(clock).current()
 
 
 def test_credentials_print_without_the_password(clock: Clock) -> None:

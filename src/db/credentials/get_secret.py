@@ -11,6 +11,7 @@ Each returns an ``Answer`` and raises ``Refused`` or ``Unreachable``. None is as
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import json
@@ -184,7 +185,16 @@ def _answer(body: bytes) -> Answer:
     found = _json_object(body)
     if found is None:
         raise Unreachable("the answer is not JSON")
-    return Answer(found.get("SecretString"), found.get("VersionId"))
+    binary = found.get("SecretBinary")  # as JSON holds it
+    return Answer(found.get("SecretString") or _decoded(binary and base64.b64decode(binary)), found.get("VersionId"))
+
+
+def _decoded(binary: bytes | None) -> str | None:
+    """The text of a secret that was stored as bytes, by ``--secret-binary`` for one; None where it is no text."""
+    try:
+        return binary.decode() if binary else None
+    except ValueError:
+        return None
 
 
 def _error_code(body: bytes, status: int) -> str:
@@ -217,7 +227,7 @@ def ask_boto3(client: Any, secret_id: str, stage: Stage) -> Answer:
         raise Unreachable(type(error).__name__) from error
     except BotoCoreError as error:
         raise Refused(f"{type(error).__name__}: {error}") from error
-    return Answer(found.get("SecretString"), found.get("VersionId"))
+    return Answer(found.get("SecretString") or _decoded(found.get("SecretBinary")), found.get("VersionId"))
 
 
 def boto3_client() -> Any:

@@ -1,13 +1,10 @@
 """Credentials from Secrets Manager, cached by wall clock.
 
-Reads both shapes of a secret: the rotation templates' JSON (engine, host, port, username, password, dbname) and the one
-that RDS manages itself, which holds no more than username and password. How it is asked: ``get_secret``.
-https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_secret_json_structure.html
+How it is asked: ``get_secret``. What the secret's text says: ``secret_shapes``.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +22,14 @@ from .get_secret import (
     boto3_client,
     extension_port,
 )
-from .source import Credentials, no_debug_lines
+from .secret_shapes import parse_secret
+from .source import no_debug_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from .get_secret import Stage
+    from .source import Credentials
 
 # Error codes of GetSecretValue, and what to do about each.
 # https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html
@@ -148,50 +147,3 @@ def _warn_of_old_copy(error: CredentialsError, *, age_s: float) -> None:
     from aws_lambda_powertools import Logger
 
     Logger().warning("an old copy of the secret serves", extra={"reason": str(error), "age_s": round(age_s)})
-
-
-def parse_secret(
-    secret_id: str, text: str | None, *, version: str | None, fetched_at: float, username: str | None = None
-) -> Credentials:
-    """Credentials from a secret's text; ``username`` stands in for the secret's.
-
-    Raises CredentialsError that names the secret and the key, never a value.
-    """
-    content = _json_object(text)
-    if content is None:
-        raise CredentialsError(f"secret {secret_id!r}: its value is not a JSON object of username and password")
-    engine = content.get("engine")
-    if engine is not None and "postgres" not in str(engine):
-        raise CredentialsError(f"secret {secret_id!r}: key 'engine' names a database other than PostgreSQL")
-    port = content.get("port")
-    if port is not None and not str(port).isdecimal():
-        raise CredentialsError(f"secret {secret_id!r}: key 'port' is not a number")
-    return Credentials(
-        username=username or _required(content, "username", secret_id),
-        password=_required(content, "password", secret_id),
-        host=_optional(content, "host", secret_id),
-        port=int(port) if port is not None else None,
-        database=_optional(content, "dbname", secret_id),
-        version=version,
-        fetched_at=fetched_at,
-    )
-
-
-def _required(content: Mapping[str, Any], key: str, secret_id: str) -> str:
-    value = content.get(key)
-    if not isinstance(value, str) or not value:
-        raise CredentialsError(f"secret {secret_id!r}: key {key!r} is missing, empty, or not a string")
-    return value
-
-
-def _optional(content: Mapping[str, Any], key: str, secret_id: str) -> str | None:
-    return _required(content, key, secret_id) if content.get(key) else None
-
-
-def _json_object(text: str | None) -> dict[str, Any] | None:
-    # Returns, so that the caller raises outside the `except`: a chained JSONDecodeError would hold the whole text.
-    try:
-        content = json.loads(text or "")
-    except ValueError:
-        return None
-    return content if isinstance(content, dict) else None
