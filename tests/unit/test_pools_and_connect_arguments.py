@@ -76,6 +76,13 @@ def test_an_rds_managed_secret_is_completed_by_the_settings() -> None:
         params(bare)
 
 
+def test_no_database_is_taken_for_the_one_that_nobody_named() -> None:
+    """libpq would take one by the user's name, and `postgres` is there on every server."""
+    bare = Credentials(username="master", password="pw", fetched_at=0.0)
+    with pytest.raises(ConfigurationError, match=r"no database: the secret names none .* and DB_NAME is not set"):
+        params(bare, host="db.example.com")
+
+
 def test_a_setting_names_another_user() -> None:
     """With the secret's password; a secret need not name one then."""
     assert params(user="other")["user"] == "other"
@@ -98,7 +105,7 @@ def test_certificates_are_verified_unless_the_host_is_this_machine() -> None:
 
 def test_a_url_may_say_how_to_verify() -> None:
     """What SQLAlchemy makes of the URL wins over the defaults."""
-    merged = params(None, {"host": "h", "user": "u", "password": "p", "sslmode": "require"}, sslrootcert=None)
+    merged = params(None, {"host": "h", "dbname": "d", "user": "u", "sslmode": "require"}, sslrootcert=None)
     assert (merged["sslmode"], merged["user"]) == ("require", "u")
 
 
@@ -136,7 +143,7 @@ def test_startup_options_add_up() -> None:
 
 def test_settings_win_over_the_url() -> None:
     """What is named by itself counts more than a query string; a time-out may only be shortened."""
-    given = {"host": "h", "application_name": "url", "connect_timeout": "77"}
+    given = {"host": "h", "dbname": "d", "application_name": "url", "connect_timeout": "77"}
     merged = params(None, given, application_name="setting")
     assert (merged["application_name"], merged["connect_timeout"]) == ("setting", 4)
     assert params(None, given | {"connect_timeout": "3"})["connect_timeout"] == 3

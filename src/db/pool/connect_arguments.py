@@ -38,7 +38,12 @@ def port(settings: Settings, role: Role) -> int | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host`` is this machine, so that traffic to it crosses no network: a socket's folder counts."""
+    """Whether ``host`` is this machine, so that traffic to it crosses no network: a socket's folder counts.
+
+    Of a list, whether each of its hosts is.
+    """
+    if "," in host:
+        return all(is_loopback(one) for one in host.split(","))
     if host == "localhost" or host.startswith("/"):
         return True
     try:
@@ -53,8 +58,8 @@ def connect_params(
     """psycopg's connect arguments.
 
     ``given`` is what SQLAlchemy made of the URL, where that is the source. The settings win over it and over the
-    secret; DB_CONNECT_ARGS has the last word, and startup options add up. Raises ConfigurationError where no host is
-    named, or where the certificate cannot be verified as asked.
+    secret; DB_CONNECT_ARGS has the last word, and startup options add up. Raises ConfigurationError where no host or no
+    database is named, or where the certificate cannot be verified as asked.
     """
     host = endpoint(settings, role) or given.get("host") or (credentials.host if credentials else None)
     if not host:
@@ -64,7 +69,7 @@ def connect_params(
     params: dict[str, Any] = {
         "host": host,
         "port": (credentials.port if credentials else None) or DEFAULT_PORT,
-        "dbname": (credentials.database if credentials else None) or "postgres",
+        "dbname": credentials.database if credentials else None,
         "application_name": settings.function_name or "db",
         "connect_timeout": limit_s,
         "tcp_user_timeout": _SILENT_PEER_S * 1000,
@@ -86,6 +91,9 @@ def connect_params(
     if credentials is not None:
         params |= {"user": credentials.username, "password": credentials.password}
     params |= {key: value for key, value in named.items() if value is not None}
+    if not params["dbname"] and "service" not in given:
+        # Whatever stands in for it is another database, and may let the login in.
+        raise ConfigurationError(["no database: the secret names none (by the key 'dbname'), and DB_NAME is not set"])
     further = {key: value for key, value in settings.connect_args.items() if key != "options"}
     return _with_tls(settings, params | further)
 
