@@ -175,4 +175,4 @@ def engine(role: Literal["writer", "reader"] = "writer") -> AsyncEngine:
 
     Wrapped, as ``sqlalchemy.ext.asyncio.AsyncEngine``. All else is as ``db.engine``.
     """
-    return AsyncEngine(process.current().engine(role, asynchronous=True))
+    return AsyncEngine(process.current().engine(process.checked_role(role), asynchronous=True))

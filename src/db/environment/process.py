@@ -207,6 +207,9 @@ def configure(settings: Settings | None = None) -> None:
     Disposes the old one. Raises ConfigurationError, and leaves the old one in place, where the environment is wrong.
     """
     global _runtime
+    given: object = settings
+    if not isinstance(given, Settings | None):
+        raise TypeError(f"db.configure takes db.Settings(...), not a {type(given).__name__}")
     replacement = Runtime(settings if settings is not None else Settings.from_env(os.environ))
     with _lock:
         old, _runtime = _runtime, replacement
@@ -218,8 +221,16 @@ def engine(role: Literal["writer", "reader"] = "writer") -> Engine:
     """The plain SQLAlchemy Engine, for a library that wants one: ``"writer"`` (default) or ``"reader"``.
 
     It has the credentials, pool and log lines of the layer; tenant and time limits belong to ``begin`` and ``read``.
+    Raises ValueError for another role, and ConfigurationError.
     """
-    return current().engine(role)
+    return current().engine(checked_role(role))
+
+
+def checked_role(role: Literal["writer", "reader"]) -> Literal["writer", "reader"]:
+    """``role``, if it is one of the two that have an endpoint. Raises ValueError."""
+    if role not in {"writer", "reader"}:
+        raise ValueError(f"the engines are 'writer' and 'reader': there is no {role!r}")
+    return role
 
 
 def dispose() -> None:
