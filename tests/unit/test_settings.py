@@ -1,5 +1,6 @@
 """The settings table and how it is read."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from sqlalchemy import make_url
 
 from db.errors import ConfigurationError
 from db.settings import Settings, fields
+from db.settings import names as mistakes
 
 CANARY = "s3cr3t-canary"
 
@@ -92,7 +94,7 @@ def test_every_problem_is_reported_at_once() -> None:
         ({"DB_SECRET_ID": "a", "DB_CONNECT_ARGS": '{"password": "x"}'}, "DB_CONNECT_ARGS holds password"),
         ({"DB_SECRET_ID": "a", "DB_CONNECT_ARGS": '{"sslmode": "disable"}'}, "DB_CONNECT_ARGS holds sslmode"),
         ({"DB_URL": "sqlite://", "DB_NATIVE_HSTORE": "true"}, "DB_NATIVE_HSTORE is for PostgreSQL only"),
-        ({"DB_URL": "postgres://u@h/d"}, "DB_URL names a driver that is not installed, 'postgres'"),
+        ({"DB_URL": "postgresql://u@h"}, "DB_URL names no database"),
         ({"DB_URL": "mysql+mysqldb://u@h/d"}, "DB_URL names a driver that is not installed, 'mysql+mysqldb'"),
         ({"DB_SECRET_ID": "a", "DB_STATEMENT_TIMEOUT_S": "3000000"}, "above PostgreSQL's 2147483"),
         ({"DB_SECRET_ID": "a", "DB_STATMENT_TIMEOUT_S": "3"}, "is DB_STATEMENT_TIMEOUT_S meant?"),
@@ -110,7 +112,7 @@ def test_a_contradiction_is_refused(environ: dict[str, str], problem: str) -> No
         ({"pool": "nul"}, "DB_POOL is none of queue, null, static: 'nul'"),
         ({"pool_size": "3"}, "DB_POOL_SIZE is a str, not a int"),
         ({"pool_size": True}, "DB_POOL_SIZE is a bool, not a int"),
-        ({"url": "sqlite://"}, "DB_URL is a str, not a URL"),
+        ({"secret_id": None, "url": 5432}, "DB_URL is a int, not a URL"),
         ({"pool_pre_ping": 1}, "DB_POOL_PRE_PING is a int, not a bool"),
     ],
 )
@@ -128,8 +130,101 @@ def test_an_empty_variable_counts_as_unset() -> None:
 
 
 def test_a_variable_of_another_program_is_left_alone() -> None:
-    """DB_PASSWORD and the like may stand in the environment for somebody else."""
-    assert Settings.from_env({"DB_SECRET_ID": "a", "DB_PASSWORD": "x"}).secret_id == "a"
+    """Its name resembles nothing here, or it is empty, or DB_IGNORE has it."""
+    environ = {"DB_SECRET_ID": "a", "DB_BACKUP_BUCKET": "x", "DB_PATH": "/x", "DB_PASSWORD": "", "DATABASE_URL": "x"}
+    assert Settings.from_env(environ).secret_id == "a"
+    assert Settings.from_env(environ | {"DB_USERNAME": "x", "DB_IGNORE": "DB_PWD, DB_USERNAME"}).user is None
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("DB_SECRET_ARN", "is DB_SECRET_ID meant?"),
+        ("DB_PASSWORD", "the password stands in the secret (DB_SECRET_ID) or in DB_URL"),
+        ("DB_DATABASE_NAME", "is DB_NAME meant?"),
+        ("DB_READER_URL", "is DB_READER_HOST meant?"),
+        ("DB_PROXY_HOST", "is DB_HOST meant, with DB_PROXY=rds-proxy or pgbouncer?"),
+        ("DB_IAM_AUTH", "is DB_AUTH=iam meant?"),
+        ("DB_QUERY_TIMEOUT_S", "is DB_STATEMENT_TIMEOUT_S meant?"),
+        ("DB_QUERY_TIMEOUTS", "is DB_STATEMENT_TIMEOUT_S meant?"),
+        ("DB_POOL_SIZE_", "is DB_POOL_SIZE meant?"),
+        ("DB_LOG_LEVEL", "POWERTOOLS_LOG_LEVEL"),
+        ("DB_TENANT", "db.scope(tenant=...)"),
+        ("db_url", "names are in upper case: is DB_URL meant?"),
+        ("Db_Secret_Arn", "is DB_SECRET_ID meant?"),
+        ("SECRET_ID", "is DB_SECRET_ID meant?"),
+    ],
+)
+def test_a_name_that_people_try_is_refused_with_the_right_one(name: str, meant: str) -> None:
+    """Left without effect, it would be a limit that does not hold; the message says how to keep it for another."""
+    (problem,) = problems_of({"DB_URL": "sqlite://", name: "x"})
+    assert problem.startswith(f"{name} is not a setting: ")
+    assert meant in problem
+    assert problem.endswith("(if it is another program's, name it in DB_IGNORE)")
+
+
+def test_what_is_meant_exists() -> None:
+    """Of the words that people try, none is a setting, and each is told of one that is."""
+    names = {f"DB_{f.name.upper()}" for f in fields()}
+    assert not names & mistakes._MEANT.keys()
+    named = {word for meant in mistakes._MEANT.values() for word in re.findall(r"DB_[A-Z_]+", meant)}
+    assert named | set(mistakes._WITHOUT_PREFIX.values()) <= names
+
+
+def test_another_name_for_the_place_counts_where_no_setting_says_it() -> None:
+    """Beside a secret, DATABASE_URL is for the code that is being replaced."""
+    found = problems_of({"DATABASE_URL": "postgresql://u@h/d"})
+    assert found[0].startswith("DATABASE_URL is not a setting: is DB_URL meant?")
+    assert found[1].startswith("no database: ")
+    assert Settings.from_env({"DB_SECRET_ID": "a", "DATABASE_URL": "x", "SECRET_ARN": "x"}).secret_id == "a"
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("postgres://u:p@h/d", "postgresql"),
+        ("postgresql://u:p@h/d", "postgresql"),
+        ("postgresql+psycopg://u:p@h/d", "postgresql"),
+        ("postgresql+psycopg_async://u:p@h/d", "postgresql"),
+        (" postgres://u:p@h/d?sslmode=require&channel_binding=require ", "postgresql"),
+        ("sqlite://", "sqlite"),
+    ],
+)
+def test_a_url_is_taken_as_providers_print_it(text: str, taken: str) -> None:
+    """From the environment, as text in code, and as SQLAlchemy's object."""
+    given = [Settings.from_env({"DB_URL": text}), Settings(url=text), Settings(url=make_url(text.strip()))]
+    urls = [settings.url for settings in given]
+    assert urls[0] is not None
+    assert urls[0].drivername == taken
+    assert urls == [urls[0]] * 3
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        (
+            "postgresql+psycopg2://u:p@h/d",
+            "names the driver 'psycopg2', and PostgreSQL is reached through psycopg here",
+        ),
+        ("postgresql+asyncpg://u:p@h/d", "write postgresql://user:password@host/database, and DB_ASYNC_DRIVER=asyncpg"),
+        ("postgres+pg8000://u:p@h/d", "write postgresql://"),
+        ("postgresq://u:p@h/d", "for PostgreSQL, write postgresql://"),
+        ("pgsql://u:p@h/d", "for PostgreSQL, write postgresql://"),
+        ("jdbc:postgresql://h/d", "is a URL of JDBC: write postgresql://"),
+        ("host=h dbname=d password=p", "is a connection string of libpq: write postgresql://"),
+        ('"postgresql://u:p@h/d"', "stands in quotes"),
+        ("postgresql://u:p@ss@h/d", "write @ as %40"),
+        ("postgresql://u:p@ss/w:rd@h/d", "write @ as %40"),
+        ("postgresql://u:p@h/d?pgbouncer=true", "'pgbouncer' (set DB_PROXY=pgbouncer)"),
+        ("postgresql://u:p@h/d?schema=app&sslmod=x", "'schema' (set DB_SCHEMA), 'sslmod' (is sslmode meant?)"),
+    ],
+)
+def test_a_url_that_is_not_taken_says_what_to_write(url: str, remedy: str) -> None:
+    """And that is all: since one is set, it is not said that none is."""
+    (problem,) = problems_of({"DB_URL": url})
+    assert problem.startswith("DB_URL ")
+    assert remedy in problem
+    assert "p@" not in problem
 
 
 @pytest.mark.parametrize("url", [f"postgresql://u:{CANARY}@h:notaport/d", f"nonsense {CANARY}"])

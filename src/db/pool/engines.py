@@ -34,14 +34,8 @@ _ECHO: dict[str, bool | Literal["debug"]] = {"off": False, "on": True, "debug": 
 
 
 def _own_dialect(url: URL) -> URL:
-    """``url`` with the dialect of this package, which speaks through psycopg. Raises ConfigurationError for another."""
-    match url.drivername:
-        case "postgresql" | "postgresql+psycopg":
-            return url.set(drivername=DRIVER)
-        case other if url.get_backend_name() == "postgresql" and other != DRIVER:
-            # Tenant and time limits travel through the driver: without them it would be another product.
-            raise ConfigurationError([f"DB_URL names {other}: PostgreSQL is reached through psycopg here"])
-    return url
+    """``url`` with the dialect of this package, which speaks through psycopg: the settings let no other driver pass."""
+    return url.set(drivername=DRIVER) if url.get_backend_name() == "postgresql" else url
 
 
 def _refuse_other_encodings(settings: Settings, url: URL) -> None:

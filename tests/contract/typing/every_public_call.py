@@ -11,7 +11,21 @@ from typing import TYPE_CHECKING, Any, Self, assert_type
 from alembic import op
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
 from aws_lambda_powertools.utilities.idempotency import idempotent
-from sqlalchemy import Connection, Engine, Integer, MetaData, Result, Table, Text, column, make_url, select, table, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    Result,
+    Table,
+    Text,
+    column,
+    make_url,
+    select,
+    table,
+    text,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
@@ -270,6 +284,7 @@ def process() -> None:
     settings = db.Settings(url=make_url("sqlite://"), pool="null", proxy="none", statement_timeout_s=1.0)
     db.configure(settings)
     db.configure()
+    assert_type(db.Settings(url="sqlite://").url, URL | None)
     assert_type(db.Settings.from_env({"DB_URL": "sqlite://"}), db.Settings)
     assert_type(settings.pool_size, int)
     assert_type(settings.is_sqlite, bool)

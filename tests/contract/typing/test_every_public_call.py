@@ -16,11 +16,14 @@ MODULE = Path(__file__).with_name("every_public_call.py")
 
 
 def functions_of(module: object) -> set[str]:
-    """The public functions that are its own."""
+    """The public functions that are its own, or its package's."""
+    here = module.__name__  # type: ignore[attr-defined]
     return {
         name
         for name, value in vars(module).items()
-        if isinstance(value, FunctionType) and value.__module__ == module.__name__ and not name.startswith("_")  # type: ignore[attr-defined]
+        if isinstance(value, FunctionType)
+        and f"{value.__module__}.".startswith(f"{here}.")
+        and not name.startswith("_")
     }
 
 

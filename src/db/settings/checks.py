@@ -1,0 +1,85 @@
+"""What is wrong with settings that could each be read: a value of another type, too low, or against another one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from .kinds import PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import URL
+
+# What the functions here are given is a ``Settings``. Its module imports this one, so they cannot name it.
+
+# What DB_CONNECT_ARGS may not hold: a way around the setting would be a way around its checks too.
+_HAVE_SETTINGS = {"password", "user", "host", "port", "dbname", "application_name", "sslmode", "sslrootcert"}
+_MOST_SECONDS = 2_147_483  # PostgreSQL counts milliseconds in 31 bits
+_NO_DATABASE = "no database: set DB_SECRET_ID, DB_URL, or DB_AUTH=iam with DB_HOST, DB_NAME and DB_USER"
+_NO_URL = "DB_AUTH=url needs DB_URL"
+# What is said of a URL that was given and cannot be read is that, and not that there is none.
+WITHOUT_URL = {_NO_DATABASE, _NO_URL}
+
+
+def rows(of: Any) -> Iterator[dataclasses.Field[Any]]:
+    """The fields that are settings."""
+    return (f for f in dataclasses.fields(of) if f.metadata)
+
+
+def wrong_values(settings: Any) -> Iterator[str]:
+    """Values of another type, or none of the words of a choice: what cannot be compared further."""
+    for f in rows(settings):
+        value = getattr(settings, f.name)
+        if value is not None and (problem := f.metadata["kind"].problem(value)):
+            yield f"{PREFIX}{f.name.upper()} {problem}"
+
+
+def contradictions(settings: Any) -> Iterator[str]:
+    """Values below their floor, and those that cannot both be meant."""
+    yield from _below_floor(settings)
+    yield from _entry_problems(settings)
+    if settings.pool == "static" and not settings.is_sqlite:
+        yield "DB_POOL=static shares one connection and is for SQLite only"
+    if settings.native_hstore and settings.is_sqlite:
+        yield "DB_NATIVE_HSTORE is for PostgreSQL only"
+    if settings.pool == "null" and (settings.pool_size, settings.max_overflow) != (1, 0):
+        yield "DB_POOL=null keeps no connection, so DB_POOL_SIZE and DB_MAX_OVERFLOW say nothing"
+    if settings.statement_timeout_s > _MOST_SECONDS:
+        yield f"DB_STATEMENT_TIMEOUT_S is {settings.statement_timeout_s:g}, above PostgreSQL's {_MOST_SECONDS}"
+    if settings.sslmode in {"verify-ca", "verify-full"} and not settings.sslrootcert:
+        yield f"DB_SSLMODE={settings.sslmode} needs DB_SSLROOTCERT"
+    reserved = sorted(_HAVE_SETTINGS & settings.connect_args.keys())
+    if reserved:
+        yield f"DB_CONNECT_ARGS holds {', '.join(reserved)}, which have settings or a secret of their own"
+
+
+def _below_floor(settings: Any) -> Iterator[str]:
+    for f in rows(settings):
+        value, floor = getattr(settings, f.name), f.metadata["floor"]
+        if floor is not None and value is not None and value < floor:
+            yield f"{PREFIX}{f.name.upper()} is {value}, below its floor of {floor}"
+
+
+def _entry_problems(settings: Any) -> Iterator[str]:
+    if settings.auth is None and settings.secret_id and settings.url:
+        yield "DB_SECRET_ID and DB_URL are both set: choose one, or say which with DB_AUTH"
+    match settings.source:
+        case "secret" if not settings.secret_id:
+            yield _NO_DATABASE
+        case "url" if settings.url is None:
+            yield _NO_URL
+        case "url" if settings.url is not None and not (settings.name or _names_a_database(settings.url)):
+            yield "DB_URL names no database: write it behind the host, postgresql://host/database, or set DB_NAME"
+        case "iam":
+            for name in ("host", "name", "user"):
+                if not getattr(settings, name):
+                    yield f"DB_AUTH=iam needs {PREFIX}{name.upper()}"
+            if settings.sslmode in {"disable", "allow", "prefer"}:
+                yield f"DB_AUTH=iam sends its token only over TLS, which DB_SSLMODE={settings.sslmode} does not ensure"
+
+
+def _names_a_database(url: URL) -> bool:
+    # Of PostgreSQL alone is it known where else a URL may name it: by libpq's word, or by an entry in its service file.
+    return url.get_backend_name() != "postgresql" or bool(url.database or {"dbname", "service"} & url.query.keys())
