@@ -44,9 +44,13 @@ class IdleAwareQueuePool(QueuePool):
 
     def _do_get(self) -> ConnectionPoolEntry:
         record = super()._do_get()
-        returned_at = record.info.get(RETURNED_AT)
-        if returned_at is not None and self._is_stale(record, returned_at, now=time.time()):
-            record.invalidate(StaleConnectionError())
+        try:
+            returned_at = record.info.get(RETURNED_AT)
+            if returned_at is not None and self._is_stale(record, returned_at, now=time.time()):
+                record.invalidate(StaleConnectionError())
+        except BaseException:  # a signal's handler raised: nobody else knows yet that the record is out
+            super()._do_return_conn(record)
+            raise
         return record
 
     def _is_stale(self, record: ConnectionPoolEntry, returned_at: float, *, now: float) -> bool:
@@ -55,9 +59,11 @@ class IdleAwareQueuePool(QueuePool):
         return stood_in or now - returned_at >= self._idle_s
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        if isinstance(driver := record.driver_connection, FlightState):
-            driver.parked()
-        super()._do_return_conn(record)
+        try:
+            if isinstance(driver := record.driver_connection, FlightState):
+                driver.parked()
+        finally:  # whatever a signal's handler raises here must not cost the pool a connection for good
+            super()._do_return_conn(record)
 
     def recreate(self) -> IdleAwareQueuePool:
         pool = super().recreate()
