@@ -66,7 +66,7 @@ def transaction_on(
     chosen = tenant_for(tenant, required=now.settings.tenant_required)
     engine = now.engine(role, asynchronous=on_loop())
     _require_time(now)
-    with unit_on(engine) as unit, engine.connect() as conn, _told_apart(unit):
+    with unit_on(engine) as unit, _told_apart(unit), engine.connect() as conn:
         work_for(unit, conn)
         unsaid = None
         if conn.dialect.name == "postgresql":
@@ -91,6 +91,7 @@ def transaction_on(
                         unit.connection.single_reads = True
                     yield conn, transaction
                     _refuse_swallowed_failure(conn, transaction, unit)
+                    unit.block_ended = True
                 except BaseException:
                     roll_back(transaction)
                     raise
@@ -143,13 +144,15 @@ def roll_back(transaction: RootTransaction) -> None:
 def _told_apart(unit: Unit) -> Iterator[None]:
     """Give what the block raised its own name where the driver has none for it.
 
-    Whatever came in place of the answer to a COMMIT is OutcomeUnknownError, whoever sent the COMMIT; the prologue's
-    function that no migration has made is ConfigurationError.
+    Whatever came in place of the answer to a COMMIT is OutcomeUnknownError, whoever sent the COMMIT; or behind the
+    answer, where the block is over: whoever sees another error takes the work for undone. The prologue's function that
+    no migration has made is ConfigurationError.
     """
     try:
         yield
     except BaseException as error:
-        if unit.outcome_unknown and not isinstance(error, GeneratorExit | SystemExit):
+        unknown = unit.outcome_unknown or (unit.committed and unit.block_ended)
+        if unknown and not isinstance(error, GeneratorExit | SystemExit):
             raise OutcomeUnknownError(f"{_what_came(error)} while the transaction committed") from error
         if (
             isinstance(error, exc.DBAPIError)

@@ -39,7 +39,7 @@ class ServingConnection(Protocol):
 
 @dataclass(eq=False)
 class Unit:
-    """Open until its block has ended.
+    """Open until its block has ended, and what follows that; ``block_ended``, until what follows.
 
     ``committed``: a COMMIT of its was answered. ``outcome_unknown``: a COMMIT was sent and no answer has come.
     ``statement_failed``: any statement did. ``leaves``: what its statements left on the session, by kind.
@@ -48,6 +48,7 @@ class Unit:
 
     engine: Engine | None = None
     open: bool = True
+    block_ended: bool = False
     committed: bool = False
     outcome_unknown: bool = False
     statement_failed: bool = False
