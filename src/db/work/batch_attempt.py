@@ -90,6 +90,7 @@ class Attempt:
         return error
 
     def _caught(self, record: Any) -> Exception | None:
+        is_done = False
         try:
             with self._tx.begin_nested():
                 self._failed_here = False
@@ -99,9 +100,12 @@ class Attempt:
                     self._failed_here = is_failed(self._tx)
                     raise
                 self._check()
+                is_done = True
         except WrongKindError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is this record's
+        except Exception as error:
+            if is_done:
+                raise  # it came amid the savepoint's end, so that what the record did is not undone
             return error
         return None
 
