@@ -58,9 +58,9 @@ class FlightCursorState(CursorMixin):
                 return
             opens = conn.must_open()
             shares = (opens or bool(conn.riders.due)) and not kind.stands_apart and bool(params or kind.is_single)
-            conn._shares_flight = shares
         sending = super()._execute_gen(query, params, prepare=prepare, binary=binary)
         if kind.is_ordinary:
+            conn._shares_flight = shares
             try:
                 yield from sending
             finally:
@@ -90,6 +90,7 @@ class FlightCursorState(CursorMixin):
             conn.single_reads = False
         stands_alone = conn.single_reads and conn._pipeline is None and conn.must_open() and not shares
         unit.outcome_unknown = kind.commits or unit.outcome_unknown
+        conn._shares_flight = shares
         try:
             yield from sending
         except BaseException as error:

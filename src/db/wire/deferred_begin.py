@@ -46,6 +46,7 @@ _IDLE = pq.TransactionStatus.IDLE
 _ACTIVE = pq.TransactionStatus.ACTIVE
 _IN_TRANSACTION = pq.TransactionStatus.INTRANS
 _IN_ERROR = pq.TransactionStatus.INERROR
+_OPEN = {_ACTIVE, _IN_TRANSACTION, _IN_ERROR}
 _FAILED = {pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED}
 _COMMIT: Command = b"COMMIT", None
 # To tell the server that nobody waits any more. It is another connection's handshake, and whoever asked to be
@@ -140,6 +141,10 @@ class FlightState(ConnectionMixin):
 
     def leave(self) -> None:
         """The unit has ended, and with it what held for it."""
+        if self.pgconn.transaction_status in _OPEN:
+            # Nobody ended its transaction, as where a signal's handler raised ahead of that. Whoever comes next must
+            # neither commit it nor work in it.
+            self.abandon()
         self.prologue = self.patience_s = self.unit = self.gathering = None
         self.single_reads = self._is_pooled = self._left_open = False
         self._autocommit, self._deferrable, self._begin_statement = False, None, b""
@@ -149,6 +154,8 @@ class FlightState(ConnectionMixin):
 
     def parked(self) -> None:
         """A pool keeps the connection: it may die before its next user has sent anything."""
+        if self.unit is not None:
+            self.leave()  # what a signal's handler raised came in its way
         if self.riders.begun:
             self.riders.clear()
         self.unproven = True
@@ -292,6 +299,10 @@ class FlightState(ConnectionMixin):
         if self._flying or self.pgconn.pipeline_status:
             return True
         return self.pgconn.transaction_status == _ACTIVE and not self._streams
+
+    def blocks(self) -> tuple[bool, int]:
+        """Which of psycopg's blocks are open: its pipeline, and how many ``transaction()``."""
+        return self._pipeline is not None or bool(self.pgconn.pipeline_status), self._num_transactions
 
     def abandon(self) -> None:
         """Close the connection in the middle of an answer: nobody can read on, and nothing of it may be kept."""

@@ -143,7 +143,7 @@ class FlightConnection(FlightState, psycopg.Connection[Any]):
         if self.is_waiting() or self.has_unit_to_open():
             with self.lock:
                 self.wait(self.fly())
-        with super().transaction(savepoint_name, force_rollback) as transaction:
+        with self._in_step(), super().transaction(savepoint_name, force_rollback) as transaction:
             yield transaction
 
     @contextmanager
@@ -152,17 +152,28 @@ class FlightConnection(FlightState, psycopg.Connection[Any]):
         if self.is_waiting():
             with self.lock:
                 self.wait(self.fly())
-        with super().pipeline() as pipeline:
+        with self._in_step(), super().pipeline() as pipeline:
             yield pipeline
 
     @contextmanager
     def _pipeline_nolock(self) -> Iterator[Pipeline]:
-        with super()._pipeline_nolock() as pipeline:
+        with self._in_step(), super()._pipeline_nolock() as pipeline:
             self._in_executemany = True
             try:
                 yield pipeline
             finally:
                 self._in_executemany = False
+
+    @contextmanager
+    def _in_step(self) -> Iterator[None]:
+        """A block of psycopg's own. Where an exception came in the way of its end, that is the connection's."""
+        open_before = self.blocks()
+        try:
+            yield
+        except BaseException as error:
+            if not isinstance(error, psycopg.Error) and self.blocks() != open_before:
+                self._cancel_and_abandon()
+            raise
 
     @contextmanager
     def streaming(self) -> Iterator[None]:
@@ -249,7 +260,7 @@ class AsyncFlightConnection(FlightState, psycopg.AsyncConnection[Any]):
         if self.is_waiting() or self.has_unit_to_open():
             async with self.lock:
                 await self.wait(self.fly())
-        async with super().transaction(savepoint_name, force_rollback) as transaction:
+        async with self._in_step(), super().transaction(savepoint_name, force_rollback) as transaction:
             yield transaction
 
     @asynccontextmanager
@@ -258,17 +269,28 @@ class AsyncFlightConnection(FlightState, psycopg.AsyncConnection[Any]):
         if self.is_waiting():
             async with self.lock:
                 await self.wait(self.fly())
-        async with super().pipeline() as pipeline:
+        async with self._in_step(), super().pipeline() as pipeline:
             yield pipeline
 
     @asynccontextmanager
     async def _pipeline_nolock(self) -> AsyncIterator[AsyncPipeline]:
-        async with super()._pipeline_nolock() as pipeline:
+        async with self._in_step(), super()._pipeline_nolock() as pipeline:
             self._in_executemany = True
             try:
                 yield pipeline
             finally:
                 self._in_executemany = False
+
+    @asynccontextmanager
+    async def _in_step(self) -> AsyncIterator[None]:
+        """A block of psycopg's own. Where an exception came in the way of its end, that is the connection's."""
+        open_before = self.blocks()
+        try:
+            yield
+        except BaseException as error:
+            if not isinstance(error, psycopg.Error) and self.blocks() != open_before:
+                await self._cancel_and_abandon()
+            raise
 
     @asynccontextmanager
     async def streaming(self) -> AsyncIterator[None]:

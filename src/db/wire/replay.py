@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from psycopg import pq
+
 from db.errors import Verdict, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy import Connection
     from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
     from sqlalchemy.engine import ExecutionContext
     from sqlalchemy.pool import PoolProxiedConnection
@@ -26,6 +29,7 @@ else:
 
 # A kept connection was dead, and so was the new one: more than that is no accident of the one or the other.
 _REPLAYS = 2
+_IDLE = pq.TransactionStatus.IDLE
 
 
 class ReplayingDialect(DialectMixin):
@@ -61,7 +65,10 @@ class ReplayingDialect(DialectMixin):
         try:
             dbapi_connection.commit()
         except BaseException as error:
-            if self._driver(dbapi_connection.dbapi_connection).abandoned:
+            driver = self._driver(dbapi_connection.dbapi_connection)
+            if not isinstance(error, self.loaded_dbapi.Error) and driver.pgconn.transaction_status != _IDLE:
+                driver.abandon()  # SQLAlchemy takes its transaction for ended, and would end it no more
+            if driver.abandoned:
                 dbapi_connection.invalidate(error)
             raise
 
@@ -72,6 +79,12 @@ class ReplayingDialect(DialectMixin):
             if not self._driver(dbapi_connection.dbapi_connection).abandoned:
                 raise
             dbapi_connection.invalidate()  # its end was the end of its transaction
+
+    def do_rollback_to_savepoint(self, connection: Connection, name: str) -> None:
+        if self._driver(connection.connection.dbapi_connection).abandoned:
+            connection.invalidate()  # likewise; its error would take the place of the one that ended it
+        else:
+            super().do_rollback_to_savepoint(connection, name)  # type: ignore[no-untyped-call]
 
     def _again(
         self,
