@@ -101,3 +101,10 @@ def stored(engine: Engine) -> list[int]:
     """What ``ledger`` holds, seen over a connection of its own."""
     with engine.connect() as conn:
         return list(conn.execute(text("SELECT n FROM ledger ORDER BY n")).scalars())
+
+
+def queue_of(*message_ids: str) -> dict[str, Any]:
+    """An event of a queue's with these messages."""
+    arn = "arn:aws:sqs:eu-central-1:123456789012:orders"
+    source = {"eventSource": "aws:sqs", "eventSourceARN": arn, "attributes": {}, "messageAttributes": {}}
+    return {"Records": [{"messageId": name, "body": name, **source} for name in message_ids]}
