@@ -208,7 +208,7 @@ class FlightState(ConnectionMixin):
 
     def has_unit_to_open(self) -> bool:
         """Whether a unit of work has sent nothing yet: all that is done in it is undone with it."""
-        return self.prologue is not None and not self.single_reads and self._pipeline is None and self.must_open()
+        return self.prologue is not None and not self.single_reads and self.must_open()
 
     def fly(self, *statements: Callable[[], None]) -> PQGen[list[list[PGresult]]]:
         """Send what is due, and ``statements`` with it; gives the results of each."""

@@ -142,7 +142,7 @@ class FlightConnection(FlightState, psycopg.Connection[Any]):
         """psycopg's, within the transaction that is due; within a unit of work always."""
         if self.is_waiting() or self.has_unit_to_open():
             with self.lock:
-                self.wait(self.fly())
+                self.wait(self._send_due())
         with self._in_step(), super().transaction(savepoint_name, force_rollback) as transaction:
             yield transaction
 
@@ -259,7 +259,7 @@ class AsyncFlightConnection(FlightState, psycopg.AsyncConnection[Any]):
         """psycopg's, within the transaction that is due; within a unit of work always."""
         if self.is_waiting() or self.has_unit_to_open():
             async with self.lock:
-                await self.wait(self.fly())
+                await self.wait(self._send_due())
         async with self._in_step(), super().transaction(savepoint_name, force_rollback) as transaction:
             yield transaction
 
