@@ -119,7 +119,12 @@ def test_a_unit_that_ends_well_keeps_what_the_driver_did(verb: Verb, use: Use, s
             verb(raw_of(tx))
             tx.exec_driver_sql(insert(7))
         tx.exec_driver_sql(insert(8))
-    kept = {transaction_twice: [1, 2], transaction: [1], transaction_in_a_pipeline: [1], pipeline_in_a_transaction: [1]}
+    kept: dict[Verb, list[int]] = {
+        transaction_twice: [1, 2],
+        transaction: [1],
+        transaction_in_a_pipeline: [1],
+        pipeline_in_a_transaction: [1],
+    }
     assert stored(stock) == [*kept.get(verb, []), 7, 8]
 
 
@@ -130,10 +135,14 @@ def test_a_unit_on_a_loop_is_undone_likewise(verb: Verb, use: Use, stock: Engine
 
     async def on_loop(tx: AsyncConnection) -> None:
         raw: Any = (await tx.get_raw_connection()).driver_connection
-        if verb in {fetched_type, fetched_enum, fetched_composite}:
-            await {fetched_type: TypeInfo, fetched_enum: EnumInfo, fetched_composite: CompositeInfo}[verb].fetch(
-                raw, "int4" if verb is fetched_type else "missing"
-            )
+        asked: dict[Verb, tuple[Any, str]] = {
+            fetched_type: (TypeInfo, "int4"),
+            fetched_enum: (EnumInfo, "missing"),
+            fetched_composite: (CompositeInfo, "missing"),
+        }
+        if verb in asked:
+            kind, name = asked[verb]
+            await kind.fetch(raw, name)
             return
         async with contextlib.AsyncExitStack() as blocks:
             if verb is transaction_in_a_pipeline:

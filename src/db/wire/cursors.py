@@ -14,7 +14,7 @@ from psycopg.adapt import Transformer
 from psycopg.sql import Composable
 
 from .commit_outcome import Unit
-from .deferred_begin import is_commit
+from .deferred_begin import QueuedCommit, is_commit
 from .statement_kinds import SET_CONFIG, kind_of
 
 if TYPE_CHECKING:
@@ -102,7 +102,11 @@ class FlightCursorState(CursorMixin):
         finally:
             conn._shares_flight = False
         if conn._pipeline is not None:
-            return  # the answer comes later
+            queue = conn._pipeline.result_queue
+            if kind.commits and queue and queue[-1] is not None and queue[-1][0] is self:
+                # The answer comes later.
+                queue[-1] = QueuedCommit(conn.pgconn, unit, self), queue[-1][1]
+            return
         if kind.ends:
             unit.commit_answered(committed=any(is_commit(result) for result in self._results))
             conn.say_again()
@@ -130,7 +134,8 @@ class FlightCursorState(CursorMixin):
         conn = self._conn
         if conn.pgconn.status == _OK:
             conn.unproven = False
-        if conn._pipeline is not None and conn.unit is not None and any(is_commit(result) for result in results):
+        # Of several statements in one text one may have committed, and another failed behind it.
+        if conn.unit is not None and results[1:] and any(is_commit(result) for result in results):
             conn.unit.commit_answered(committed=True)
         super()._check_results(results)
 

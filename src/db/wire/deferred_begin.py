@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from psycopg.abc import PQGen
     from psycopg.pq.abc import PGconn, PGresult
 
+    from .cursors import FlightCursorState
     from .riders import Command
 
     ConnectionMixin = BaseConnection[Any]
@@ -447,15 +448,29 @@ class QueuedAnswer:
 
 
 class QueuedCommit(QueuedAnswer):
-    """The answer to a COMMIT there, of which the unit is told."""
+    """The answer to a COMMIT there, of which the unit is told; ``cursor`` is given it, where that had sent a text."""
 
-    def __init__(self, pgconn: PGconn, unit: Unit) -> None:
+    def __init__(self, pgconn: PGconn, unit: Unit, cursor: FlightCursorState | None = None) -> None:
         super().__init__(pgconn)
         self.unit = unit
+        self.cursor = cursor
+
+    @property
+    def _conn(self) -> Any:
+        return self.cursor and self.cursor._conn
 
     def _check_results(self, results: list[PGresult]) -> None:
-        self.unit.commit_answered(committed=all(is_commit(result) for result in results))
-        super()._check_results(results)
+        # The end of the session says nothing of what it did last.
+        if not any(hung_up(result) for result in results):
+            self.unit.commit_answered(committed=any(is_commit(result) for result in results))
+        if self.cursor is None:
+            super()._check_results(results)
+        else:
+            self.cursor._check_results(results)
+
+    def _set_results(self, results: list[PGresult]) -> None:
+        if self.cursor is not None:
+            self.cursor._set_results(results)
 
 
 def is_commit(result: PGresult) -> bool:
