@@ -107,7 +107,7 @@ def build_engine(
         hide_parameters=settings.hide_parameters,
         **arguments,
     )
-    if not isinstance(engine.dialect, ReplayingDialect):
+    if not (isinstance(engine.dialect, ReplayingDialect) or getattr(engine.dialect, "notes_commits", False)):
         note_commits(engine.dialect)
     events.watch(engine, connect if is_postgres else _connect_as_given)
     return engine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc
 
@@ -31,20 +31,14 @@ def flight_of(conn: Connection) -> FlightState | None:
 
 def prepare(
     conn: Connection, prologue: Prologue, unit: Unit, *, isolation: str | None, read_only: bool, pooled: bool
-) -> Prologue | None:
-    """Tell ``conn`` what its transaction will be; ``pooled``, other clients use its session after it.
-
-    Gives ``prologue`` back where no flight will carry it: then it has to be said first thing.
-    """
+) -> None:
+    """Tell ``conn`` what its transaction will be; ``pooled``, other clients use its session after it."""
     flight = flight_of(conn)
     if flight is not None:
         flight.serve(prologue, prologue.patience_s, unit, isolation=isolation, read_only=read_only, pooled=pooled)
-        return None
-    if isolation:
-        conn.execution_options(isolation_level=isolation)
-    if read_only:
-        conn.execution_options(postgresql_readonly=True)
-    return prologue
+    else:
+        adapter: Any = conn.connection.dbapi_connection  # asyncpg's
+        adapter.serve(prologue, unit, isolation=isolation, read_only=read_only, pooled=pooled)
 
 
 def say(conn: Connection, command: Command) -> None:
@@ -63,9 +57,9 @@ def tell(conn: Connection, tenant: str | None, command: Command) -> None:
 
     For what undoes the command is a rollback of it all, and then the prologue is said again.
     """
-    flight = flight_of(conn)
-    if flight is not None and flight.prologue is not None:
-        flight.prologue.tell(tenant)
+    serving = unit_of(conn.connection).connection
+    if serving is not None and serving.prologue is not None:
+        serving.prologue.tell(tenant)
     ride(conn, command)
 
 
@@ -83,9 +77,9 @@ def ride(conn: Connection, command: Command) -> None:
 
 
 def begun_by(conn: Connection) -> int:
-    """How many transactions have been opened for the unit of work of ``conn``; 0 where the driver has no flights."""
-    flight = flight_of(conn)
-    return 0 if flight is None else flight.begun
+    """How many transactions have been opened for the unit of work of ``conn``; 0 where the driver does not tell."""
+    serving = unit_of(conn.connection).connection
+    return 0 if serving is None else serving.begun
 
 
 def is_failed(conn: Connection) -> bool:

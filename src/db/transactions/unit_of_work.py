@@ -21,7 +21,7 @@ from db.timing.invocation import current_invocation
 from db.timing.waiting import on_loop
 from db.wire.commit_outcome import Unit, work_for
 
-from .driver import is_failed, prepare, say
+from .driver import is_failed, prepare
 from .open_units import unit_on
 from .prologue import Prologue
 from .prologue_sql import PROLOGUE_FUNCTION
@@ -68,7 +68,6 @@ def transaction_on(
     _require_time(now)
     with unit_on(engine) as unit, _told_apart(unit), engine.connect() as conn:
         work_for(unit, conn)
-        unsaid = None
         if conn.dialect.name == "postgresql":
             route = now.reader_route
             prologue = Prologue(
@@ -79,14 +78,12 @@ def transaction_on(
                 is_near=route.is_near if role == "reader" and route.asks_for_lag else None,
             )
             pooled = now.settings.proxy != "none"
-            unsaid = prepare(conn, prologue, unit, isolation=isolation, read_only=read_only, pooled=pooled)
+            prepare(conn, prologue, unit, isolation=isolation, read_only=read_only, pooled=pooled)
         try:
             # Inside a `with`, SQLAlchemy refuses what would follow an early commit() without prologue.
             with conn.begin() as transaction:
                 try:
-                    if unsaid is not None:
-                        say(conn, unsaid(alone=False))
-                    elif single and unit.connection is not None:
+                    if single and unit.connection is not None:
                         # Not before: what a listener to "begin" says is for all of the block, and opens a transaction.
                         unit.connection.single_reads = True
                     yield conn, transaction
@@ -119,7 +116,10 @@ def _hand_back(conn: Connection, unit: Unit) -> None:
 
 def _refuse_swallowed_failure(conn: Connection, transaction: RootTransaction, unit: Unit) -> None:
     """Raise PendingRollbackError where a COMMIT would seem to succeed, and commit nothing."""
-    if transaction.is_active and (unit.connection.failed if unit.connection is not None else is_failed(conn)):
+    if not transaction.is_active:
+        return
+    failed = unit.connection.failed if unit.connection is not None else None
+    if is_failed(conn) if failed is None else failed:
         raise exc.PendingRollbackError(_SWALLOWED)
 
 

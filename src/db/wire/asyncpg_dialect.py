@@ -17,20 +17,25 @@ import asyncpg
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql._psycopg_common import _PGDialect_common_psycopg
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg, PGExecutionContext_asyncpg
+from sqlalchemy.util import await_
 
-from db.errors import ConfigurationError
+from db.errors import ConfigurationError, Verdict, verdict
 from db.timing.waiting import on_loop
 
+from .asyncpg_connections import UnitAdapter, UnitConnection
 from .encoding import ENCODING, other_encoding
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from sqlalchemy import URL, Connection
     from sqlalchemy.engine.interfaces import ConnectArgsType, DBAPIConnection
+    from sqlalchemy.pool import PoolProxiedConnection
 
 DEFAULT_PORT = 5432
 DRIVER = "postgresql+serverless_asyncpg"
+# As in ``replay``: a kept connection was dead, and so was the new one.
+_REPLAYS = 2
 
 # libpq's words that asyncpg has too. Those for TLS it reads from a DSN alone.
 _ARGUMENTS = {"user": "user", "password": "password", "dbname": "database", "connect_timeout": "timeout"}
@@ -65,7 +70,7 @@ def asyncpg_arguments(params: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-class WatchedConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg is not typed here
+class WatchedConnection(UnitConnection):
     """``asyncpg.Connection`` that can be closed without its event loop."""
 
     def __init__(
@@ -114,16 +119,20 @@ class AsyncpgDialect(PGDialect_asyncpg):
 
     supports_statement_cache = True
     execution_ctx_cls = AsyncpgExecutionContext
+    notes_commits = True
+    # Told of each connection that was replaced before anything was done over it, and why.
+    on_replay: Callable[[PoolProxiedConnection, BaseException], None] | None = None
 
     # Not keyword-only: create_engine() finds a dialect's arguments by reading its positional ones.
     def __init__(self, default_schema_name: str = "public", names_statements: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]  # SQLAlchemy's has no types
         self._told_schema_name = default_schema_name
+        # For asyncpg, and for SQLAlchemy's adapter.
+        self._cache: dict[str, Any] = {} if names_statements else {"statement_cache_size": 0}
         self._statements: dict[str, Any] = (
             {}
             if names_statements
             else {
-                "statement_cache_size": 0,
                 "prepared_statement_cache_size": 0,
                 "prepared_statement_name_func": str,  # gives "", the unnamed statement
             }
@@ -137,7 +146,8 @@ class AsyncpgDialect(PGDialect_asyncpg):
         dbapi: Any = self.loaded_dbapi
         arguments = asyncpg_arguments(params)
         try:
-            connection = dbapi.connect(connection_class=WatchedConnection, **arguments, **self._statements)
+            opening = asyncpg.connect(connection_class=WatchedConnection, **arguments, **self._cache)
+            connection = await_(UnitAdapter.create(dbapi, opening, **self._statements))
         except dbapi.OperationalError:
             raise
         except (dbapi.Error, OSError) as error:
@@ -155,6 +165,41 @@ class AsyncpgDialect(PGDialect_asyncpg):
 
     def do_terminate(self, dbapi_connection: Any) -> None:
         self.do_close(dbapi_connection)
+
+    # A unit of work.
+
+    def do_begin(self, dbapi_connection: Any) -> None:
+        """Open a unit's transaction at once, as statements of the driver's own go around the adapter.
+
+        Nothing has been done before the prologue is answered, so a connection that is dead by then is replaced.
+        """
+        if dbapi_connection.dbapi_connection.prologue is None:
+            return
+        for _ in range(_REPLAYS):
+            try:
+                dbapi_connection.dbapi_connection.open()
+            except self.loaded_dbapi.Error as error:
+                self._replace_or_raise(error, dbapi_connection)
+            else:
+                return
+        dbapi_connection.dbapi_connection.open()
+
+    def _replace_or_raise(self, error: BaseException, checkout: Any) -> None:
+        """Put a new connection below ``checkout``, if all that ``error`` tells is that the one below it was dead."""
+        stale, record = checkout.dbapi_connection, checkout._connection_record
+        # A detached one is no longer the pool's to replace.
+        if record is None or not stale.driver_connection.is_closed() or verdict(error) is not Verdict.RECONNECT:
+            raise error
+        at_return = list(record.finalize_callback)  # SQLAlchemy forgets them with the old
+        record.invalidate(error)
+        checkout.dbapi_connection = record.get_connection()
+        record.finalize_callback.extend(at_return)
+        checkout.dbapi_connection.take_over(stale)
+        if self.on_replay is not None:
+            self.on_replay(checkout, error)
+
+    def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
+        return getattr(connection, "abandoned", False) or bool(super().is_disconnect(e, connection, cursor))  # type: ignore[no-untyped-call]
 
     # Free initialisation, as in ``psycopg_dialect``.
 

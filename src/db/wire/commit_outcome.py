@@ -22,14 +22,28 @@ _LAST_WORDS = ("57P", "08")  # operator_intervention of a session, connection_ex
 _ENDED_BY_LIMIT = {"25P03", "25P04"}  # idle_in_transaction_session_timeout, transaction_timeout
 
 
+class TellingPrologue(Protocol):
+    """What a unit of work says behind BEGIN."""
+
+    def tell(self, tenant: str | None) -> None:
+        """From the next transaction on, say this tenant."""
+        ...
+
+
 class ServingConnection(Protocol):
     """What a unit of work needs of the driver's connection below it."""
 
     single_reads: bool
+    begun: int
 
     @property
-    def failed(self) -> bool:
-        """Whether the server refuses everything but a rollback."""
+    def prologue(self) -> TellingPrologue | None:
+        """What it says behind each BEGIN."""
+        ...
+
+    @property
+    def failed(self) -> bool | None:
+        """Whether the server refuses everything but a rollback; None where it has to be asked."""
         ...
 
     def leave(self) -> None:
@@ -43,7 +57,7 @@ class Unit:
 
     ``committed``: a COMMIT of its was answered. ``outcome_unknown``: a COMMIT was sent and no answer has come.
     ``statement_failed``: any statement did. ``leaves``: what its statements left on the session, by kind.
-    ``connection`` works for it now, where the driver has flights.
+    ``connection`` works for it now, where the driver tells it what it needs.
     """
 
     engine: Engine | None = None
