@@ -130,6 +130,14 @@ def test_what_has_to_come_before_the_first_query(text: str, *, sets: bool) -> No
         ("PREPARE x AS SELECT 1", False, False),
         ("SELECT 'COMMIT'", False, False),
         ("SELECT commit FROM t", False, False),
+        ("ROLLBACK WORK TO a", False, False),
+        ("ROLLBACK TRANSACTION", True, False),
+        ("SELECT 1; -- done\nCOMMIT", True, True),
+        ("DO $$ BEGIN PERFORM 1; END $$", False, False),
+        ("CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $f$ BEGIN RETURN 1; END $f$", False, False),
+        ("CREATE PROCEDURE p() BEGIN ATOMIC SELECT 1; END", False, False),
+        ("SELECT '; COMMIT' -- ; COMMIT", False, False),
+        ("DO $$ BEGIN PERFORM 1; END $$; COMMIT", True, True),
     ],
 )
 def test_what_ends_a_transaction(text: str, *, ends: bool, commits: bool) -> None:

@@ -17,7 +17,13 @@ _FIRST_WORDS = re.compile(rf"{_LEAD}([a-z]+)(?:\s+([a-z_]+))?", re.IGNORECASE)
 # behind an opening flight of its own, in psycopg's way, at one more trip.
 _STAND_APART = {"", "copy", "prepare", "begin", "start", "commit", "end", "rollback", "abort"}
 _END = {"commit", "end", "rollback", "abort", "prepare"}
+_BACK_TO = re.compile(rf"{_LEAD}rollback\s+(?:(?:work|transaction)\s+)?to\b", re.IGNORECASE)
 _ENDS_INSIDE = re.compile(r";\s*(?:commit|end|rollback|abort|prepare\s+transaction)\b", re.IGNORECASE)
+# The END of a body, of DO or of a function, ends no transaction: it is within quotes, or behind BEGIN ATOMIC.
+_QUOTED = re.compile(
+    r"\$([a-z_]\w*|)\$.*?\$\1\$|'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/", re.IGNORECASE | re.DOTALL
+)
+_ATOMIC = re.compile(r"\bbegin\s+atomic\b", re.IGNORECASE)
 # What is said for the rest of a transaction, or lives no longer than it.
 _HOLD = {"begin", "start", "lock", "declare", "fetch", "move", "close", "savepoint", "release"}
 _HOLDING = re.compile(r"\b(?:set_config|pg_(?:try_)?advisory_xact_lock\w*|pg_export_snapshot)\b|;\s*set\b")
@@ -79,8 +85,8 @@ def _read(text: str) -> Kind:
     body = text.lower()
     semicolon = body.find(";")
     several = semicolon >= 0 and bool(body[semicolon + 1 :].strip())
-    ends_inside = several and _ENDS_INSIDE.search(text) is not None
-    ends = ends_inside or (first in _END and not (first == "rollback" and second == "to"))
+    ends_inside = several and _ends_inside(text)
+    ends = ends_inside or (first in _END and not (first == "rollback" and _BACK_TO.match(text)))
     if first == "prepare":
         ends = ends_inside or second == "transaction"
     sets_modes = first == "set" and not several and _MODES.match(body) is not None
@@ -103,6 +109,11 @@ def _read(text: str) -> Kind:
 
 
 _remembered = functools.lru_cache(maxsize=512)(_read)
+
+
+def _ends_inside(text: str) -> bool:
+    bare = _QUOTED.sub(" ", text)
+    return _ENDS_INSIDE.search(bare) is not None and _ATOMIC.search(bare) is None
 
 
 def _left(first: str, second: str, body: str, *, sets_modes: bool) -> str | None:
