@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import event, exc, func, select, text
+from sqlalchemy import event, exc, func, make_url, select, text
 
 import db
 from db import aio
 from db.environment import event_loop
+from db.settings import Settings
 from db.telemetry import log
 
 if TYPE_CHECKING:
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from devkit.plugin import Database
+    from devkit.network.faults import Lost
+    from devkit.plugin import Database, MakeWire
     from devkit.servers.postgres import Postgres
     from tests.aio.conftest import Lines, Use
 
@@ -28,6 +31,11 @@ TENANT = text("SELECT current_setting('app.tenant_id', true)")
 PID = text("SELECT pg_backend_pid()")
 LIMIT = text("SELECT current_setting('statement_timeout')")
 READ_ONLY = text("SELECT current_setting('transaction_read_only')")
+# Where each flight in turn is cut; the last is not reached. asyncpg has BEGIN and prologue in flights of their own.
+SAID = {
+    "psycopg": ["done", "RECONNECT", "OUTCOME_UNKNOWN", "done"],
+    "asyncpg": ["done", "done", "RECONNECT", "RECONNECT", "OUTCOME_UNKNOWN", "done"],
+}
 SLOW_COMMIT = """
 CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(30); RETURN NULL; END $$;
 CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON ledger DEFERRABLE INITIALLY DEFERRED
@@ -426,6 +434,39 @@ def test_a_connection_lost_within_the_unit_is_said_and_tried_again(database: Dat
 
     assert event_loop.run(aio.run(work, tenant="acme")) == "acme"
     assert states == [("57P01", True, db.Verdict.RECONNECT)]
+
+
+@pytest.mark.parametrize("lost", ["request", "answer"])
+def test_wherever_the_network_breaks_what_is_said_is_what_was_done(
+    lost: Lost, driver: str, database: Database, postgres: Postgres, wire: MakeWire
+) -> None:
+    """Up to the first statement nobody notices; before COMMIT nothing is stored; then the outcome is unknown."""
+    proxy = wire()
+    through = {"url": make_url(database.through(proxy).url()), "sslmode": "disable", "async_driver": driver}
+    db.configure(Settings(**through))  # type: ignore[arg-type]
+
+    async def said(n: int) -> str:
+        try:
+            async with aio.begin(tenant="acme") as tx:
+                await tx.execute(INSERT, {"n": n})
+                await tx.execute(TENANT)
+        except (exc.OperationalError, db.OutcomeUnknownError) as error:
+            return db.verdict(error).name
+        return "done"
+
+    found = []
+    for flight in itertools.count(1):
+        event_loop.run(said(-flight))
+        cut = proxy.cut_at(flight, lost=lost)
+        found.append(event_loop.run(said(flight)))
+        if found[-1] == "OUTCOME_UNKNOWN":
+            assert postgres.all_left(database.name)
+        stored = postgres.execute(f"SELECT tenant FROM ledger WHERE n = {flight}", database=database.name)
+        is_there = found[-1] == "done" or (found[-1] == "OUTCOME_UNKNOWN" and lost == "answer")
+        assert (stored, in_use()) == ([("acme",)] if is_there else [], 0)
+        if not cut.fired:
+            break
+    assert found == SAID[driver]
 
 
 # Reads.

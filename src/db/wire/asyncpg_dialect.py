@@ -24,6 +24,7 @@ from db.timing.waiting import on_loop
 
 from .asyncpg_connections import UnitAdapter, UnitConnection
 from .encoding import ENCODING, other_encoding
+from .pipeline import is_readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -83,6 +84,10 @@ class WatchedConnection(UnitConnection):
     def belongs_to(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether it can be awaited on ``loop``."""
         return self._home is loop
+
+    def is_quiet(self) -> bool:
+        """Whether the socket is open and has nothing to say, as one that lives, or that died in silence. No trip."""
+        return not (self.is_closed() or is_readable(self._line.fileno()))
 
     def watch(self, params: Mapping[str, Any]) -> None:
         """Have the operating system give up a peer that went silent, as libpq would."""
@@ -165,6 +170,11 @@ class AsyncpgDialect(PGDialect_asyncpg):
 
     def do_terminate(self, dbapi_connection: Any) -> None:
         self.do_close(dbapi_connection)
+
+    # Free liveness, as in ``psycopg_dialect``.
+
+    def do_ping(self, dbapi_connection: Any) -> bool:
+        return dbapi_connection.driver_connection.is_quiet() or bool(super().do_ping(dbapi_connection))  # type: ignore[no-untyped-call]
 
     # A unit of work.
 
