@@ -19,7 +19,9 @@ from db.pool.connect_arguments import endpoint, port
 from db.pool.connector import Connector
 from db.pool.crowding import Crowding
 from db.pool.engines import build_engine
+from db.pool.pools import IdleAwareQueuePool
 from db.pool.reader_route import ReaderConnector, ReaderRoute
+from db.pool.switchover import Switchover, WaryConnector, serve_until
 from db.settings import Settings
 from db.telemetry.connection_events import ConnectionEvents
 from db.telemetry.log import warn_of_echo
@@ -67,6 +69,7 @@ class Runtime:
         self._engines: dict[tuple[Role, bool], tuple[Engine, ConnectionEvents]] = {}
         self._lock = threading.Lock()
         self._crowding = Crowding(self.clock)
+        self._switchover = Switchover(self.clock)
         self.reader_route = ReaderRoute(self.clock, max_lag_s=settings.reader_max_lag_s)
         if settings.function_name and (settings.echo, settings.echo_pool) != ("off", "off"):
             warn_of_echo(echo=settings.echo, echo_pool=settings.echo_pool)
@@ -90,8 +93,16 @@ class Runtime:
         if role == "unpooled":
             # Without the type hstore: a migration may be what brings it.
             settings = dataclasses.replace(settings, pool="null", pool_size=1, max_overflow=0, native_hstore=False)
-        watched = ConnectionEvents(settings, role=role, tally=self.tally, clock=self.clock)
-        return build_engine(settings, self._connector(role), watched, asynchronous=asynchronous), watched
+        watched = ConnectionEvents(
+            settings,
+            role=role,
+            tally=self.tally,
+            clock=self.clock,
+            on_loss=self._switchover.suspect,
+            on_refused_write=self.discard_open,
+        )
+        connect = WaryConnector(self._connector(role), self._switchover, writes=role != "reader")
+        return build_engine(settings, connect, watched, asynchronous=asynchronous), watched
 
     def _connector(self, role: Role) -> Connector | ReaderConnector:
         to_writer = Connector(
@@ -134,10 +145,17 @@ class Runtime:
             watched.close_open()
 
     def discard_idle(self) -> None:
-        """Close what the pools keep, where nobody else is at work on one of theirs."""
-        for engine, watched in self._engines.values():
-            if not watched.in_use:
-                engine.dispose()
+        """Close what the pools keep idle, of every engine; what somebody else is at work on stays."""
+        for engine, _ in list(self._engines.values()):
+            if isinstance(engine.pool, IdleAwareQueuePool):
+                engine.pool.close_idle()
+
+    def discard_open(self) -> None:
+        """Let nobody else have what is open now: a writer refused to write, so a name has come to mean another."""
+        self._switchover.suspect()
+        for connection in self.open_connections():
+            serve_until(connection, self.clock())
+        self.discard_idle()
 
     def end_of_invocation(self) -> None:
         """While the database is crowded, keep nothing of it: others wait for what would idle here."""

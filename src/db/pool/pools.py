@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio  # SQLAlchemy has loaded it
+import contextlib
 import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, Pool, QueuePool, StaticPool
+from sqlalchemy.util.queue import Empty
 
 from db.errors import ConfigurationError
 from db.telemetry.connection_events import RETURNED_AT
 from db.telemetry.log import warn_of_lost_loop
 from db.wire.deferred_begin import FlightState
+
+from .switchover import serves_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
 class StaleConnectionError(Exception):
     """Why a pooled connection was dropped unasked. Never raised.
 
-    It was idle for longer than DB_POOL_IDLE_S, or it only stood in for a reader.
+    It was idle for longer than DB_POOL_IDLE_S, it only stood in for a reader, or its server may be the wrong one.
     """
 
 
@@ -54,9 +58,7 @@ class IdleAwareQueuePool(QueuePool):
         return record
 
     def _is_stale(self, record: ConnectionPoolEntry, returned_at: float, *, now: float) -> bool:
-        driver = record.driver_connection
-        stood_in = isinstance(driver, FlightState) and now >= driver.serves_until
-        return stood_in or now - returned_at >= self._idle_s
+        return now >= serves_until(record.driver_connection) or now - returned_at >= self._idle_s
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         try:
@@ -64,6 +66,16 @@ class IdleAwareQueuePool(QueuePool):
                 driver.parked()
         finally:  # whatever a signal's handler raises here must not cost the pool a connection for good
             super()._do_return_conn(record)
+
+    def close_idle(self) -> None:
+        """Close what nobody uses. What is in use stays, and comes back."""
+        with contextlib.suppress(Empty):
+            while True:
+                record = self._pool.get(block=False)
+                try:
+                    record.close()
+                finally:
+                    self._dec_overflow()
 
     def recreate(self) -> IdleAwareQueuePool:
         pool = super().recreate()

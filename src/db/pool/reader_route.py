@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from db.errors import CapacityError, Verdict, verdict
 from db.telemetry.log import warn_of_reader
 
+from .switchover import serve_until
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -74,6 +76,6 @@ class ReaderConnector:
                 if verdict(error) not in {Verdict.RECONNECT, Verdict.WAIT_FOR_CAPACITY}:
                     raise
                 self._route.lost(type(error).__name__)
-        connection: Any = self._writer(dialect, cargs, cparams, on_wait)
-        getattr(connection, "driver_connection", connection).serves_until = self._route.away_until
-        return connection  # type: ignore[no-any-return]
+        connection = self._writer(dialect, cargs, cparams, on_wait)
+        serve_until(connection, self._route.away_until)
+        return connection

@@ -11,9 +11,9 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import event
+from sqlalchemy import event, exc
 
-from db.errors import DbError, verdict
+from db.errors import DbError, Verdict, verdict
 from db.timing.invocation import current_invocation
 from db.wire.commit_outcome import unit_of
 
@@ -23,7 +23,7 @@ from .statement_events import StatementEvents, named
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sqlalchemy import Dialect, Engine
+    from sqlalchemy import Connection, Dialect, Engine
     from sqlalchemy.engine import ExceptionContext
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
@@ -50,8 +50,20 @@ class ConnectionEvents:
 
     _dialect: Dialect  # from watch() on
 
-    def __init__(self, settings: Settings, *, role: str, tally: Tally, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        role: str,
+        tally: Tally,
+        clock: Callable[[], float],
+        on_loss: Callable[[], None],
+        on_refused_write: Callable[[], None],
+    ) -> None:
+        """``on_loss`` is told of each connection found dead, ``on_refused_write`` of a writer that took no write."""
         self._role = role
+        self._on_loss = on_loss
+        self._on_refused_write = on_refused_write
         self._pool = settings.pool
         self._tally = tally
         self._clock = clock
@@ -161,6 +173,8 @@ class ConnectionEvents:
         self, _connection: DBAPIConnection, record: ConnectionPoolEntry, error: BaseException | None
     ) -> None:
         self._tally.invalidations += 1
+        if isinstance(error, (self._dialect.loaded_dbapi.Error, exc.DisconnectionError)):
+            self._on_loss()  # not what was dropped for its age, or for an exception that struck in the middle
         self._log(logging.WARNING, "invalidate", record, error=named(error), idle_s=self._since(record, RETURNED_AT))
 
     def _detached(self, _connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
@@ -196,8 +210,15 @@ class ConnectionEvents:
         conn = context.connection
         if conn is None or conn.invalidated or conn.closed:
             return
+        if verdict(context.original_exception) is Verdict.DISCARD_POOL and self._was_to_write(conn):
+            self._on_refused_write()
         if context.execution_context is not None:
             unit_of(conn.connection).statement_failed = True
+
+    def _was_to_write(self, conn: Connection) -> bool:
+        """Whether it was no reader's connection, and no unit that only reads: that one's author is told."""
+        dialect: Any = self._dialect
+        return self._role != "reader" and not dialect.get_readonly(conn.connection.dbapi_connection)
 
     def _log(self, level: int, what: str, record: ConnectionPoolEntry | None = None, **facts: object) -> None:
         now = current_invocation()

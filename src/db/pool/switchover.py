@@ -1,0 +1,85 @@
+"""How long a connection serves that may lead to the old side of a switchover.
+
+Where a database is replaced behind its name (a blue/green deployment, a failover), its connections are cut first, and
+the name leads to the new server some seconds later. Who connects in between is let in by the old one, which is up and
+read-only: it would answer reads for as long as the connection is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy import Dialect
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+
+    from db.telemetry.connection_events import Connect, OnWait
+
+# RDS gives its names 5 s to live; resolvers on the way, and proxies, add some. Well above that; and not longer, since
+# what was read meanwhile may be that old. It costs a connect at its end, where somebody is still at work by then.
+SUSPECT_S = 30.0
+# What a server that takes no writes says of itself at connect, from PostgreSQL 14 on, at no trip.
+_TAKES_NO_WRITES = ("default_transaction_read_only", "in_hot_standby")
+
+
+class Switchover:
+    """Signs of one. What is opened within ``SUSPECT_S`` of the last sign serves until that is over."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._suspected_until = -math.inf
+
+    def suspect(self) -> None:
+        """A sign: a connection was lost, or a writer refused to write."""
+        self._suspected_until = self._clock() + SUSPECT_S
+
+    def bound(self, connection: Any, *, writes: bool) -> None:
+        """Bound how long ``connection`` serves, just opened, if it may lead to the wrong server.
+
+        ``writes`` says that it is for a server which does.
+        """
+        now = self._clock()
+        if now < self._suspected_until:
+            serve_until(connection, self._suspected_until)
+        if writes and _takes_no_writes(connection):
+            serve_until(connection, now + SUSPECT_S)
+
+
+class WaryConnector:
+    """Opens connections by ``connect``, and bounds what may lead to the wrong server."""
+
+    def __init__(self, connect: Connect, switchover: Switchover, *, writes: bool) -> None:
+        self._connect = connect
+        self._switchover = switchover
+        self._writes = writes
+
+    def __call__(
+        self, dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any], on_wait: OnWait
+    ) -> DBAPIConnection:
+        """A new connection. Raises as ``connect`` does."""
+        connection = self._connect(dialect, cargs, cparams, on_wait)
+        self._switchover.bound(connection, writes=self._writes)
+        return connection
+
+
+def serve_until(connection: Any, until: float) -> None:
+    """Have a pool replace ``connection`` from the wall-clock second ``until`` on, or earlier where it was told so."""
+    driver = getattr(connection, "driver_connection", connection)
+    driver.serves_until = min(until, serves_until(driver))
+
+
+def serves_until(driver: Any) -> float:
+    """The wall-clock second from which a pool replaces the driver's connection ``driver``."""
+    return getattr(driver, "serves_until", math.inf)
+
+
+def _takes_no_writes(connection: Any) -> bool:
+    """Whether the server says so of itself; a pooler in between, or an older server, says nothing."""
+    driver = getattr(connection, "driver_connection", connection)
+    if hasattr(driver, "get_settings"):  # asyncpg's
+        settings = driver.get_settings()
+        return any(getattr(settings, name, "off") == "on" for name in _TAKES_NO_WRITES)
+    return any(driver.info.parameter_status(name) == "on" for name in _TAKES_NO_WRITES)
