@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio  # SQLAlchemy has loaded it
-import contextlib
 import math
 import time
+import weakref
 from dataclasses import dataclass
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import exc
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, Pool, QueuePool, StaticPool
-from sqlalchemy.util.queue import Empty
+from sqlalchemy.pool.base import _ConnectionRecord
+from sqlalchemy.util.queue import Empty, Full
 
 from db.errors import ConfigurationError
 from db.telemetry.connection_events import RETURNED_AT
 from db.telemetry.log import warn_of_lost_loop
+from db.wire.commit_outcome import unit_of
 from db.wire.deferred_begin import FlightState
 
 from .switchover import serves_until
@@ -28,6 +32,11 @@ if TYPE_CHECKING:
     from db.settings import Settings
 
 
+# Whose hands a record is in: a thread's by its identity; absent where it is idle.
+_TAKEN_BY = "db_taken_by"
+_CONNECTING, _DROPPED = -1, -2
+
+
 class StaleConnectionError(Exception):
     """Why a pooled connection was dropped unasked. Never raised.
 
@@ -39,23 +48,87 @@ class IdleAwareQueuePool(QueuePool):
     """QueuePool that also replaces a connection which was idle for ``idle_s``, by wall clock.
 
     ``pool_recycle`` counts from the connect, so a socket that a NAT gateway forgot during a freeze passes it.
+
+    Its room is what its records leave of it. QueuePool counts up and down instead, and an exception that a signal
+    handler raises while a record is in no hands takes a place for good.
     """
 
     def __init__(self, creator: Any, idle_s: float = math.inf, **kwargs: Any) -> None:
         # Not keyword-only: create_engine() finds a pool's arguments by reading its positional ones.
         super().__init__(creator, **kwargs)
         self._idle_s = idle_s
+        # Weak, so that one which nobody holds any more is not counted.
+        self._records: weakref.WeakSet[ConnectionPoolEntry] = weakref.WeakSet()
 
     def _do_get(self) -> ConnectionPoolEntry:
-        record = super()._do_get()
+        record = self._taken(block=False)
+        if record is None and (record := self._added()) is None and (record := self._taken(block=True)) is None:
+            # It may have been given back and closed, or lost, while this one waited.
+            record = self._added()
+        if record is None:
+            room = f"QueuePool limit of size {self.size()} overflow {self._max_overflow} reached"
+            raise exc.TimeoutError(f"{room}, connection timed out, timeout {self._timeout:0.2f}", code="3o7r")
         try:
             returned_at = record.info.get(RETURNED_AT)
             if returned_at is not None and self._is_stale(record, returned_at, now=time.time()):
                 record.invalidate(StaleConnectionError())
         except BaseException:  # a signal's handler raised: nobody else knows yet that the record is out
-            super()._do_return_conn(record)
+            self._do_return_conn(record)
             raise
         return record
+
+    def _taken(self, *, block: bool) -> ConnectionPoolEntry | None:
+        """What is idle, or with ``block`` will be within ``pool_timeout``; from then on in this thread's hands."""
+        try:
+            with self._pool.mutex:  # type: ignore[attr-defined]  # an RLock, so waiting gives it up
+                record = self._pool.get(block=block, timeout=self._timeout)
+                vars(record)[_TAKEN_BY] = get_ident()
+        except Empty:
+            return None
+        return record
+
+    def _added(self) -> ConnectionPoolEntry | None:
+        """A new record, connected; None where there is no room for it."""
+        with self._overflow_lock:
+            for lost in [record for record in self._records if self._is_lost(record)]:
+                self._drop(lost)
+            if len(self._records) >= self.size() + self._max_overflow:
+                return None
+            record = _ConnectionRecord(self, connect=False)
+            vars(record)[_TAKEN_BY] = get_ident()
+            self._records.add(record)
+            self._overflow = len(self._records) - self.size()  # for those who ask how many are in use
+        try:
+            vars(record)[_TAKEN_BY] = _CONNECTING  # a listener that comes for another must not take it for lost
+            record.get_connection()
+            vars(record)[_TAKEN_BY] = get_ident()
+        except BaseException:
+            self._drop(record)
+            raise
+        return record
+
+    def _is_lost(self, record: ConnectionPoolEntry) -> bool:
+        """Whether nobody will give ``record`` back: this thread comes for another, or the unit that had it has ended.
+
+        An exception that is still held holds what it struck in, so the record may be there for long.
+        """
+        if record.in_use:
+            return self._is_left(record)
+        with self._pool.mutex:  # type: ignore[attr-defined]  # so nobody is between the queue and the mark
+            taken_by = vars(record).get(_TAKEN_BY)
+            return taken_by in {None, get_ident()} and record not in self._pool.queue  # type: ignore[attr-defined]
+
+    @staticmethod
+    def _is_left(record: Any) -> bool:
+        checkout = record.fairy_ref and record.fairy_ref()
+        return checkout is not None and not unit_of(checkout).open
+
+    def _drop(self, record: ConnectionPoolEntry) -> None:
+        """Close ``record``, and count it no more; whoever gives it back yet finds that it is not taken."""
+        vars(record)[_TAKEN_BY] = _DROPPED
+        self._records.discard(record)
+        self._overflow = len(self._records) - self.size()
+        record.close()
 
     def _is_stale(self, record: ConnectionPoolEntry, returned_at: float, *, now: float) -> bool:
         return now >= serves_until(record.driver_connection) or now - returned_at >= self._idle_s
@@ -64,18 +137,21 @@ class IdleAwareQueuePool(QueuePool):
         try:
             if isinstance(driver := record.driver_connection, FlightState):
                 driver.parked()
-        finally:  # whatever a signal's handler raises here must not cost the pool a connection for good
-            super()._do_return_conn(record)
+        finally:  # whatever a signal's handler raises there
+            if vars(record).pop(_TAKEN_BY, None) != _DROPPED:
+                try:
+                    self._pool.put(record, block=False)
+                except Full:
+                    self._drop(record)
 
     def close_idle(self) -> None:
         """Close what nobody uses. What is in use stays, and comes back."""
-        with contextlib.suppress(Empty):
-            while True:
-                record = self._pool.get(block=False)
-                try:
-                    record.close()
-                finally:
-                    self._dec_overflow()
+        while (record := self._taken(block=False)) is not None:
+            self._drop(record)
+
+    def dispose(self) -> None:
+        super().dispose()
+        self._records = weakref.WeakSet()  # what is in use counts no more, as in QueuePool
 
     def recreate(self) -> IdleAwareQueuePool:
         pool = super().recreate()
@@ -96,6 +172,16 @@ class AsyncIdleAwareQueuePool(IdleAwareQueuePool, AsyncAdaptedQueuePool):
     def _do_get(self) -> ConnectionPoolEntry:
         self._stay_on(asyncio.get_running_loop())
         return super()._do_get()
+
+    def _taken(self, *, block: bool) -> ConnectionPoolEntry | None:
+        try:
+            return self._pool.get(block=block, timeout=self._timeout)
+        except Empty:
+            return None
+
+    def _is_lost(self, record: ConnectionPoolEntry) -> bool:
+        # A task that waits for a connect, or a close, is in no thread's hands.
+        return self._is_left(record) if record.in_use else False
 
     def _stay_on(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is not None and self._loop is not loop:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event, exc
@@ -69,12 +70,13 @@ class ConnectionEvents:
         self._clock = clock
         self._statements = StatementEvents(settings, tally=tally, log=self._log)
         self._open: dict[int, DBAPIConnection] = {}
-        self._in_use: set[int] = set()
+        self._records: dict[int, weakref.ref[ConnectionPoolEntry]] = {}  # the pools' hold on those that are open
 
     @property
     def in_use(self) -> int:
         """Connections checked out now."""
-        return len(self._in_use)
+        records = [found for record in list(self._records.values()) if (found := record()) is not None]
+        return sum(record.in_use for record in records)
 
     @property
     def open_connections(self) -> list[DBAPIConnection]:
@@ -91,7 +93,7 @@ class ConnectionEvents:
         """Know of no connection any more, and leave them as they are: a forked child's are its parent's."""
         _parents.extend(self._open.values())
         self._open.clear()
-        self._in_use.clear()
+        self._records.clear()
 
     def watch(self, engine: Engine, connect: Connect) -> None:
         """Listen to ``engine``; ``connect`` opens its connections, given the dialect and its connect arguments."""
@@ -124,6 +126,7 @@ class ConnectionEvents:
     def _timed_connect(
         self, connect: Connect, dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any]
     ) -> DBAPIConnection:
+        self._close_lost()  # first, so that the server holds no more than the pool has room for
         started, waits = time.perf_counter(), _Waits()
 
         def on_wait(error: Exception, attempt: int, delay_s: float) -> None:
@@ -151,13 +154,13 @@ class ConnectionEvents:
         record.info[OPENED_AT] = self._clock()
         record.info[BACKEND_PID] = _backend_pid(connection)
         self._open[id(connection)] = connection
+        self._records[id(connection)] = weakref.ref(record)
 
     def _checked_out(
         self, _connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection
     ) -> None:
         reused = RETURNED_AT in record.info
         record.info[TAKEN_AT] = self._clock()
-        self._in_use.add(id(record))
         self._tally.checkouts += 1
         self._tally.reuses += reused
         if logger.log_level <= logging.DEBUG:
@@ -165,7 +168,6 @@ class ConnectionEvents:
 
     def _checked_in(self, _connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
         record.info[RETURNED_AT] = self._clock()
-        self._in_use.discard(id(record))
         if logger.log_level <= logging.DEBUG:
             self._log(logging.DEBUG, "checkin", record, held_s=self._since(record, TAKEN_AT))
 
@@ -177,14 +179,25 @@ class ConnectionEvents:
             self._on_loss()  # not what was dropped for its age, or for an exception that struck in the middle
         self._log(logging.WARNING, "invalidate", record, error=named(error), idle_s=self._since(record, RETURNED_AT))
 
-    def _detached(self, _connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
-        self._in_use.discard(id(record))  # no longer the pool's: whoever detached it looks after it
+    def _detached(self, connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+        self._records.pop(id(connection), None)  # no longer the pool's: whoever detached it looks after it
 
     def _closed(self, connection: DBAPIConnection, record: ConnectionPoolEntry | None = None) -> None:
+        self._records.pop(id(connection), None)
         if self._open.pop(id(connection), None) is None:
             return  # closed by close_open() already; the pool has found out now
         self._tally.closes += 1
         self._log(logging.INFO, "close", record)
+
+    def _close_lost(self) -> None:
+        """Close what no pool has a hold on any more: an exception of a signal handler struck where it was in no hands.
+
+        Or its pool was disposed of while it was in use.
+        """
+        for key in [key for key, record in list(self._records.items()) if record() is None]:
+            if (connection := self._open.get(key)) is not None:
+                self._dialect.do_close(connection)
+                self._closed(connection)
 
     def _hear_of_disposals(self, engine: Engine) -> None:
         """Listen to the one event of an engine that none of its Connections looks for.
