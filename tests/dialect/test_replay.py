@@ -12,7 +12,7 @@ import db
 from db.settings import Settings
 
 from .conftest import stored
-from .twins import MARKS
+from .verbs import MARKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import db
 
-from .twins import MARKS
+from .verbs import MARKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,17 +1,30 @@
-"""Whatever is done in whatever order, this dialect and the stock one give, raise and leave the same."""
+"""Whatever is done in whatever order, this dialect and the stock one give, raise and leave the same.
+
+``TWINS_EXAMPLES`` is the number of programs of the slow test, 5,000 by default.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from sqlalchemy import create_engine
+from hypothesis import HealthCheck, given, seed, settings
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.util import greenlet_spawn
 
 import db
+from db import aio
 
-from .twins import MARKS, WORK, Twins
+from .programs import PROGRAMS
+from .twins import Side, Twins, play
+from .verbs import MARKS, WORK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,90 +34,189 @@ if TYPE_CHECKING:
 
     from .conftest import Use
 
-LEVELS = (None, "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE", "AUTOCOMMIT")
+COMMON = 150
+MANY = int(os.environ.get("TWINS_EXAMPLES", "5000"))
+SHARDS = 2  # each sync and async, so that two processes are busy to the end
+# Random, and yet the same each time: a difference is the dialect's and not the day's.
+PLAIN = settings(deadline=None, database=None, print_blob=False, suppress_health_check=list(HealthCheck))
 
-Operation = tuple[str, str | None]
-OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
-    st.tuples(st.just("run"), st.sampled_from(sorted(WORK))),
-    st.tuples(st.just("open"), st.sampled_from(LEVELS)),
-    st.tuples(st.sampled_from(["begin_nested", "release", "undo", "commit", "rollback", "close", "kill"]), st.none()),
-)
+# Sessions of one role in one database, but for the one that asks.
+OTHERS = "pg_stat_activity WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()"
+PREPARED = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"
 
 
-def apply(twins: Twins, operation: Operation) -> None:
-    what, which = operation
-    match what:
-        case "kill":
-            twins.kill()
-        case "open" if not twins.is_open:
-            twins.open(which)
-        case _ if not twins.is_open:
-            twins.open(None)
-        case "run" if which is not None:
-            twins.run(which)
-        case "begin_nested":
-            twins.both(lambda side: side.begin_nested())
-        case "release" | "undo" if twins.ours.savepoints:
-            twins.both(lambda side: side.end_nested("commit" if what == "release" else "rollback"))
-        case "commit" | "rollback":
-            twins.both(lambda side: side.end(what))
-        case "close":
-            twins.close()
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """What is lost on purpose is logged, some hundred times."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+class Keeper:
+    """A connection beside those of one side, to see what is committed, and to end what is going on."""
+
+    def __init__(self, url: str) -> None:
+        self._conn = psycopg.connect(
+            make_url(url).set(drivername="postgresql").render_as_string(False), autocommit=True
+        )
+
+    def close(self) -> None:
+        self._conn.close()
+
+    def kill(self) -> None:
+        """Returns when they are gone, which the server's own wait learns some 0.1 s later."""
+        while self._conn.execute(f"SELECT pg_terminate_backend(pid) FROM {OTHERS}").fetchall():
+            time.sleep(0.001)
+
+    def clear(self) -> None:
+        self.kill()
+        for (gid,) in self._conn.execute(PREPARED).fetchall():
+            self._conn.execute(psycopg.sql.SQL("ROLLBACK PREPARED {}").format(gid))
+        self._conn.execute("DELETE FROM marks")
+
+    def rows(self) -> list[tuple[object, ...]]:
+        return self._conn.execute("SELECT n, note FROM marks ORDER BY n").fetchall()
+
+
+class Pair:
+    """Two databases that hold the same, and a side on each."""
+
+    def __init__(self, ours: Side, stock: Side, keepers: tuple[Keeper, Keeper]) -> None:
+        self._sides = ours, stock
+        self._keepers = keepers
+
+    def twins(self) -> Twins:
+        """Begin anew, whatever the last program has left open."""
+        for side, keeper in zip(self._sides, self._keepers, strict=True):
+            side.forget()
+            side.engine.dispose()
+            keeper.clear()
+        return Twins(*self._sides, self._kill)
+
+    def play(self, program: list[str]) -> None:
+        twins = self.twins()
+        play(twins, program)
+        self.compare_rows()
+
+    def compare_rows(self) -> None:
+        ours, stock = (keeper.rows() for keeper in self._keepers)
+        assert ours == stock, (ours, stock)
+
+    def _kill(self) -> None:
+        for keeper in self._keepers:
+            keeper.kill()
 
 
 @pytest.fixture
-def make_twins(database: Database, postgres: Postgres, use: Use) -> Iterator[Callable[[], Twins]]:
-    """Twins on two databases that hold the same; each call begins anew."""
+def databases(database: Database, postgres: Postgres) -> Iterator[tuple[str, str]]:
+    """The URLs of two with the same table, one of them the test's."""
     other = f"{database.name}_stock"
     postgres.create_database(other, owner=database.owner)
-    use()
-    stock = create_engine(database.url("owner").replace(database.name, other), pool_size=1, max_overflow=0)
-    names = (database.name, other)
-    for engine in (db.engine(), stock):
-        MARKS.create(engine)
-
-    def kill() -> None:
-        for name in names:
-            postgres.terminate(name)
-
-    def make() -> Twins:
-        kill()  # what an example that failed has left open
-        for engine, name in zip((db.engine(), stock), names, strict=True):
-            engine.dispose()
-            postgres.execute("TRUNCATE marks", database=name)
-        return Twins(db.engine(), stock, kill)
-
-    yield make
-    stock.dispose()
+    urls = database.url("owner"), database.url("owner").replace(database.name, other)
+    for url in urls:
+        engine = create_engine(url)
+        with engine.begin() as conn:
+            MARKS.create(conn)
+            # What a prepared transaction holds is held until somebody ends it.
+            conn.exec_driver_sql(f'ALTER DATABASE "{make_url(url).database}" SET lock_timeout = 200')
+        engine.dispose()
+    yield urls
     postgres.drop_database(other)
 
 
-def test_any_sequence_of_operations_is_as_with_the_stock_dialect(make_twins: Callable[[], Twins]) -> None:
-    """Results, errors with their statement and parameters, the state after each, and the rows at the end."""
+@pytest.fixture
+def pair(databases: tuple[str, str], use: Use) -> Iterator[Pair]:
+    """The sync dialects."""
+    use()
+    stock = create_engine(databases[1], pool_size=1, max_overflow=0)
+    with keepers(databases) as both:
+        yield Pair(
+            Side(db.engine(), name="ours", is_async=False, unit=db.begin),
+            Side(stock, name="stock", is_async=False),
+            both,
+        )
+    stock.dispose()
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(st.lists(OPERATIONS, min_size=4, max_size=25))
-    def check(operations: list[Operation]) -> None:
-        twins = make_twins()
-        for operation in operations:
-            apply(twins, operation)
-        twins.finish()
+
+@contextmanager
+def keepers(urls: tuple[str, str]) -> Iterator[tuple[Keeper, Keeper]]:
+    both = Keeper(urls[0]), Keeper(urls[1])
+    yield both
+    for keeper in both:
+        keeper.close()
+
+
+@pytest.fixture
+def on_loop(databases: tuple[str, str], use: Use) -> Iterator[Callable[[list[str]], None]]:
+    """The async dialects: plays a program on them, on one event loop."""
+    use()
+    with keepers(databases) as both, asyncio.Runner() as runner:
+        stock = create_async_engine(databases[1], pool_size=1, max_overflow=0).sync_engine
+        pair = Pair(
+            Side(aio.engine().sync_engine, name="ours", is_async=True, unit=db.begin),
+            Side(stock, name="stock", is_async=True),
+            both,
+        )
+        yield lambda program: runner.run(greenlet_spawn(pair.play, program))
+        runner.run(greenlet_spawn(stock.dispose))
+        runner.run(greenlet_spawn(db.dispose))
+
+
+def all_alike(play: Callable[[list[str]], None], *, programs: int, number: int = 0) -> None:
+    """Play so many programs, the same ones for each ``number``. The shortest that shows a difference is printed."""
+
+    @seed(number)
+    @settings(PLAIN, max_examples=programs)
+    @given(PROGRAMS)
+    def check(program: list[str]) -> None:
+        try:
+            play(program)
+        except AssertionError as error:
+            error.add_note(f"{program} (seed {number})")
+            raise
 
     check()
+
+
+def test_any_program_does_as_with_the_stock_dialect(pair: Pair) -> None:
+    """Results, errors with their statement and parameters, the state after each step, and the rows at the end."""
+    all_alike(pair.play, programs=COMMON)
+
+
+def test_any_program_does_as_with_the_stock_dialect_on_an_event_loop(on_loop: Callable[[list[str]], None]) -> None:
+    """Likewise, with what psycopg's async connections have."""
+    all_alike(on_loop, programs=COMMON)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(1, 1 + SHARDS))
+def test_thousands_of_programs_do_as_with_the_stock_dialect(number: int, pair: Pair) -> None:
+    """Others, and many more."""
+    all_alike(pair.play, programs=MANY // SHARDS // 2, number=number)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(1, 1 + SHARDS))
+def test_thousands_of_programs_do_as_with_the_stock_dialect_on_an_event_loop(
+    number: int, on_loop: Callable[[list[str]], None]
+) -> None:
+    """Likewise."""
+    all_alike(on_loop, programs=MANY // SHARDS // 2, number=number)
 
 
 @pytest.mark.parametrize("nested", [False, True], ids=["", "in a savepoint"])
 @pytest.mark.parametrize("first", sorted(set(WORK) - {"copy"}))  # what the driver does by itself is not sent again
 def test_each_shape_of_statement_is_sent_again_when_the_kept_connection_was_dead(
-    first: str, nested: bool, make_twins: Callable[[], Twins]
+    first: str, nested: bool, pair: Pair
 ) -> None:
     """And gives or raises what it does on a fresh one, and leaves the same behind."""
-    twins = make_twins()
-    before: list[Operation] = [("run", "insert"), ("commit", None), ("close", None), ("open", None)]
-    after: list[Operation] = [("release", None), ("run", "select"), ("commit", None)]
-    for operation in [*before, ("begin_nested", None)] if nested else before:
-        apply(twins, operation)
+    twins = pair.twins()
+    before = ["insert", "commit", "close", "open"]
+    for name in [*before, "begin_nested"] if nested else before:
+        twins.step(name)
     twins.kill(then=first)
-    for operation in after:
-        apply(twins, operation)
+    for name in ["release", "select", "commit"]:
+        twins.step(name)
     twins.finish()
+    pair.compare_rows()
