@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import threading
@@ -15,7 +16,7 @@ import pytest
 from devkit.network.wire import Counts, Wire
 
 if TYPE_CHECKING:
-    from devkit.network.faults import Lost
+    from devkit.network.faults import Lost, Speaker
     from devkit.plugin import Database, MakeWire
     from devkit.servers.postgres import Postgres
 
@@ -243,6 +244,46 @@ def test_a_cut_that_cannot_be_is_refused(wire: MakeWire, flight: int, lost: Any,
     """At once, with the value that is wrong."""
     with pytest.raises(ValueError, match=complaint):
         wire().cut_at(flight, lost=lost)
+
+
+@pytest.mark.parametrize(
+    ("of", "expected"),
+    [
+        # nothing passes, half of it, all but the last byte, and all
+        ("client", [(1, []), (20, []), (36, []), (37, [(1,)])]),
+        ("server", [(1, [(1,)]), (11, [(1,)]), (22, [(1,)]), (23, [(1,)])]),
+    ],
+)
+def test_a_cut_comes_between_any_two_bytes(
+    database: Database,
+    wire: MakeWire,
+    postgres: Postgres,
+    *,
+    of: Speaker,
+    expected: list[tuple[int, list[tuple[int]]]],
+) -> None:
+    """The server does what it has heard to the end, and the client has heard the end of no answer that was cut."""
+    proxy = wire()
+    with connect(database) as connection:
+        connection.execute("CREATE TABLE written (id int)")
+    whole = {"client": len(b"Q....INSERT INTO written VALUES (1)\0"), "server": len(b"C....INSERT 0 1\0Z....I")}[of]
+    assert whole == expected[-1][0] - 1
+    for byte, written in expected:
+        with connect(database.through(proxy)) as connection:
+            cut = proxy.cut_before(byte, of=of)
+            failure = pytest.raises(psycopg.OperationalError, match="server closed the connection")
+            with failure if byte <= whole else contextlib.nullcontext():
+                connection.execute("INSERT INTO written VALUES (1)")
+            assert (cut.fired, cut.passed) == (byte <= whole, byte - 1)
+        assert postgres.all_left(database.name)
+        assert postgres.execute("DELETE FROM written RETURNING id", database=database.name) == written
+
+
+@pytest.mark.parametrize(("byte", "of", "complaint"), [(0, "client", "byte is 0"), (1, "both", "speaker is 'both'")])
+def test_a_cut_before_a_byte_that_cannot_be_is_refused(wire: MakeWire, byte: int, of: Any, complaint: str) -> None:
+    """At once, with the value that is wrong."""
+    with pytest.raises(ValueError, match=complaint):
+        wire().cut_before(byte, of=of)
 
 
 def test_a_black_hole_says_nothing_to_either_end(database: Database, wire: MakeWire, postgres: Postgres) -> None:

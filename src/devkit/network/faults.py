@@ -1,4 +1,4 @@
-"""What a wire does to connections: the cut at one flight, and silence. Knows sockets and counts, no protocol."""
+"""What a wire does to connections: the cut at a flight or byte, and silence. Knows sockets and counts, no protocol."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from asyncio.trsock import TransportSocket
 
 Lost = Literal["request", "answer"]
+Speaker = Literal["client", "server"]
 
 # asm-generic/socket.h and linux/filter.h: a filter of one instruction, "keep 0 bytes of the packet".
 SO_ATTACH_FILTER = 26
@@ -48,6 +49,36 @@ class Cut:
             return False
         self.requests += 1
         return self.fired
+
+
+@dataclass(eq=False)
+class ByteCut:
+    """A cut to come, once: ahead of the ``byte``-th (from 1) of ``speaker`` that the wire sees from now on.
+
+    The bytes of all connections count, in the order in which they reach the wire; those that open a connection do too.
+    """
+
+    byte: int
+    speaker: Speaker
+    passed: int = 0
+    """How many bytes of the speaker's have passed, up to the cut."""
+    fired: bool = False
+    """Whether that byte has come. False after a workload means that it has fewer."""
+
+    def __post_init__(self) -> None:
+        if self.byte < 1:
+            raise ValueError(f"byte is {self.byte}: the first one is 1")
+        if self.speaker not in get_args(Speaker):
+            raise ValueError(f"speaker is {self.speaker!r}: it must be one of {', '.join(get_args(Speaker))}")
+
+    def admits(self, size: int) -> int:
+        """How many of ``size`` bytes of the speaker's may pass; fewer than all of them end the connection."""
+        if self.fired:
+            return size
+        admitted = min(size, self.byte - 1 - self.passed)
+        self.passed += admitted
+        self.fired = admitted < size
+        return admitted
 
 
 def go_deaf(connection: socket.socket | TransportSocket) -> None:

@@ -26,7 +26,9 @@ class Link:
     """A client's connection and the one to the server behind it. To be made and run in one task, which ends it.
 
     ``turn(link, side)`` is asked whenever ``side`` begins to speak after the other one; False ends the connection and
-    drops what came. ``observe(chunk)`` is called with what the client sends, just before it is passed on.
+    drops what came. ``admits(side, size)`` is asked how many of the bytes that ``side`` has sent may pass; where it is
+    not all, the connection ends behind them. ``observe(chunk)`` is called with what the client sends, just before it is
+    passed on.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Link:
         *,
         pause_s: float,
         turn: Callable[[Link, Side], bool],
+        admits: Callable[[Side, int], int],
         observe: Callable[[bytes], None],
     ) -> None:
         task = asyncio.current_task()
@@ -45,6 +48,7 @@ class Link:
         self._client = client
         self._pause_s = pause_s
         self._turn = turn
+        self._admits = admits
         self._observe = observe
         self._last = Side.SERVER
         self._silent = False
@@ -101,10 +105,13 @@ class Link:
                     self._last = side
                     if not self._turn(self, side):
                         return
+                admitted = chunk[: self._admits(side, len(chunk))]
                 if side is Side.CLIENT:
-                    self._observe(chunk)
-                sink.write(chunk)
+                    self._observe(admitted)
+                sink.write(admitted)
                 await sink.drain()
+                if len(admitted) < len(chunk):
+                    return
 
 
 async def _closed(writers: list[StreamWriter]) -> None:

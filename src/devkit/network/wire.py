@@ -1,8 +1,8 @@
 """A TCP proxy that counts what PostgreSQL's protocol costs, connections and round trips, and breaks the network.
 
 Owns the bytes between clients and one server and passes them on unread, so it works under TLS too. It can make the
-network slow (``delay_s``), cut it (``cut``, ``cut_at``), silence it (``blackhole``), refuse connections (``refuse``)
-and lead them to another server (``retarget``).
+network slow (``delay_s``), cut it (``cut``, ``cut_at``, ``cut_before``), silence it (``blackhole``), refuse connections
+(``refuse``) and lead them to another server (``retarget``).
 
 A *round trip* is a change of direction and back: the client sent something, and then the server answered. Any number
 of packets either way is still one trip. What nobody waits for is none: libpq's Terminate at close, or a notice that
@@ -24,7 +24,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .faults import Cut, Lost
+from .faults import ByteCut, Cut, Lost, Speaker
 from .link import Link, Side
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Wire:
         self._observer = observer or (lambda: _unread)
         self._counts = Counts()
         self._armed: Cut | None = None
+        self._armed_for_a_byte: ByteCut | None = None
         self._links: set[Link] = set()
         self._listener: asyncio.Server | None = None
         self._running: _Running | None = None
@@ -142,6 +143,18 @@ class Wire:
         """
         cut = Cut(flight, lost)
         self._do(self._arm, cut)
+        return cut
+
+    def cut_before(self, byte: int, *, of: Speaker) -> ByteCut:
+        """Cut one connection, once: before the ``byte``-th (from 1) that ``of`` sends from now on.
+
+        What it sent before that passes, so the other side is left in the middle of a message. Replaces an earlier
+        ``cut_before``. Other connections stay, and new ones are accepted.
+
+        The ``fired`` of what it returns tells whether that byte came, and ``passed`` how many did before it.
+        """
+        cut = ByteCut(byte, of)
+        self._do(self._arm_for_a_byte, cut)
         return cut
 
     def blackhole(self) -> None:
@@ -215,6 +228,9 @@ class Wire:
     async def _arm(self, cut: Cut) -> None:
         self._armed = cut
 
+    async def _arm_for_a_byte(self, cut: ByteCut) -> None:
+        self._armed_for_a_byte = cut
+
     async def _blackhole(self) -> None:
         for link in self._links:
             link.silence()
@@ -226,7 +242,13 @@ class Wire:
 
     async def _accept(self, client: StreamReader, to_client: StreamWriter) -> None:
         self._count(connections=1)
-        link = Link((client, to_client), pause_s=self._pause_s, turn=self._turn, observe=self._observer())
+        link = Link(
+            (client, to_client),
+            pause_s=self._pause_s,
+            turn=self._turn,
+            admits=self._admits,
+            observe=self._observer(),
+        )
         self._links.add(link)
         try:
             await link.run(*self._upstream)
@@ -243,6 +265,10 @@ class Wire:
             link.loses_answer = self._armed.lost == "answer"
             return link.loses_answer
         return True
+
+    def _admits(self, side: Side, size: int) -> int:
+        cut = self._armed_for_a_byte
+        return size if cut is None or cut.speaker != side.value else cut.admits(size)
 
     def _count(self, *, connections: int = 0, trips: int = 0) -> None:
         # A new object each time: readers in other threads never see half of a change.
