@@ -92,20 +92,15 @@ class Pair:
             side.forget()
             side.engine.dispose()
             keeper.clear()
-        return Twins(*self._sides, self._kill)
+        return Twins(*self._sides)
 
     def play(self, program: list[str]) -> None:
-        twins = self.twins()
-        play(twins, program)
+        play(self.twins(), program)
         self.compare_rows()
 
     def compare_rows(self) -> None:
         ours, stock = (keeper.rows() for keeper in self._keepers)
         assert ours == stock, (ours, stock)
-
-    def _kill(self) -> None:
-        for keeper in self._keepers:
-            keeper.kill()
 
 
 @pytest.fixture
@@ -131,11 +126,8 @@ def pair(databases: tuple[str, str], use: Use) -> Iterator[Pair]:
     use()
     stock = create_engine(databases[1], pool_size=1, max_overflow=0)
     with keepers(databases) as both:
-        yield Pair(
-            Side(db.engine(), name="ours", is_async=False, unit=db.begin),
-            Side(stock, name="stock", is_async=False),
-            both,
-        )
+        ours = Side(db.engine(), name="ours", kill=both[0].kill, unit=db.begin)
+        yield Pair(ours, Side(stock, name="stock", kill=both[1].kill), both)
     stock.dispose()
 
 
@@ -153,11 +145,9 @@ def on_loop(databases: tuple[str, str], use: Use) -> Iterator[Callable[[list[str
     use()
     with keepers(databases) as both, asyncio.Runner() as runner:
         stock = create_async_engine(databases[1], pool_size=1, max_overflow=0).sync_engine
-        pair = Pair(
-            Side(aio.engine().sync_engine, name="ours", is_async=True, unit=db.begin),
-            Side(stock, name="stock", is_async=True),
-            both,
-        )
+        engine = aio.engine().sync_engine
+        ours = Side(engine, name="ours", kill=both[0].kill, is_async=True, unit=db.begin)
+        pair = Pair(ours, Side(stock, name="stock", kill=both[1].kill, is_async=True), both)
         yield lambda program: runner.run(greenlet_spawn(pair.play, program))
         runner.run(greenlet_spawn(stock.dispose))
         runner.run(greenlet_spawn(db.dispose))

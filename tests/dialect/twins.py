@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import inspect
 import re
 import signal
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import psycopg
 from sqlalchemy import event, exc, text
 from sqlalchemy.util import await_, greenlet_spawn
 
+from .hands import Hands, told
 from .verbs import BLOCKS, EXCEPTIONS, PIPELINED, SETTINGS, VERBS, WORK
 
 if TYPE_CHECKING:
@@ -57,10 +57,10 @@ def alarm(seconds: float, what: type[Exception]) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-class Side:
+class Side(Hands):
     """One of the two: an engine, the connection, and the savepoints and blocks that are open on it.
 
-    ``unit`` makes a block with a connection in a transaction that inherits nothing: ``db.begin``. Without it, the
+    ``kill`` ends its sessions from the server's side. ``unit`` makes a block with a connection in a transaction that inherits nothing: ``db.begin``. Without it, the
     connection is cleaned by hand before and after. With ``is_async`` all runs in a greenlet, and what the driver gives
     has to be awaited.
     """
@@ -70,12 +70,14 @@ class Side:
         engine: Engine,
         *,
         name: str,
-        is_async: bool,
+        kill: Callable[[], None],
+        is_async: bool = False,
         unit: Callable[[], AbstractContextManager[Connection]] | None = None,
     ) -> None:
         self.engine = engine
         self.name = name
-        self.is_async = is_async
+        self.kill = kill
+        super().__init__(is_async=is_async)
         self.listening: dict[str, str] = {}
         self.notices: list[str | None] = []
         self._make_unit = unit or self._plain_unit
@@ -112,6 +114,7 @@ class Side:
     def _plain_unit(self) -> Iterator[Connection]:
         with self.engine.connect() as conn:
             driver = conn.connection.driver_connection
+            self.wait(driver.commit())  # LISTENERS_COMMIT
             self._clean(driver)
             with conn.begin():
                 yield conn
@@ -144,43 +147,6 @@ class Side:
     @property
     def in_pipeline(self) -> bool:
         return any(name == "pipeline()" for name, _ in self.blocks)
-
-    def wait(self, value: Any) -> Any:
-        """``value``, or what comes of awaiting it."""
-        return await_(value) if inspect.isawaitable(value) else value
-
-    @contextmanager
-    def within(self, block: Any) -> Iterator[Any]:
-        """``with block`` or ``async with block``."""
-        entered = self.enter(block)
-        try:
-            yield entered
-        except BaseException as error:
-            if not self.leave(block, error):
-                raise
-        else:
-            self.leave(block, None)
-
-    def enter(self, block: Any) -> Any:
-        return await_(block.__aenter__()) if self.is_async else block.__enter__()
-
-    def leave(self, block: Any, error: BaseException | None) -> bool:
-        """Whether ``error`` was swallowed."""
-        return bool(await_(block.__aexit__(*_told(error))) if self.is_async else block.__exit__(*_told(error)))
-
-    def take(self, values: Any, at_most: int | None) -> list[Any]:
-        """The first of an iterator's values, sync or async. Then it is closed."""
-        taken: list[Any] = []
-        while at_most is None or len(taken) < at_most:
-            try:
-                taken.append(await_(anext(values)) if self.is_async else next(values))
-            except (StopIteration, StopAsyncIteration):
-                return taken
-        if self.is_async:
-            await_(values.aclose())
-        else:
-            values.close()
-        return taken
 
     def drain(self) -> None:
         """Have all results of an open pipeline come in: what is met where is chance otherwise."""
@@ -231,7 +197,7 @@ class Side:
         if self.unit is None:
             self.here.close()
         else:
-            self.unit.__exit__(*_told(error))
+            self.unit.__exit__(*told(error))
 
     def begin_nested(self) -> Observed:
         return self.observe(lambda side: side.savepoints.append(side.here.begin_nested()))
@@ -339,17 +305,17 @@ class Side:
         return bool(self.driver.info.transaction_status is STATUS.INERROR)
 
 
-def _told(error: BaseException | None) -> tuple[Any, Any, Any]:
-    """What a ``with`` block tells its manager at the end."""
-    return (None, None, None) if error is None else (type(error), error, error.__traceback__)
-
-
 def _driver_error(error: BaseException | None) -> Observed:
     return type(error).__name__, getattr(error, "sqlstate", None)
 
 
-# The differences that docs/reference/wire.md lists, by its words.
+# The differences to the stock dialect that docs/reference/wire.md lists, by its words; each is looked for where it is.
 SWALLOWED = "When an error was swallowed inside the block, the server would answer COMMIT with a rollback."
+SAVEPOINT = "`driver.transaction()` inside a unit of work is a savepoint, even as the first thing in it"
+AUTOCOMMIT = "Autocommit is refused: by `isolation=`, and with the first statement where the driver's was set."
+LISTENERS_COMMIT = "What a pool's listener (`connect`, `checkout`, `checkin`) has left open is committed ahead of it"
+HALF_WAY = "After an exception that was not psycopg's (an alarm's, a notify handler's), stock psycopg goes on"
+DELIBERATE = (SWALLOWED, SAVEPOINT, AUTOCOMMIT, LISTENERS_COMMIT, HALF_WAY)
 
 LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE", "AUTOCOMMIT")
 LISTENERS = {
@@ -377,11 +343,9 @@ class Twins:
     dialect is given a fresh connection, and is then to show the same.
     """
 
-    def __init__(self, ours: Side, stock: Side, kill: Callable[[], None]) -> None:
+    def __init__(self, ours: Side, stock: Side) -> None:
         self.ours, self.stock = ours, stock
-        self._kill = kill
-        self._kept = False  # the connection in hand was in the pool before
-        self._sent: bool | None = False  # something was sent over it since; None: who knows
+        self._sent: bool | None = False  # something was sent over the connection in hand; None: who knows
         self._how: str | None = None
         self._spoilt = False  # something has failed on the open pipeline
 
@@ -425,6 +389,8 @@ class Twins:
                 if self.ours.blocks:
                     self._blocks_change(lambda side: side.end_block(which))
             case "enter":
+                if which.startswith("transaction"):
+                    self._begin_stock()
                 self._blocks_change(lambda side: side.begin_block(which))
             case "fetch":
                 if self.ours.cursor is not None:
@@ -444,9 +410,20 @@ class Twins:
                 self.both(lambda side: side.end(what))
             case _ if name in WORK:
                 self.run(name)
+            case "autocommit" if self._how == "unit" and which == "= True":
+                return  # AUTOCOMMIT
             case _:
+                if "type" in name:
+                    self._begin_stock()
                 self._unclear()
                 self._note(self.both(lambda side: side.observe(VERBS[name])))
+
+    def _begin_stock(self) -> None:
+        """What the driver begins in a unit is a savepoint there: SAVEPOINT."""
+        side = self.stock
+        if self._how == "unit" and not side.in_pipeline and not side.here.invalidated:
+            with contextlib.suppress(psycopg.Error):
+                side.wait(side.driver.execute(""))
 
     def _is_fit_for_pipelines(self, name: str) -> bool:
         if name.startswith("leave") or name in {"rollback", "rollback()"}:
@@ -479,42 +456,41 @@ class Twins:
     def close(self) -> None:
         while self.ours.blocks:
             self._blocks_change(lambda side: side.end_block(""))
-        conn = self.ours.here
-        self._kept = not conn.closed and not conn.invalidated
-        swallowed = self._how == "unit" and self._kept and self.stock.failed
-        ours, stock = self.ours.close(), self.stock.close()
-        if not (swallowed and (ours[0], stock[0]) == ("PendingRollbackError", "gave")):  # SWALLOWED
-            assert ours == stock, (ours, stock)
+        stock = self.stock.here
+        swallowed = self._how == "unit" and not stock.closed and not stock.invalidated and self.stock.failed
+        ends = self.ours.close(), self.stock.close()
+        if not (swallowed and (ends[0][0], ends[1][0]) == ("PendingRollbackError", "gave")):  # SWALLOWED
+            assert ends[0] == ends[1], ends
 
     def ring(self, statement: Verb) -> None:
-        """An alarm rings. What comes of it and is left on a stock connection is luck; here it is that exception."""
+        """An alarm rings. What comes of it and is left of a stock connection is luck; here it is that exception."""
         ours, stock = self.ours.ring(statement), self.stock.ring(statement)
         if self.ours.is_open:
             assert ours == stock, (ours, stock)
         else:
-            assert ours[1:] == ([], True), ours
+            assert ours[1:] == ([], True), ours  # HALF_WAY
             if self.stock.is_open:
                 self.stock.close()
-            self._kill()
             self.stock.engine.dispose()
-            self._kept = self._spoilt = False
+            self.stock.kill()
+            if "connect" in self.ours.listening:
+                self.ours.engine.dispose()  # as it shows on a fresh connection alone
+            self._spoilt = False
 
     def _may_kill(self) -> bool:
         if not self.is_open:
             return not self.ours.listening
-        # The first flight of a fresh connection: test_replay.
-        invalid = self.ours.in_pipeline or self.ours.here.invalidated
-        return not invalid and bool(self._sent or (self._sent is False and self._kept))
+        return not self.ours.in_pipeline and not self.ours.here.invalidated and self._sent is not None
 
     def kill(self, then: str = "select") -> None:
         """End both sessions from the server's side, and see what the statement ``then`` meets."""
-        self._kill()
+        self.ours.kill()
+        self.stock.kill()
         if not self.is_open:
             self.stock.engine.dispose()
             self.open(None)
-        elif self._kept and not self._sent and self._how != "AUTOCOMMIT":
+        elif not self._sent and self._how != "AUTOCOMMIT":
             self._renew_stock()
-        self._kept = False
         self.run(then)
 
     def _renew_stock(self) -> None:
