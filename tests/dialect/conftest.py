@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -81,6 +82,14 @@ def ledger(stock: Engine) -> None:
     with stock.begin() as conn:
         conn.execute(text("CREATE TABLE ledger (n int PRIMARY KEY, note text)"))
     stock.dispose()  # a test that ends sessions is to end the layer's only
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """No log: for a test that loses hundreds of connections on purpose, and each of them is told of."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(params=["ours", "stock"])

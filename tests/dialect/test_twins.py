@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import greenlet_spawn
@@ -23,7 +23,7 @@ import db
 from db import aio
 
 from .programs import PROGRAMS
-from .twins import Side, Twins, play
+from .twins import DELIBERATE, Side, Twins, play
 from .verbs import MARKS, WORK
 
 if TYPE_CHECKING:
@@ -34,23 +34,23 @@ if TYPE_CHECKING:
 
     from .conftest import Use
 
+pytestmark = pytest.mark.usefixtures("quiet")
+
 COMMON = 150
 MANY = int(os.environ.get("TWINS_EXAMPLES", "5000"))
 SHARDS = 2  # each sync and async, so that two processes are busy to the end
 # Random, and yet the same each time: a difference is the dialect's and not the day's.
-PLAIN = settings(deadline=None, database=None, print_blob=False, suppress_health_check=list(HealthCheck))
+PLAIN = settings(
+    deadline=None,
+    database=None,
+    print_blob=False,
+    phases=[Phase.generate, Phase.shrink],
+    suppress_health_check=list(HealthCheck),
+)
 
 # Sessions of one role in one database, but for the one that asks.
 OTHERS = "pg_stat_activity WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()"
 PREPARED = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """What is lost on purpose is logged, some hundred times."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 class Keeper:
@@ -167,6 +167,12 @@ def all_alike(play: Callable[[list[str]], None], *, programs: int, number: int =
             raise
 
     check()
+
+
+def test_each_difference_that_is_allowed_for_is_on_the_page() -> None:
+    """By the page's own words: what a user cannot read of is none."""
+    page = " ".join((Path(__file__).parents[2] / "docs/reference/wire.md").read_text().split())
+    assert [words for words in DELIBERATE if words not in page] == []
 
 
 def test_any_program_does_as_with_the_stock_dialect(pair: Pair) -> None:

@@ -60,9 +60,9 @@ def alarm(seconds: float, what: type[Exception]) -> Iterator[None]:
 class Side(Hands):
     """One of the two: an engine, the connection, and the savepoints and blocks that are open on it.
 
-    ``kill`` ends its sessions from the server's side. ``unit`` makes a block with a connection in a transaction that inherits nothing: ``db.begin``. Without it, the
-    connection is cleaned by hand before and after. With ``is_async`` all runs in a greenlet, and what the driver gives
-    has to be awaited.
+    ``kill`` ends its sessions from the server's side. ``unit`` makes a block with a connection in a transaction that
+    inherits nothing: ``db.begin``. Without it, the connection is cleaned by hand before and after. With ``is_async``
+    all runs in a greenlet.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Side(Hands):
     @contextmanager
     def _plain_unit(self) -> Iterator[Connection]:
         with self.engine.connect() as conn:
-            driver = conn.connection.driver_connection
+            driver: Any = conn.connection.driver_connection
             self.wait(driver.commit())  # LISTENERS_COMMIT
             self._clean(driver)
             with conn.begin():
@@ -358,46 +358,34 @@ class Twins:
         assert ours == stock, (ours, stock)
         return ours
 
-    def step(self, name: str) -> None:  # noqa: C901, PLR0912 - a table of what there is
+    def step(self, name: str) -> None:
         """Do what is called ``name``; nothing where it has no sense, or where what comes of it would be chance."""
+        what, _, which = name.partition(" ")
         if name in LISTENERS:
             for side in (self.ours, self.stock):
                 side.listening.update([LISTENERS[name]])
-            return
-        if name == "dispose":
-            if not self.is_open:
-                self.ours.engine.dispose()
-                self.stock.engine.dispose()
-            return
-        what, _, which = name.partition(" ")
-        if what == "open":
-            if not self.is_open:
-                self.open(which or None)
-            return
-        if what == "kill":
+        elif what == "kill":
             if self._may_kill():
                 self.kill()
-            return
-        if not self.is_open:
+        elif not self.is_open:
+            self._without_connection(name, what, which)
+        elif what not in {"open", "dispose"} and (not self.ours.in_pipeline or self._is_fit_for_pipelines(name)):
+            self._on_connection(name, what, which)
+
+    def _without_connection(self, name: str, what: str, which: str) -> None:
+        if what == "dispose":
+            self.ours.engine.dispose()
+            self.stock.engine.dispose()
+        elif what == "open":
+            self.open(which or None)
+        else:
             self.open(None)
-        if self.ours.in_pipeline and not self._is_fit_for_pipelines(name):
-            return
+            self._on_connection(name, what, which)
+
+    def _on_connection(self, name: str, what: str, which: str) -> None:  # noqa: C901, PLR0912 - a table of what there is
         match what:
             case "close":
                 self.close()
-            case "leave":
-                if self.ours.blocks:
-                    self._blocks_change(lambda side: side.end_block(which))
-            case "enter":
-                if which.startswith("transaction"):
-                    self._begin_stock()
-                self._blocks_change(lambda side: side.begin_block(which))
-            case "fetch":
-                if self.ours.cursor is not None:
-                    self.both(lambda side: side.observe(lambda one: list(one.wait(one.cursor.fetchmany(2)))))
-            case "alarm":
-                if not self.ours.here.invalidated:
-                    self.ring(ALARMS[name])
             case "begin":
                 self.both(lambda side: side.observe(lambda one: one.here.begin() and None))
             case "begin_nested":
@@ -408,12 +396,25 @@ class Twins:
             case "commit" | "rollback":
                 self._spoilt = False
                 self.both(lambda side: side.end(what))
+            case "enter":
+                if which.startswith("transaction"):
+                    self._begin_stock()
+                self._blocks_change(lambda side: side.begin_block(which))
+            case "leave":
+                if self.ours.blocks:
+                    self._blocks_change(lambda side: side.end_block(which))
+            case "fetch":
+                if self.ours.cursor is not None:
+                    self.both(lambda side: side.observe(lambda one: list(one.wait(one.cursor.fetchmany(2)))))
+            case "alarm":
+                if not self.ours.here.invalidated:
+                    self.ring(ALARMS[name])
             case _ if name in WORK:
                 self.run(name)
             case "autocommit" if self._how == "unit" and which == "= True":
-                return  # AUTOCOMMIT
+                pass  # AUTOCOMMIT
             case _:
-                if "type" in name:
+                if which == "type" or what == "type":
                     self._begin_stock()
                 self._unclear()
                 self._note(self.both(lambda side: side.observe(VERBS[name])))
