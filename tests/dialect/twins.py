@@ -30,6 +30,7 @@ Observed = tuple[Any, ...]
 ALARM_S = 0.02
 HUNG_S = 10.0
 SLEEP = "SELECT pg_sleep(30)"
+KILLED = "57P01"
 STATUS = psycopg.pq.TransactionStatus
 
 
@@ -81,13 +82,21 @@ class Side(Hands):
         self.listening: dict[str, str] = {}
         self.notices: list[str | None] = []
         self._make_unit = unit or self._plain_unit
-        self.forget()
+        self._forget()
         for name_of_event in ("connect", "checkout", "checkin"):
             event.listen(engine, name_of_event, self._listener(name_of_event))
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Begin anew, whatever a program that was not played to its end has left open."""
         self.listening.clear()
+        for _, block in reversed(self.blocks):
+            with contextlib.suppress(Exception):
+                self.leave(block, None)
+        if self.conn is not None:
+            with contextlib.suppress(Exception):
+                self.conn.invalidate()
+            with contextlib.suppress(Exception):
+                self._close()
         self._forget()
 
     def _forget(self) -> None:
@@ -101,7 +110,7 @@ class Side(Hands):
     def _listener(self, name: str) -> Callable[..., None]:
         def listen(connection: Any, *_: Any) -> None:
             if name == "connect":
-                connection.add_notice_handler(lambda notice: self.notices.append(notice.message_primary))
+                connection.add_notice_handler(self._hear)
             statement = self.listening.get(name)
             if statement and connection is not None:  # none is checked in where it was invalidated
                 cursor = connection.cursor()
@@ -109,6 +118,10 @@ class Side(Hands):
                 cursor.close()
 
         return listen
+
+    def _hear(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.sqlstate != KILLED:  # whoever was sent again has heard of its first end
+            self.notices.append(notice.message_primary)
 
     @contextmanager
     def _plain_unit(self) -> Iterator[Connection]:
@@ -481,7 +494,10 @@ class Twins:
     def _may_kill(self) -> bool:
         if not self.is_open:
             return not self.ours.listening
-        return not self.ours.in_pipeline and not self.ours.here.invalidated and self._sent is not None
+        if self.ours.in_pipeline or self.ours.here.invalidated:
+            return False
+        # Where it is replaced without having been used, the stock one is checked out again, and a listener told.
+        return self._sent or (self._sent is False and not self.ours.listening)
 
     def kill(self, then: str = "select") -> None:
         """End both sessions from the server's side, and see what the statement ``then`` meets."""
