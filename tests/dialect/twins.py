@@ -397,6 +397,8 @@ class Twins:
 
     def _on_connection(self, name: str, what: str, which: str) -> None:  # noqa: C901, PLR0912 - a table of what there is
         match what:
+            case _ if name in WORK:
+                self.run(name)
             case "close":
                 self.close()
             case "begin":
@@ -422,8 +424,6 @@ class Twins:
             case "alarm":
                 if not self.ours.here.invalidated:
                     self.ring(ALARMS[name])
-            case _ if name in WORK:
-                self.run(name)
             case "autocommit" if self._how == "unit" and which == "= True":
                 pass  # AUTOCOMMIT
             case _:
