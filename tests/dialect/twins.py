@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Observed = tuple[Any, ...]
 
 ALARM_S = 0.02
-HUNG_S = 10.0
+HUNG_S = 30.0
 SLEEP = "SELECT pg_sleep(30)"
 KILLED = "57P01"
 STATUS = psycopg.pq.TransactionStatus

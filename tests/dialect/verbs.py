@@ -318,3 +318,4 @@ EXCEPTIONS: dict[str, type[Exception] | None] = {"": None, "raising": ThrownErro
 PIPELINED = {"insert", "executemany", "update", "delete", "begin", "begin_nested", "release", "undo", "commit", "close"}
 PIPELINED |= VERBS.keys() - TWO_PHASE.keys() - AS_TEXT.keys() - {"level", "prepared transactions", "error message"}
 PIPELINED |= BLOCKS.keys() - {"cursor(named)"}
+PIPELINED -= {name for name in DRIVER if name.startswith("server cursor")}  # which psycopg does not support there
