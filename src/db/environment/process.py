@@ -18,6 +18,7 @@ from db.credentials.choice import source_for
 from db.pool.connect_arguments import endpoint, port
 from db.pool.connector import Connector
 from db.pool.crowding import Crowding
+from db.pool.engine_options import EngineOptions
 from db.pool.engines import build_engine
 from db.pool.pools import IdleAwareQueuePool
 from db.pool.reader_route import ReaderConnector, ReaderRoute
@@ -29,7 +30,7 @@ from db.telemetry.metrics import Tally
 from db.timing.invocation import current_invocation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from sqlalchemy import Engine
 
@@ -61,13 +62,21 @@ class Status(TypedDict):
 class Runtime:
     """One configuration at work: at most one engine for each role."""
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.time,
+        options: EngineOptions | None = None,
+    ) -> None:
         self.settings = settings
+        self.options = options or EngineOptions()
+        self.isolation = self.options.isolation
         self.clock = clock
         self.tally = Tally()
         self._sources: dict[str | None, Source | None] = {}
         self._engines: dict[tuple[Role, bool], tuple[Engine, ConnectionEvents]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # what listens to an engine may ask for another
         self._crowding = Crowding(self.clock)
         self._switchover = Switchover(self.clock)
         self.reader_route = ReaderRoute(self.clock, max_lag_s=settings.reader_max_lag_s)
@@ -86,6 +95,8 @@ class Runtime:
             key = role, asynchronous
             if key not in self._engines:
                 self._engines[key] = self._build(role, asynchronous=asynchronous)
+                if self.options.on_engine is not None:
+                    self.options.on_engine(self._engines[key][0])
             return self._engines[key][0]
 
     def _build(self, role: Role, *, asynchronous: bool) -> tuple[Engine, ConnectionEvents]:
@@ -102,7 +113,8 @@ class Runtime:
             on_refused_write=self.discard_open,
         )
         connect = WaryConnector(self._connector(role), self._switchover, writes=role != "reader")
-        return build_engine(settings, connect, watched, asynchronous=asynchronous), watched
+        engine = build_engine(settings, connect, watched, asynchronous=asynchronous, further=self.options)
+        return engine, watched
 
     def _connector(self, role: Role) -> Connector | ReaderConnector:
         to_writer = Connector(
@@ -192,6 +204,7 @@ def _pool_numbers(engine: Engine, watched: ConnectionEvents) -> EngineStatus:
 
 
 _runtime: Runtime | None = None
+_options = EngineOptions()  # what the application said of its engines
 _lock = threading.Lock()
 
 
@@ -210,7 +223,7 @@ def current() -> Runtime:
     if _runtime is None:
         with _lock:
             if _runtime is None:
-                _runtime = Runtime(Settings.from_env(os.environ))
+                _runtime = Runtime(Settings.from_env(os.environ), options=_options)
     return _runtime
 
 
@@ -219,18 +232,33 @@ def peek() -> Runtime | None:
     return _runtime
 
 
-def configure(settings: Settings | None = None) -> None:
+def configure(
+    settings: Settings | None = None,
+    *,
+    engine_options: Mapping[str, Any] | None = None,
+    on_engine: Callable[[Engine], object] | None = None,
+) -> None:
     """Replace the runtime: with ``settings``, or with what the environment says now.
 
-    Disposes the old one. Raises ConfigurationError, and leaves the old one in place, where the environment is wrong.
+    ``engine_options`` are further arguments to SQLAlchemy's ``create_engine``: ``json_serializer``,
+    ``json_deserializer``, ``execution_options``; its ``isolation_level`` is that of every unit of work, too, which
+    names none itself. ``on_engine`` is called with each engine when it is made, before anything uses
+    it, so that listeners can be put on it. Both hold for the runtimes after this one as well, until they are said anew.
+
+    Disposes the old one. Raises ConfigurationError, and leaves the old one in place, where the environment is wrong or
+    an option is the settings' to say.
     """
-    global _runtime
+    global _runtime, _options
     given: object = settings
     if not isinstance(given, Settings | None):
         raise TypeError(f"db.configure takes db.Settings(...), not a {type(given).__name__}")
-    replacement = Runtime(settings if settings is not None else Settings.from_env(os.environ))
+    options = EngineOptions(
+        _options.options if engine_options is None else dict(engine_options),
+        _options.on_engine if on_engine is None else on_engine,
+    )
+    replacement = Runtime(settings if settings is not None else Settings.from_env(os.environ), options=options)
     with _lock:
-        old, _runtime = _runtime, replacement
+        old, _runtime, _options = _runtime, replacement, options
     if old is not None:
         old.dispose()
 

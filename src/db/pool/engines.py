@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from db.settings import Settings
     from db.telemetry.connection_events import Connect, ConnectionEvents
 
+    from .engine_options import EngineOptions
+
 
 # RDS Proxy pins a session for a statement of more than 16 KB: with this many rows of an INSERT, some 300 bytes of text
 # are left for each. https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/rds-proxy-pinning.html
@@ -80,7 +82,12 @@ def _connect_as_given(dialect: Dialect, cargs: Sequence[Any], cparams: dict[str,
 
 
 def build_engine(
-    settings: Settings, connect: Connect, events: ConnectionEvents, *, asynchronous: bool = False
+    settings: Settings,
+    connect: Connect,
+    events: ConnectionEvents,
+    *,
+    asynchronous: bool = False,
+    further: EngineOptions | None = None,
 ) -> Engine:
     """An engine watched by ``events``, whose connections ``connect`` opens; none is opened yet."""
     plan = plan_pool(settings, asynchronous=asynchronous)
@@ -105,7 +112,7 @@ def build_engine(
         echo=_ECHO[settings.echo],
         echo_pool=_ECHO[settings.echo_pool],
         hide_parameters=settings.hide_parameters,
-        **arguments,
+        **(arguments | (further.arguments() if further is not None else {})),
     )
     if not (isinstance(engine.dialect, ReplayingDialect) or getattr(engine.dialect, "notes_commits", False)):
         note_commits(engine.dialect)

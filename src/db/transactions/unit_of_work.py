@@ -60,9 +60,10 @@ def transaction_on(
     role: Role, tenant: str | None, *, isolation: Isolation | None = None, read_only: bool = False, single: bool = False
 ) -> Iterator[tuple[Connection, RootTransaction]]:
     """A transaction on ``role``; with ``single`` each statement is one of its own. SQLite can be told none of this."""
+    now = process.current()
     if isolation is not None:
         _require_level(isolation)
-    now = process.current()
+    level = isolation or now.isolation
     chosen = tenant_for(tenant, required=now.settings.tenant_required)
     engine = now.engine(role, asynchronous=on_loop())
     _require_time(now)
@@ -78,7 +79,7 @@ def transaction_on(
                 is_near=route.is_near if role == "reader" and route.asks_for_lag else None,
             )
             pooled = now.settings.proxy != "none"
-            prepare(conn, prologue, unit, isolation=isolation, read_only=read_only, pooled=pooled)
+            prepare(conn, prologue, unit, isolation=level, read_only=read_only, pooled=pooled)
         try:
             # Inside a `with`, SQLAlchemy refuses what would follow an early commit() without prologue.
             with conn.begin() as transaction:
