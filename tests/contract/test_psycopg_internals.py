@@ -18,6 +18,7 @@ from psycopg import _preparing, errors, generators, pq
 from psycopg._connection_base import BaseConnection
 from psycopg._cursor_base import BaseCursor
 from psycopg._pipeline_base import BasePipeline
+from psycopg._server_cursor_base import ServerCursorMixin
 from sqlalchemy import create_engine
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.base import PGDialect
@@ -45,7 +46,12 @@ OVERRIDDEN: dict[tuple[type, str], str] = {
     (BaseConnection, "info"): "",
     (BaseCursor, "_check_results"): "self, results",
     (BaseCursor, "_execute_gen"): "self, query, params, *, prepare, binary",
+    (BaseCursor, "_executemany_gen_no_pipeline"): "self, query, params_seq, returning",
+    (BaseCursor, "_executemany_gen_pipeline"): "self, query, params_seq, returning",
     (BaseCursor, "_maybe_prepare_gen"): "self, pgq, *, prepare, binary",
+    (BaseCursor, "_start_copy_gen"): "self, statement, params",
+    (BaseCursor, "_stream_send_gen"): "self, query, params, *, binary, size",
+    (ServerCursorMixin, "_declare_gen"): "self, query, params, binary",
     (psycopg.AsyncConnection, "_pipeline_nolock"): "self",
     (psycopg.AsyncConnection, "commit"): "self",
     (psycopg.AsyncConnection, "pipeline"): "self",
@@ -78,6 +84,7 @@ OVERRIDDEN: dict[tuple[type, str], str] = {
     (PGDialect_psycopg, "do_executemany"): "self, cursor, statement, parameters, context",
     (PGDialect_psycopg, "do_ping"): "self, dbapi_connection",
     (PGDialect_psycopg, "do_rollback"): "self, dbapi_connection",
+    (PGDialect_psycopg, "do_rollback_to_savepoint"): "self, connection, name",
     (PGDialect_psycopg, "do_terminate"): "self, dbapi_connection",
     (PGDialect_psycopg, "get_async_dialect_cls"): "url",
     (PGDialect_psycopg, "get_default_isolation_level"): "self, dbapi_conn",

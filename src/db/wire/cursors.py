@@ -18,8 +18,11 @@ from .deferred_begin import QueuedCommit, is_commit
 from .statement_kinds import SET_CONFIG, kind_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from psycopg._cursor_base import BaseCursor
     from psycopg._queries import PostgresQuery
+    from psycopg._server_cursor_base import ServerCursorMixin as PsycopgServerCursorMixin
     from psycopg.abc import Params, PQGen, Query
     from psycopg.pq.abc import PGresult
 
@@ -27,9 +30,10 @@ if TYPE_CHECKING:
     from .statement_kinds import Kind
 
     CursorMixin = BaseCursor[Any, Any]
+    ServerCursorMixin = PsycopgServerCursorMixin[Any, Any]
 else:
     # Mixed into the sync class and its async twin, which is why it stands on neither here.
-    CursorMixin = object
+    CursorMixin = ServerCursorMixin = object
 
 
 _OK = pq.ConnStatus.OK
@@ -66,8 +70,7 @@ class FlightCursorState(CursorMixin):
             finally:
                 conn._shares_flight = False
         else:
-            if kind.leaves is not None or (kind.leaves_if_false and _has_false(params)):
-                (conn.unit or Unit()).leaves.add(kind.leaves or SET_CONFIG)
+            self._note_leftovers(kind, params)
             yield from self._execute_special(sending, kind, shares=shares)
 
     def _postpone(self, query: str, kind: Kind) -> bool:
@@ -145,6 +148,7 @@ class FlightCursorState(CursorMixin):
         if not gathering.is_complete:
             if kind.stands_apart or not (params or kind.is_single):
                 raise psycopg.NotSupportedError("only single statements leave together: no COPY, no two in one text")
+            self._note_leftovers(kind, params)
             gathering.statements.append(self._convert_query(query, params))
             return
         if gathering.results is None:
@@ -154,9 +158,49 @@ class FlightCursorState(CursorMixin):
         self._check_results(results)
         self._set_results(results)
 
+    def _note_leftovers(self, kind: Kind, params: Params | None) -> None:
+        """Have the unit know what the statement leaves on the session."""
+        if kind.leaves is not None or (kind.leaves_if_false and _has_false(params)):
+            (self._conn.unit or Unit()).leaves.add(kind.leaves or SET_CONFIG)
+
+    def _note_text(self, query: Query) -> None:
+        """Likewise, of a statement that does not come by ``execute()``. Its parameters may say false."""
+        kind = kind_of(query if isinstance(query, str) else _text_of(query, self._conn))
+        self._note_leftovers(kind, [False])
+
+    # psycopg's other ways to send a statement.
+
+    def _executemany_gen_pipeline(self, query: Query, params_seq: Iterable[Params], returning: bool) -> PQGen[None]:
+        self._note_text(query)
+        return super()._executemany_gen_pipeline(query, params_seq, returning)
+
+    def _executemany_gen_no_pipeline(self, query: Query, params_seq: Iterable[Params], returning: bool) -> PQGen[None]:
+        self._note_text(query)
+        return super()._executemany_gen_no_pipeline(query, params_seq, returning)
+
+    def _stream_send_gen(
+        self, query: Query, params: Params | None = None, *, binary: bool | None = None, size: int
+    ) -> PQGen[None]:
+        self._note_text(query)
+        return super()._stream_send_gen(query, params, binary=binary, size=size)
+
+    def _start_copy_gen(self, statement: Query, params: Params | None = None) -> PQGen[None]:
+        self._note_text(statement)
+        return super()._start_copy_gen(statement, params)
+
     def move_to(self, connection: FlightState) -> None:
         """Go on with ``connection``: the one that the cursor was made for is dead."""
         self._conn, self._pgconn = connection, connection.pgconn
+
+
+class FlightServerCursorState(FlightCursorState, ServerCursorMixin):
+    """What the classes of server-side cursors have in common: they are declared behind an opening flight."""
+
+    __slots__ = ()
+
+    def _declare_gen(self, query: Query, params: Params | None = None, binary: bool | None = None) -> PQGen[None]:
+        self._note_text(query)
+        return super()._declare_gen(query, params, binary)
 
 
 def _has_false(params: Params | None) -> bool:

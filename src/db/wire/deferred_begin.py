@@ -454,10 +454,7 @@ class QueuedCommit(QueuedAnswer):
         super().__init__(pgconn)
         self.unit = unit
         self.cursor = cursor
-
-    @property
-    def _conn(self) -> Any:
-        return self.cursor and self.cursor._conn
+        self._conn = cursor and cursor._conn  # psycopg looks for it, where a text might be prepared
 
     def _check_results(self, results: list[PGresult]) -> None:
         # The end of the session says nothing of what it did last.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import errors, pq
 
-from .cursors import FlightCursorState
+from .cursors import FlightCursorState, FlightServerCursorState
 from .deferred_begin import CANCEL_S, FlightState
 from .riders import Riders
 
@@ -71,7 +71,7 @@ class FlightCursor(FlightCursorState, psycopg.Cursor[Any]):
             yield from super().stream(query, params, binary=binary, size=size)
 
 
-class FlightServerCursor(FlightCursorState, psycopg.ServerCursor[Any]):
+class FlightServerCursor(FlightServerCursorState, psycopg.ServerCursor[Any]):
     """``psycopg.ServerCursor``; it is declared behind an opening flight."""
 
     __slots__ = ()
@@ -99,7 +99,7 @@ class AsyncFlightCursor(FlightCursorState, psycopg.AsyncCursor[Any]):
                 yield row
 
 
-class AsyncFlightServerCursor(FlightCursorState, psycopg.AsyncServerCursor[Any]):
+class AsyncFlightServerCursor(FlightServerCursorState, psycopg.AsyncServerCursor[Any]):
     """``psycopg.AsyncServerCursor``; it is declared behind an opening flight."""
 
     __slots__ = ()
