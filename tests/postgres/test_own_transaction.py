@@ -15,7 +15,7 @@ import db
 from db.migrations.operations import enable_tenant_rls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from contextlib import AbstractContextManager
 
     from sqlalchemy import Connection
@@ -211,7 +211,7 @@ def test_generators_hold_units_of_their_own(use: Use, notes: None) -> None:
     write("a")
     write("b")
 
-    def bodies(tenant: str) -> Iterator[str]:
+    def bodies(tenant: str) -> Generator[str]:
         with db.begin(tenant=tenant) as tx:
             yield from tx.execute(text("SELECT body FROM notes")).scalars()
             yield tx.execute(text("SELECT current_setting('app.tenant_id')")).scalar_one()
