@@ -82,7 +82,7 @@ def kind_of(text: str) -> Kind:
 def _read(text: str) -> Kind:
     match = _FIRST_WORDS.match(text)
     first, second = ("", "") if match is None else ((word or "").lower() for word in match.groups())
-    body = text.lower()
+    body = text[0 if match is None else match.start(1) :].lower()  # what a comment in front says is not meant
     semicolon = body.find(";")
     several = semicolon >= 0 and bool(body[semicolon + 1 :].strip())
     ends_inside = several and _ends_inside(text)
