@@ -8,9 +8,11 @@ import pytest
 
 from devkit.fleet.finding import OURS, PLAIN, Finding
 from devkit.fleet.report import shown
+from devkit.fleet.scenarios.alarms import alarms
 from devkit.fleet.scenarios.crowds import deploy, pooler, storm, warm
 from devkit.fleet.scenarios.cuts import cuts
 from devkit.fleet.scenarios.freezes import freezes, sleep
+from devkit.fleet.scenarios.kills import kills
 from devkit.fleet.scenarios.outages import OURS_RUN, failover, restart
 from devkit.fleet.scenarios.rotations import rotation
 
@@ -86,3 +88,16 @@ def test_a_statement_does_not_outlive_its_invocation() -> None:
     """In real environments: the caller hears of it in time, and the server works for nobody who has gone."""
     found = require(sleep(left_s=2))
     assert "sleeps on" in found.figures[PLAIN]
+
+
+def test_an_alarm_is_heard_once_and_work_goes_on(fork_server: ForkServer) -> None:
+    """Wherever it strikes: on one connection, sync and async, with what it interrupted undone or said to be unknown."""
+    found = require(alarms(fork_server, alarms=60))
+    assert found.outcomes[PLAIN].failed > 0
+
+
+def test_killed_backends_fail_nothing_but_what_is_unknown(fork_server: ForkServer) -> None:
+    """Kept connections and new ones, sync, async and on asyncpg."""
+    found = require(kills(fork_server, environments=3, kills=80, busy_loops=2))
+    assert found.outcomes[PLAIN].failed > 0
+    assert found.outcomes[OURS].replayed > 0

@@ -13,7 +13,7 @@ from devkit.lambda_runtime.environment import TIMEOUT_ERROR
 from .environment import EXIT_ERROR
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from .environment import Answer
 
@@ -68,20 +68,28 @@ class Outcome:
         return asdict(self)
 
 
-def audited(entries: Sequence[Entry], rows: Mapping[str, int], *, held_max: int | None = None) -> Outcome:
-    """The outcome of ``entries``, when ``rows`` says how often each id is in the table."""
+def audited(
+    entries: Sequence[Entry],
+    rows: Mapping[str, int],
+    *,
+    held_max: int | None = None,
+    unknown: Collection[str] = UNKNOWN,
+) -> Outcome:
+    """The outcome of ``entries``, when ``rows`` says how often each id is in the table.
+
+    ``unknown`` are the errors that say that the write may have taken place.
+    """
     failed = [entry for entry in entries if entry.failed]
-    unknown = [entry for entry in failed if entry.answer.error in UNKNOWN]
     events = sum((entry.answer.events for entry in entries), Counter[str]())
     times = sorted(entry.took_s * 1000 for entry in entries)
     return Outcome(
         invoked=len(entries),
         answered=len(entries) - len(failed),
         failed=len(failed),
-        unknown=len(unknown),
+        unknown=sum(entry.answer.error in unknown for entry in failed),
         lost=sum(not entry.failed and entry.name not in rows for entry in entries),
         duplicated=sum(rows.get(entry.name, 0) > 1 for entry in entries),
-        misreported=sum(entry.answer.error not in UNKNOWN and entry.name in rows for entry in failed),
+        misreported=sum(entry.answer.error not in unknown and entry.name in rows for entry in failed),
         retried=events["retry"],
         replayed=events["replay"],
         waited=events["connect waits"],

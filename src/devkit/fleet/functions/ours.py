@@ -21,6 +21,11 @@ def write(tx: Connection, name: str) -> str:
     return str(tx.execute(_SELECT, {"id": name}).scalars().first())
 
 
+def insert(tx: Connection, name: str) -> str:
+    tx.execute(_INSERT, {"id": name})
+    return name
+
+
 @db.invocation
 def handler(event: dict[str, Any], _context: Any) -> str | None:
     name = event["id"]
@@ -34,6 +39,10 @@ def handler(event: dict[str, Any], _context: Any) -> str | None:
                 return write(tx, name)
         case "once":
             return str(db.once(name).run(write, name))
+        case "read, then run":
+            with db.read() as conn:
+                conn.execute(_SELECT, {"id": name}).all()
+            return db.run(insert, name)
         case "sleep":
             with db.begin() as tx:
                 tx.execute(_SLEEP, {"seconds": event["seconds"]})

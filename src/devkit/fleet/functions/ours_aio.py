@@ -1,0 +1,39 @@
+"""``ours`` as a coroutine. On asyncpg, where nothing is sent again, it reads in a ``run`` too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+import db
+from db import aio
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+_INSERT = text("INSERT INTO written (id) VALUES (:id)")
+_SELECT = text("SELECT id FROM written WHERE id = :id")
+
+
+async def look(conn: AsyncConnection, name: str) -> None:
+    (await conn.execute(_SELECT, {"id": name})).all()
+
+
+async def insert(tx: AsyncConnection, name: str) -> str:
+    await tx.execute(_INSERT, {"id": name})
+    return name
+
+
+@db.invocation
+async def handler(event: dict[str, Any], _context: Any) -> str | None:
+    name = event["id"]
+    if event["work"] == "nothing":
+        aio.engine()  # what the plain function has from its module
+        return None
+    if event["work"] == "run twice":
+        await aio.run(look, name)
+    else:
+        async with aio.read() as conn:
+            await look(conn, name)
+    return await aio.run(insert, name)
