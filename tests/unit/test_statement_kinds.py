@@ -154,6 +154,7 @@ def test_what_ends_a_transaction(text: str, *, ends: bool, commits: bool) -> Non
         ("SET SESSION AUTHORIZATION auditor", "SET"),
         ("LISTEN jobs", "LISTEN"),
         ("PREPARE x AS SELECT 1", "PREPARE"),
+        ("DEALLOCATE ALL", "DEALLOCATE"),
         ("LOAD 'auto_explain'", "LOAD"),
         ("SELECT pg_advisory_lock(1)", "a session advisory lock"),
         ("SELECT pg_try_advisory_lock_shared(1)", "a session advisory lock"),

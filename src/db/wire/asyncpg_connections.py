@@ -80,12 +80,12 @@ class WatchedProtocol:
 
     @contextlib.contextmanager
     def ours(self) -> Iterator[None]:
-        """What is sent in the block begins or ends the transaction in the adapter's name."""
-        self._ours = True
+        """What is sent in the block begins or ends the transaction in the adapter's name, or is asyncpg's own."""
+        before, self._ours = self._ours, True
         try:
             yield
         finally:
-            self._ours = False
+            self._ours = before
 
     # What sends a statement. Their arguments are asyncpg's.
 
@@ -201,6 +201,11 @@ class UnitConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg is not
     def is_at_rest(self) -> bool:
         """Whether it is open, and fit for whoever comes next."""
         return not self.is_closed() and self.door.is_at_rest
+
+    async def _introspect_types(self, typeoids: Any, timeout: Any) -> Any:
+        # It switches JIT off for the session and on again.
+        with self.door.ours():
+            return await super()._introspect_types(typeoids, timeout)
 
     async def end_any(self, how: str) -> None:
         """End a transaction that the adapter knows nothing of, if there is one."""

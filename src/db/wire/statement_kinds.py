@@ -37,7 +37,8 @@ _TEMPORARY = (
     r"(?:(?:or\s+replace|global|local)\s+)*(?:(?:temp|temporary)\s+(?!select\b|values\b|default\b|\()"
     r"|(?:unlogged\s+)?[a-z]*\s*(?:if\s+not\s+exists\s+)?pg_temp\s*\.)(?![^;]*\bon\s+commit\s+drop\b)"
 )
-_LEFT_BY_FIRST = {"listen": "LISTEN", "load": "LOAD", "prepare": "PREPARE"}
+# DEALLOCATE may take along what the driver has prepared, and still holds to be there.
+_LEFT_BY_FIRST = {"listen": "LISTEN", "load": "LOAD", "prepare": "PREPARE", "deallocate": "DEALLOCATE"}
 SET_CONFIG = "set_config for the session"
 _LEFT_INSIDE = (
     (re.compile(r"\bpg_(?:try_)?advisory_lock(?:_shared)?\b"), "a session advisory lock"),
