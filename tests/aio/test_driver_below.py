@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from devkit.network.faults import Lost
-    from devkit.plugin import Database, MakeWire
+    from devkit.plugin import Database, MakePgBouncer, MakeWire
     from devkit.servers.postgres import Postgres
     from tests.aio.conftest import Lines, Use
 
@@ -378,6 +378,30 @@ async def _asked(raw: Any, driver: str) -> tuple[Any, ...]:
     if driver == "asyncpg":
         return tuple(await raw.fetchrow(question))
     return tuple(await (await raw.execute(question)).fetchone())
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_the_next_client_of_pgbouncer_meets_nothing(
+    commits: bool, driver: str, database: Database, pgbouncer: MakePgBouncer
+) -> None:
+    """It has one connection to the server, which both units use."""
+    through = {"url": make_url(database.through(pgbouncer(default_pool_size=1)).url()), "sslmode": "disable"}
+    db.configure(Settings(**through, async_driver=driver, proxy="pgbouncer"))  # type: ignore[arg-type]
+
+    async def scenario() -> list[Any]:
+        async with aio.begin(tenant="acme") as tx:
+            before = await tx.scalar(PID)
+            await tx.exec_driver_sql("SET work_mem = '8MB'")
+            await tx.exec_driver_sql("SET app.tenant_id = 'of the session'")
+            await tx.exec_driver_sql("SELECT pg_advisory_lock(7)")
+            await (tx.commit() if commits else tx.rollback())
+        async with aio.engine().connect() as plain:
+            after = await plain.scalar(PID)
+            locks = await plain.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"))
+            work_mem = await plain.scalar(text("SELECT current_setting('work_mem')"))
+            return [before == after, work_mem, await plain.scalar(TENANT) or "", locks]
+
+    assert event_loop.run(scenario()) == [True, "4MB", "", 0]
 
 
 # What goes wrong amid an answer.
