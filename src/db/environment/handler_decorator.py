@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 from db.telemetry.log import warn_of_leak, warn_of_repeats
 from db.telemetry.metrics import Tally, emit
 from db.telemetry.repeated_statements import repeats_so_far
-from db.timing.invocation import Invocation, running
+from db.timing.invocation import Invocation, current_invocation, running
 
 from . import event_loop, process, sigterm, snapstart
 
@@ -108,6 +108,8 @@ def _reported() -> Iterator[None]:
         yield
     finally:
         _reports.remove(report)
+        for settle in current_invocation().at_end:
+            settle()
         now = process.peek()
         if now is not None:
             _end_of_invocation(now)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .deadline import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .deadline import LambdaContext
 
@@ -27,6 +27,7 @@ class Invocation:
     cold: bool
     wrote: bool = False  # so that reads go where that is visible
     kept: dict[str, Any] = field(default_factory=dict)  # what rooms above keep for as long as it runs, each by its name
+    at_end: list[Callable[[], None]] = field(default_factory=list)  # what rooms above have to settle when it ends
 
     @classmethod
     def from_context(cls, context: LambdaContext | None, *, cold: bool, now: float) -> Invocation:

@@ -45,7 +45,10 @@ _INSERT = _own(
     " VALUES (:key, :payload_hash, now() + make_interval(secs => :expires_in_s))"
     " ON CONFLICT (tenant_id, key) DO NOTHING RETURNING key"
 )
-_SELECT = _own("SELECT payload_hash, result FROM db_once WHERE expires_at > now() AND " + _MINE)  # noqa: S608 - two constants
+_SELECT = _own(
+    "SELECT payload_hash, result, floor(extract(epoch FROM expires_at))::bigint AS ends_at"  # noqa: S608 - two constants
+    " FROM db_once WHERE expires_at > now() AND " + _MINE
+)
 _DELETE_EXPIRED = _own("DELETE FROM db_once WHERE expires_at <= now() AND " + _MINE)  # noqa: S608 - two constants
 _SET_RESULT = f"UPDATE db_once SET result = $2 WHERE {_MINE}".replace(":key", "$1").encode()  # noqa: S608 - constants
 _PURGE = _own(
@@ -55,10 +58,11 @@ _PURGE = _own(
 
 
 class Stored(NamedTuple):
-    """What a key's record holds: the hash of its payload, and its result as JSON; None for none."""
+    """What a key's record holds: the hash of its payload, its result as JSON, and its end in epoch seconds."""
 
     payload_hash: str | None
     result: str | None
+    expires_at: int | None = None
 
 
 def purge_once(*, limit: int = _PURGED_AT_ONCE) -> int:
@@ -122,7 +126,7 @@ def _claim(tx: Connection, key: str, *, payload_hash: str | None, expires_in_s: 
 def find(tx: Connection, key: str) -> Stored | None:
     """What is stored under ``key``, if it has not expired."""
     row = tx.execute(_SELECT, {"key": key}).one_or_none()
-    return None if row is None else Stored(row.payload_hash, row.result)
+    return None if row is None else Stored(row.payload_hash, row.result, row.ends_at)
 
 
 def store(tx: Connection, key: str, result: str | None) -> None:
