@@ -53,6 +53,18 @@ def connection_events(lines: tuple[str, ...]) -> list[str]:
     return [line["connection_event"] for line in read if "connection_event" in line]
 
 
+def test_a_forgotten_decorator_is_said_once(environment: Environment, tmp_path: Path) -> None:
+    """Of the handler that Lambda calls, and not of what its module did when it was loaded."""
+    undecorated = FUNCTION.replace("@db.invocation\n", "")
+    module = f"{undecorated}\nhandler('SELECT 1', None)\nprint('loaded')\n"
+    (tmp_path / "function.py").write_text(module)
+    with environment() as running:
+        lines = [line for _ in range(2) for line in running.invoke("SELECT 1").logs]
+    said = [place for place, line in enumerate(lines) if "lacks @db.invocation" in line]
+    assert len(said) == 1
+    assert lines.index("loaded") < said[0]
+
+
 def test_a_warm_environment_keeps_its_connection(environment: Environment) -> None:
     """Cold: it connects. Warm: it only checks out, and says so."""
     with environment(POWERTOOLS_LOG_LEVEL="DEBUG") as running:

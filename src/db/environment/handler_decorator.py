@@ -6,22 +6,26 @@ import contextlib
 import contextvars
 import functools
 import inspect
+import os
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
-from db.telemetry.log import warn_of_leak, warn_of_repeats
+from db.telemetry.log import warn_of_leak, warn_of_no_invocation, warn_of_repeats
 from db.telemetry.metrics import Tally, emit
 from db.telemetry.repeated_statements import repeats_so_far
-from db.timing.invocation import Invocation, current_invocation, running
+from db.timing.invocation import NONE, Invocation, current_invocation, running
 
 from . import event_loop, process, sigterm, snapstart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
+    from types import FrameType
 
     from .process import Runtime
 
 T = TypeVar("T")
+SelfT = TypeVar("SelfT")
 EventT = TypeVar("EventT")
 ContextT = TypeVar("ContextT")
 T_co = TypeVar("T_co", covariant=True)
@@ -29,6 +33,7 @@ EventT_contra = TypeVar("EventT_contra", contravariant=True)
 ContextT_contra = TypeVar("ContextT_contra", contravariant=True)
 
 _cold = True  # until the first call
+may_be_forgotten = "AWS_LAMBDA_RUNTIME_API" in os.environ  # the decorator; until the first call, or until it was said
 _reports: list[_Report] = []  # of the calls that run now
 
 
@@ -38,16 +43,40 @@ class Handler(Protocol[EventT_contra, ContextT_contra, T_co]):
     def __call__(self, event: EventT_contra, context: ContextT_contra = ...) -> T_co: ...
 
 
+class Decorator(Protocol):
+    """What ``invocation()`` gives."""
+
+    @overload
+    def __call__(
+        self, handler: Callable[[EventT, ContextT], Coroutine[Any, Any, T]]
+    ) -> Handler[EventT, ContextT, T]: ...
+    @overload
+    def __call__(self, handler: Callable[[EventT, ContextT], T]) -> Handler[EventT, ContextT, T]: ...
+
+
+@overload
+def invocation() -> Decorator: ...
 @overload
 def invocation(handler: Callable[[EventT, ContextT], Coroutine[Any, Any, T]]) -> Handler[EventT, ContextT, T]: ...
 @overload
 def invocation(handler: Callable[[EventT, ContextT], T]) -> Handler[EventT, ContextT, T]: ...
-def invocation(handler: Callable[[Any, Any], Any]) -> Handler[Any, Any, Any]:
+@overload
+def invocation(
+    handler: Callable[[SelfT, EventT, ContextT], Coroutine[Any, Any, T]],
+) -> Callable[[SelfT, EventT, ContextT], T]: ...
+@overload
+def invocation(handler: Callable[[SelfT, EventT, ContextT], T]) -> Callable[[SelfT, EventT, ContextT], T]: ...
+def invocation(handler: Callable[..., Any] | None = None) -> Any:
     """Bind deadline, request id and cold or warm to each call of ``handler(event, context)``; report at its end.
 
     What the handler did with the database is printed as metrics (EMF) when it returns or raises, and a connection
-    that it left checked out is warned of. ``context`` may be None, as in unit tests: then there is no deadline. Raises
-    nothing of its own: the settings are read where the handler first uses the database, and can answer for them.
+    that it left checked out is warned of. ``context`` may be None, ``{}`` or any part of Lambda's, as in unit tests:
+    without its time there is no deadline. Raises nothing of its own: the settings are read where the handler first uses
+    the database, and can answer for them.
+
+    The handler may be a function, a method, or any object that is called with event and context, such as Mangum's. A
+    class method or a static one is decorated first: ``@classmethod`` stands above. ``@db.invocation()`` is the same.
+    Under ``@durable_execution`` the deadline is that of the Lambda context which the durable one holds.
 
     An ``async def`` handler is run to its end on the event loop of this process, which outlives the call: Lambda wants
     an answer, not a coroutine.
@@ -56,28 +85,61 @@ def invocation(handler: Callable[[Any, Any], Any]) -> Handler[Any, Any, Any]:
     SnapStart, so decorate where the module is loaded. See
     https://serverless-data-access.github.io/serverless-data-access/run/lifecycle/
     """
+    if handler is None:
+        return invocation
+    if not callable(handler):
+        raise TypeError(
+            f"db.invocation decorates a function that is called with event and context, not {_said(handler)}"
+        )
     sigterm.install(_report_running)
     snapstart.install(_begin_anew)
 
     @functools.wraps(handler)
-    def call(event: Any, context: Any = None) -> Any:
+    def call(event: Any, context: Any = None, *more: Any, **named: Any) -> Any:
+        # A method is given what it is bound to before the event.
+        *bound, event, context = (event, context, *more)
         invocation = Invocation.from_context(context, cold=_first_call(), now=time.time())
+        work = functools.partial(handler, *bound, event, context, **named)
         # A context of its own: what the handler leaves bound, a tenant above all, must not meet the next invocation.
-        return contextvars.copy_context().run(_call, handler, event, context, invocation)
+        return contextvars.copy_context().run(_call, work, invocation)
 
     return call
 
 
-def _call(handler: Callable[[Any, Any], Any], event: Any, context: Any, invocation: Invocation) -> Any:
+def _said(given: object) -> str:
+    if isinstance(given, classmethod):
+        return "a class method: write @classmethod above it"
+    return f"a {type(given).__name__}"
+
+
+def _call(work: Callable[[], Any], invocation: Invocation) -> Any:
     with running(invocation), _reported():
-        answer = handler(event, context)
+        answer = work()
         return event_loop.run(answer) if inspect.iscoroutine(answer) else answer
 
 
 def _first_call() -> bool:
-    global _cold
-    first, _cold = _cold, False
+    global _cold, may_be_forgotten
+    first, _cold, may_be_forgotten = _cold, False, False
     return first
+
+
+def look_for_forgotten() -> None:
+    """Say, once a process, that a unit of work runs in an invocation that nobody bound. Init has none to bind."""
+    global may_be_forgotten  # noqa: PLW0603 - it is said once a process
+    if current_invocation() is NONE and _lambda_calls():
+        may_be_forgotten = False
+        warn_of_no_invocation()
+
+
+def _lambda_calls() -> bool:
+    """Whether Lambda's runtime has called the handler, and does not load it just now."""
+    if "_X_AMZN_TRACE_ID" in os.environ:  # set for each call, where the request is traced
+        return True
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - what sys has for it
+    while frame is not None and frame.f_code.co_name != "handle_event_request":
+        frame = frame.f_back
+    return frame is not None
 
 
 def _begin_anew() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
 
-from db.errors import verdict
+from db.errors import DOCUMENTATION, verdict
 from db.timing.invocation import current_invocation
 
 from .statement_events import LOGGED_SQL_CHARS, named
@@ -34,6 +34,14 @@ def warn_of_lost_loop() -> None:
     logger.warning(
         "pooled connections lost with their event loop: make the handler async def, and db.invocation keeps one",
         extra={"connection_event": "lost loop", "request_id": current_invocation().request_id},
+    )
+
+
+def warn_of_no_invocation() -> None:
+    """Say that the handler is not decorated, and what is missing for that."""
+    logger.warning(
+        "the handler lacks @db.invocation: its statements know no deadline, and nothing is settled at its end",
+        extra={"connection_event": "no invocation", "see": f"{DOCUMENTATION}run/lifecycle/"},
     )
 
 

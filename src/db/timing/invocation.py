@@ -15,8 +15,6 @@ from .deadline import Deadline
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .deadline import LambdaContext
-
 
 @dataclass(eq=False)
 class Invocation:
@@ -30,11 +28,18 @@ class Invocation:
     at_end: list[Callable[[], None]] = field(default_factory=list)  # what rooms above have to settle when it ends
 
     @classmethod
-    def from_context(cls, context: LambdaContext | None, *, cold: bool, now: float) -> Invocation:
-        """``context`` may be None, as unit tests call handlers; then there is no deadline."""
-        if context is None:
-            return cls(request_id=None, deadline=None, cold=cold)
-        return cls(request_id=context.aws_request_id, deadline=Deadline.from_context(context, now=now), cold=cold)
+    def from_context(cls, context: object, *, cold: bool, now: float) -> Invocation:
+        """What ``context`` tells. A unit test may have a part of Lambda's, or ``{}``, or None, which tell less.
+
+        A durable function's context holds Lambda's.
+        """
+        context = getattr(context, "lambda_context", context)
+        request_id = getattr(context, "aws_request_id", None)
+        return cls(
+            request_id=request_id if isinstance(request_id, str) else None,
+            deadline=Deadline.from_context(context, now=now),
+            cold=cold,
+        )
 
 
 NONE = Invocation(request_id=None, deadline=None, cold=False)

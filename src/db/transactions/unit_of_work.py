@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from sqlalchemy import exc
 
-from db.environment import process
+from db.environment import handler_decorator, process
 from db.errors import DOCUMENTATION, ConfigurationError, OutcomeUnknownError, sqlstate
 from db.telemetry.log import warn_of_leftovers
 from db.timing.deadline import usable_s
@@ -64,6 +64,8 @@ def transaction_on(
     if isolation is not None:
         _require_level(isolation)
     level = isolation or now.isolation
+    if handler_decorator.may_be_forgotten:
+        handler_decorator.look_for_forgotten()
     chosen = tenant_for(tenant, required=now.settings.tenant_required)
     engine = now.engine(role, asynchronous=on_loop())
     _require_time(now)

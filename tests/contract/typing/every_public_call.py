@@ -132,6 +132,17 @@ async def async_handler(event: Event, context: LambdaContext) -> Answer:
     return {event["body"]: context.memory_limit_in_mb}
 
 
+@db.invocation()
+def handler_with_parentheses(event: Event, context: LambdaContext) -> Answer:
+    return {event["body"]: context.memory_limit_in_mb}
+
+
+class Handlers:
+    @db.invocation
+    def method(self, event: Event, context: LambdaContext) -> Answer:
+        return {event["body"]: context.memory_limit_in_mb}
+
+
 @db.invocation
 @db.idempotent(key="id", payload="body", tenant="tenant", expires_in_s=60.0, name="charge")
 def charge(tx: Connection, event: Event, context: LambdaContext) -> Answer:
@@ -153,6 +164,8 @@ async def invoked(event: Event, context: LambdaContext) -> None:
     assert_type(handler(event, context), Answer)
     assert_type(handler(event), Answer)
     assert_type(async_handler(event, context), Answer)
+    assert_type(handler_with_parentheses(event), Answer)
+    assert_type(Handlers().method(event, context), Answer)
     assert_type(charge(event, context), Answer)
     assert_type(charge_later(event=event, context=context), Answer)
     assert_type(await remind_later(event), Answer)
