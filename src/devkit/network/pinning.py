@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,9 @@ FUNCTIONS = {
     "set_config": "sets a parameter",
     "nextval": "moves a sequence",
     "setval": "moves a sequence",
+    # What a sequence has given to this session: on another connection it is an error, or another client's number.
+    "lastval": "reads what a sequence gave to the session",
+    "currval": "reads what a sequence gave to the session",
     "pg_advisory_lock": "takes a lock of the session",
     "pg_advisory_lock_shared": "takes a lock of the session",
     "pg_try_advisory_lock": "takes a lock of the session",
@@ -54,6 +58,7 @@ TOKEN = re.compile(
       (?P<nothing> \s+ | --[^\r\n]* )
     | (?P<comment> /\* )
     | (?P<literal> [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | (?P<tag>\$(?:[^\W\d]\w*)?\$).*?(?P=tag) )
+    | (?P<escaped> [uU]&"(?:[^"]|"")*" )
     | (?P<quoted> "(?:[^"]|"")*" )
     | (?P<word> [^\W\d][\w$]* )
     | (?P<other> \$?\d+ | . )
@@ -61,6 +66,8 @@ TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 COMMENT_EDGE = re.compile(r"/\*|\*/")
+UESCAPE = re.compile(r"\s+UESCAPE\s*'([^0-9a-fA-F+'\"\s])'", re.IGNORECASE)
+OF_TEMPORARY_OBJECTS = re.compile(r"pg_temp(?:_\d+)?|pg_toast_temp_\d+")
 
 
 class PinningError(AssertionError):
@@ -109,16 +116,49 @@ def _complaint(message: Message) -> str | None:
 
 
 def _reason(tokens: list[str]) -> str | None:
+    tokens = _explained(tokens)
     first = tokens[0]
     if first in COMMANDS:
         return f"{first.upper()} {COMMANDS[first]}"
+    if first == "create" and "execute" in _after_as(tokens):
+        return f"EXECUTE {COMMANDS['execute']}"
     for name, following in pairwise(tokens):
         called = name.strip('"')
         if following == "(" and called in FUNCTIONS:
             return f"{called} {FUNCTIONS[called]}"
-        if following == "." and called == "pg_temp":
+        if following == "." and OF_TEMPORARY_OBJECTS.fullmatch(called):
             return "it uses a temporary object"
+    if first == "update" and _updated(tokens).strip('"') == "pg_settings":
+        return "UPDATE of pg_settings sets a parameter"  # the view's rule calls set_config
     return "it makes a temporary object" if _makes_temporary(tokens) else None
+
+
+def _explained(tokens: list[str]) -> list[str]:
+    """What EXPLAIN explains, and with ANALYZE runs; any other statement as it is."""
+    if tokens[0] != "explain":
+        return tokens
+    place = 1
+    if tokens[1:2] == ["("] and tokens[2:3] != ["("] and tokens[2:3] not in (["select"], ["with"], ["values"]):
+        place = tokens.index(")") + 1 if ")" in tokens else len(tokens)
+    while tokens[place : place + 1] in (["analyze"], ["analyse"], ["verbose"]):
+        place += 1
+    return tokens[place:] or tokens
+
+
+def _after_as(tokens: list[str]) -> list[str]:
+    """The word behind the AS of CREATE TABLE … AS; that of a column, a cast or a query is not meant."""
+    depth = 0
+    for word, following in pairwise(tokens):
+        depth += (word == "(") - (word == ")")
+        if word == "as" and not depth:
+            return [following]
+    return []
+
+
+def _updated(tokens: list[str]) -> str:
+    """The table of an UPDATE, without its schema."""
+    named = tokens[2:] if tokens[1:2] == ["only"] else tokens[1:]
+    return "".join(named[2:3] if named[1:2] == ["."] else named[:1])
 
 
 def _makes_temporary(tokens: list[str]) -> bool:
@@ -148,8 +188,24 @@ def _tokens(statement: str) -> Iterator[str]:
                 yield match[0].lower()
             case "literal":
                 yield "'"
+            case "escaped":
+                given = UESCAPE.match(statement, place)
+                place = given.end() if given else place
+                yield _unescaped(match[0][2:], given[1] if given else "\\")
             case "quoted" | "other":
                 yield match[0]
+
+
+def _unescaped(name: str, mark: str) -> str:
+    r"""What ``U&"set\005fconfig"`` is called; ``mark`` stands before the digits."""
+    mark = re.escape(mark)
+    digits = re.compile(rf"{mark}(?:([0-9a-fA-F]{{4}})|\+([0-9a-fA-F]{{6}})|({mark}))")
+    return digits.sub(lambda found: found[3] or _character(found[1] or found[2]), name)
+
+
+def _character(digits: str) -> str:
+    code = int(digits, 16)
+    return chr(code) if code <= sys.maxunicode else ""
 
 
 def _after_comment(statement: str, place: int) -> int:
