@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from sqlalchemy import Column, Integer, MetaData, Table, Text, func, insert, make_url, select, text
+from sqlalchemy import Column, Integer, MetaData, Table, Text, exc, func, insert, make_url, select, text
 
 import db
 from db.migrations.operations import create_prologue_function
@@ -15,9 +15,13 @@ from db.settings import Settings
 from devkit.network.pinning import no_pinning
 
 from .conftest import Use
+from .test_batch import message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+    from sqlalchemy import Connection
 
     from devkit.network.statements import PostgresWire
     from devkit.plugin import Database, MakePgBouncer, MakeWire
@@ -112,6 +116,67 @@ def test_no_unit_of_work_pins_a_session_of_rds_proxy(
         before = unpinned.counts()
         work()
     assert (unpinned.counts() - before).trips == trips
+
+
+@pytest.fixture
+def shop(use: Use, database: Database) -> None:
+    """A schema of that name, in which a migration with DB_SCHEMA=shop has made the function."""
+    use(role="owner")
+    with db.begin() as tx:
+        tx.exec_driver_sql("CREATE SCHEMA shop")
+        tx.exec_driver_sql(f"GRANT USAGE ON SCHEMA shop TO {database.app}")
+    use(role="owner", schema="shop")
+    with db.begin() as tx:
+        create_prologue_function(Operations(MigrationContext.configure(tx)), used_by=[database.app])
+
+
+def search_path(conn: Connection) -> str:
+    return str(conn.execute(text("SHOW search_path")).scalar_one())
+
+
+@pytest.mark.parametrize("schema", ["shop", "Shop, public", '"$user", "shop"'])
+def test_the_function_is_called_where_a_migration_puts_it(schema: str, shop: None, use: Use) -> None:
+    """It is what sets the search path, so that there is none yet to find it by."""
+    use(proxy="rds-proxy", schema=schema)
+    with db.begin(tenant="acme") as tx:
+        assert search_path(tx) == schema
+    with db.read(tenant="acme") as conn:
+        assert search_path(conn) == schema
+
+    def tenant(tx: Connection, _record: SQSRecord) -> None:
+        seen.append((search_path(tx), tx.execute(select(func.current_setting("app.tenant_id"))).scalar_one()))
+
+    seen: list[tuple[str, str]] = []
+    records = {"Records": [message(name, {}) for name in ("a", "b")]}
+    assert db.batch(records, tenant, tenant=lambda record: record.message_id) == {"batchItemFailures": []}
+    assert seen == [(schema, "a"), (schema, "b")]
+
+
+@pytest.mark.parametrize("work", [write, read, reads])
+@pytest.mark.parametrize(
+    "undo",
+    ["DROP FUNCTION shop.db_begin_unit", "REVOKE ALL ON SCHEMA shop FROM {app}", "ALTER SCHEMA shop RENAME TO store"],
+)
+def test_a_function_that_is_out_of_reach_names_its_helper(
+    undo: str, work: Callable[[], None], shop: None, use: Use, database: Database
+) -> None:
+    """Whether it is missing, or the schema is, or the way in."""
+    use(role="owner")
+    with db.begin() as tx:
+        tx.exec_driver_sql(undo.format(app=database.app))
+    use(proxy="rds-proxy", schema="shop")
+    with pytest.raises(
+        db.ConfigurationError, match=r'"shop"\.db_begin_unit.* by create_prologue_function\(op, used_by='
+    ):
+        work()
+
+
+def test_a_right_that_the_statement_lacks_is_its_own_error(shop: None, use: Use) -> None:
+    """Though it has the same SQLSTATE."""
+    use(proxy="rds-proxy", schema="shop")
+    for unit in (db.begin, db.read):
+        with pytest.raises(exc.ProgrammingError, match="pg_authid"), unit() as conn:
+            conn.execute(text("SELECT * FROM pg_authid"))
 
 
 def test_many_rows_do_not_pin(unpinned: PostgresWire) -> None:

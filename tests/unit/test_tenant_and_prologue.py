@@ -61,6 +61,24 @@ def test_through_a_function_it_holds_no_name_of_a_setting() -> None:
     assert values == [b"1000ms", b"500ms", b"1000ms", None, b"acme", None, None, b"on"]
 
 
+@pytest.mark.parametrize(
+    ("search_path", "function"),
+    [
+        (None, "db_begin_unit"),
+        ("Shop", '"shop".db_begin_unit'),
+        ('"Sh""op", public', '"Sh""op".db_begin_unit'),
+        ('"$user", shop', '"shop".db_begin_unit'),
+        ("$user", "db_begin_unit"),
+    ],
+)
+def test_the_function_is_called_in_the_first_schema_that_is_named(search_path: str | None, function: str) -> None:
+    """``$user`` is another schema to the role that migrates."""
+    statement, _ = PrologueSql(search_path=search_path, through_function=True).statement(
+        Limits(statement_s=1, lock_s=1)
+    )
+    assert statement.decode().startswith(f"SELECT {function}($1")
+
+
 def test_a_limit_is_never_zero() -> None:
     """Zero would mean no limit at all to PostgreSQL."""
     assert PrologueSql().statement(Limits(statement_s=0.0001, lock_s=0.0))[1][:3] == [b"1ms"] * 3

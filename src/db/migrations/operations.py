@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import sqlalchemy as sa
 
-from db.transactions.prologue_sql import CREATE_PROLOGUE_FUNCTION, PROLOGUE_FUNCTION
+from db.transactions.prologue_sql import CREATE_PROLOGUE_FUNCTION
+from db.wire.search_path import PROLOGUE_FUNCTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -92,7 +93,8 @@ def create_prologue_function(op: Operations, *, used_by: Iterable[str]) -> None:
     """Make the function that ``DB_PROXY=rds-proxy`` opens each transaction with, for the roles in ``used_by``.
 
     RDS Proxy pins a session for a ``set_config`` in a statement's text, and does not look into a function. It is made
-    in the schema that the migration works in, which has to be in the search path of those roles.
+    in the schema that the migration works in: the first of DB_SCHEMA, where a function with the same DB_SCHEMA calls it
+    (the roles need USAGE on that schema). Without DB_SCHEMA it has to be in the search path of those roles.
     """
     op.execute(CREATE_PROLOGUE_FUNCTION)
     for role in used_by:

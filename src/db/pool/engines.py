@@ -12,8 +12,9 @@ from sqlalchemy import URL, create_engine
 from db.errors import DOCUMENTATION, ConfigurationError
 from db.wire.commit_outcome import note_commits
 from db.wire.encoding import ENCODING, other_encoding
-from db.wire.psycopg_dialect import DRIVER, first_schema
+from db.wire.psycopg_dialect import DRIVER
 from db.wire.replay import ReplayingDialect
+from db.wire.search_path import first_schema
 
 from .pools import plan_pool
 

@@ -10,6 +10,8 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from db.wire.search_path import PROLOGUE_FUNCTION, qualified
+
 if TYPE_CHECKING:
     from db.timing.deadline import Limits
 
@@ -23,7 +25,8 @@ class PrologueSql:
 
     But no tenant is said as '': so one that a statement set for the session does not reach the next transaction.
     Behind RDS Proxy ``set_config`` in a statement's text pins the session, and a stored function's is not looked into:
-    ``through_function`` says the same by ``PROLOGUE_FUNCTION``, which a migration installs.
+    ``through_function`` says the same by ``PROLOGUE_FUNCTION``, which a migration installs in the first schema of that
+    search path.
     """
 
     tenant: str | None = None
@@ -43,8 +46,12 @@ class PrologueSql:
             b"on" if read_only else None,
         ]
         if self.through_function:
-            return _CALL, values
+            return self._call, values
         return _set_config(*[value is not None for value in values]), [value for value in values if value is not None]
+
+    @functools.cached_property
+    def _call(self) -> bytes:
+        return f"SELECT {qualified(PROLOGUE_FUNCTION, self.search_path)}($1, $2, $3, $4, $5, $6, $7, $8)".encode()
 
     @functools.cached_property
     def _held(self) -> list[bytes | None]:
@@ -94,8 +101,6 @@ def _milliseconds(seconds: float) -> bytes:
     return b"%dms" % max(int(seconds * 1000), 1)
 
 
-PROLOGUE_FUNCTION = "db_begin_unit"
-_CALL = f"SELECT {PROLOGUE_FUNCTION}($1, $2, $3, $4, $5, $6, $7, $8)".encode()
 CREATE_PROLOGUE_FUNCTION = f"""
 CREATE OR REPLACE FUNCTION {PROLOGUE_FUNCTION}(
     statement_timeout text, lock_timeout text, idle_in_transaction_session_timeout text, transaction_timeout text,

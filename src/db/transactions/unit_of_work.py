@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Literal, get_args
 from sqlalchemy import exc
 
 from db.environment import handler_decorator, process
-from db.errors import DOCUMENTATION, ConfigurationError, OutcomeUnknownError, sqlstate
+from db.errors import ConfigurationError, OutcomeUnknownError, sqlstate
 from db.telemetry.log import warn_of_leftovers
 from db.timing.deadline import usable_s
 from db.timing.invocation import current_invocation
 from db.timing.waiting import on_loop
 from db.wire.commit_outcome import Unit, work_for
+from db.wire.search_path import NO_FUNCTION, PROLOGUE_FUNCTION, no_prologue_function
 
 from .driver import is_failed, prepare
 from .open_units import unit_on
 from .prologue import Prologue
-from .prologue_sql import PROLOGUE_FUNCTION
 from .tenant_scope import tenant_for
 
 if TYPE_CHECKING:
@@ -34,15 +34,10 @@ if TYPE_CHECKING:
 
     from db.environment.process import Runtime
     from db.pool.connect_arguments import Role
+    from db.settings import Settings
 
 
 Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
-_NO_FUNCTION = {"42883", "42501"}  # undefined_function, insufficient_privilege
-_NO_FUNCTION_HERE = (
-    f"DB_PROXY=rds-proxy opens each transaction with the function {PROLOGUE_FUNCTION}, which this login has not: "
-    "a migration makes it, and grants it to a role, by create_prologue_function(op, used_by=[role]) of "
-    f"db.migrations.operations ({DOCUMENTATION}reference/wire/#proxies)"
-)
 
 
 class SessionLeftError(Exception):
@@ -69,7 +64,7 @@ def transaction_on(
     chosen = tenant_for(tenant, required=now.settings.tenant_required)
     engine = now.engine(role, asynchronous=on_loop())
     _require_time(now)
-    with unit_on(engine) as unit, _told_apart(unit), engine.connect() as conn:
+    with unit_on(engine) as unit, _told_apart(unit, now.settings), engine.connect() as conn:
         work_for(unit, conn)
         if conn.dialect.name == "postgresql":
             route = now.reader_route
@@ -144,7 +139,7 @@ def roll_back(transaction: RootTransaction) -> None:
 
 
 @contextmanager
-def _told_apart(unit: Unit) -> Iterator[None]:
+def _told_apart(unit: Unit, settings: Settings) -> Iterator[None]:
     """Give what the block raised its own name where the driver has none for it.
 
     Whatever came in place of the answer to a COMMIT is OutcomeUnknownError, whoever sent the COMMIT; or behind the
@@ -157,13 +152,19 @@ def _told_apart(unit: Unit) -> Iterator[None]:
         unknown = unit.outcome_unknown or (unit.committed and unit.block_ended)
         if unknown and not isinstance(error, GeneratorExit | SystemExit):
             raise OutcomeUnknownError(f"{_what_came(error)} while the transaction committed") from error
-        if (
-            isinstance(error, exc.DBAPIError)
-            and sqlstate(error) in _NO_FUNCTION
-            and PROLOGUE_FUNCTION in str(error.orig)
-        ):
-            raise ConfigurationError([_NO_FUNCTION_HERE]) from error
+        if settings.proxy == "rds-proxy" and isinstance(error, exc.DBAPIError) and _is_of_prologue(error, unit):
+            raise ConfigurationError([no_prologue_function(settings.schema)]) from error
         raise
+
+
+def _is_of_prologue(error: exc.DBAPIError, unit: Unit) -> bool:
+    """Whether the server has no such function for this login, or does not let it into the function's schema."""
+    if sqlstate(error) not in NO_FUNCTION:
+        return False
+    # Of a schema the server does not say what was looked for in it. A flight that brings the prologue has no statement
+    # of its own that failed, and where there are no flights, the prologue is a statement.
+    opening_failed = unit.connection is not None and not unit.connection.begun
+    return opening_failed or any(PROLOGUE_FUNCTION in text for text in (str(error.orig), error.statement or ""))
 
 
 def _what_came(error: BaseException) -> str:

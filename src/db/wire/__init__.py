@@ -11,7 +11,8 @@ sends a flight and reads its answers; ``psycopg_connections`` are psycopg's clas
 ``asyncpg_connections`` are asyncpg's, with a look at what goes through them. ``psycopg_dialect`` and
 ``asyncpg_dialect`` are what SQLAlchemy sees of it; ``replay`` decides whether, and how often, a flight that met a dead
 connection is sent again; ``commit_outcome`` notes whether COMMIT was sent and answered. ``encoding`` is the one in
-which all of it is written; ``hstore`` is the one type whose number the dialect may look up.
+which all of it is written; ``search_path`` reads DB_SCHEMA, and knows the layer's own functions in it; ``hstore`` is
+the one type whose number the dialect may look up.
 
 It knows psycopg, asyncpg and SQLAlchemy's dialects, below their public interfaces too, and nobody else in ``db`` does.
 It must not know Lambda, settings, secrets or logs. A change of what is sent, when, or how an answer is read goes here;

@@ -12,7 +12,6 @@ All else is the stock dialect: types, compiler, reflection, two-phase, server-si
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import ARRAY
@@ -25,6 +24,7 @@ from . import hstore
 from .encoding import ENCODING, other_encoding
 from .psycopg_connections import AsyncFlightConnection, FlightConnection
 from .replay import ReplayingDialect, flight_below
+from .search_path import first_schema
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from .deferred_begin import FlightState
 
 DRIVER = "postgresql+serverless"
-
-_FIRST_NAME = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^\s",]+))')
 
 
 class ServerlessDialect(ReplayingDialect, PGDialect_psycopg):
@@ -142,16 +140,6 @@ class AsyncServerlessDialect(PGDialectAsync_psycopg, ServerlessDialect):
 
     def _driver(self, dbapi_connection: Any) -> FlightState:
         return cast("FlightState", dbapi_connection.driver_connection)
-
-
-def first_schema(search_path: str) -> str | None:
-    """The first schema of ``search_path``; None where that is the user's own, which most users do not have."""
-    match = _FIRST_NAME.match(search_path)
-    if match is None:
-        return None
-    quoted, plain = match.groups()
-    name = plain.lower() if quoted is None else quoted.replace('""', '"')
-    return None if name == "$user" else name
 
 
 registry.register("postgresql.serverless", __name__, "ServerlessDialect")

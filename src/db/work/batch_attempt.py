@@ -16,7 +16,8 @@ from db.timing.deadline import limits, usable_s
 from db.timing.invocation import current_invocation
 from db.transactions.callables import WrongKindError, done
 from db.transactions.driver import begun_by, is_failed, tell
-from db.transactions.prologue_sql import PROLOGUE_FUNCTION, TENANT_SETTING
+from db.transactions.prologue_sql import TENANT_SETTING
+from db.wire.search_path import PROLOGUE_FUNCTION, qualified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,8 +31,6 @@ _SERIALIZATION_FAILURE = "40001"
 _TOLD = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", TENANT_SETTING)
 _SETS = (f"set_config('{name}', ${number}, true)" for number, name in enumerate(_TOLD, 1))
 _TELL = f"SELECT {', '.join(_SETS)}".encode()
-# Behind RDS Proxy, as in a transaction's prologue.
-_TELL_THROUGH_FUNCTION = f"SELECT {PROLOGUE_FUNCTION}($1, $2, $3, NULL, $4, NULL, NULL, NULL)".encode()
 
 
 class UnprocessedError(DbError):
@@ -197,5 +196,8 @@ class _Told:
         # A handler may pause for as long as the transaction lasts: cut off in between, it would take all along.
         pause_s = min(left_s + settings.deadline_reserve_s / 2, settings.statement_timeout_s)
         times = (f"{max(int(seconds * 1000), 1)}ms" for seconds in (told.statement_s, told.lock_s, pause_s))
-        text = _TELL_THROUGH_FUNCTION if settings.proxy == "rds-proxy" else _TELL
+        text = _TELL
+        if settings.proxy == "rds-proxy":  # as in a transaction's prologue
+            function = qualified(PROLOGUE_FUNCTION, settings.schema)
+            text = f"SELECT {function}($1, $2, $3, NULL, $4, NULL, NULL, NULL)".encode()
         tell(self._tx, self._tenant, (text, [value.encode() for value in (*times, self._tenant or "")]))
