@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import exc, text
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection
 
 from db import aio
 from db.environment import event_loop
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from devkit.plugin import Database
     from devkit.servers.postgres import Postgres
-    from tests.aio.conftest import Use
+    from tests.aio.conftest import Lines, Use
 
 
 @pytest.fixture(autouse=True)
@@ -132,3 +133,21 @@ def test_a_listener_of_asyncpgs_that_raises_disturbs_no_answer(use: Use) -> None
 
     assert event_loop.run(scenario()) == "acme"
     assert [type(error) for error in reported] == [LookupError]
+
+
+def test_a_connection_that_dies_between_begin_and_prologue_is_replaced(
+    use: Use, lines: Lines, database: Database, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the driver has heard of it in the meantime, and refuses to send the prologue."""
+    start: Any = AsyncAdapt_asyncpg_connection._start_transaction
+    killed: list[int] = []
+
+    async def start_and_die(adapter: Any) -> None:
+        await start(adapter)
+        if not killed:
+            killed.append(postgres.terminate(database.name))
+            await asyncio.sleep(0.1)
+
+    monkeypatch.setattr(AsyncAdapt_asyncpg_connection, "_start_transaction", start_and_die)
+    assert event_loop.run(pid())
+    assert (killed, lines.events().count("replay"), in_use()) == ([1], 1, 0)

@@ -66,7 +66,7 @@ class WatchedProtocol:
         self._protocol = protocol
         self.unit: Unit | None = None
         self.is_pooled = False  # the session is another client's in the next transaction
-        self._ours = False
+        self._ours = 0
         self._under_way = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -81,11 +81,11 @@ class WatchedProtocol:
     @contextlib.contextmanager
     def ours(self) -> Iterator[None]:
         """What is sent in the block begins or ends the transaction in the adapter's name, or is asyncpg's own."""
-        before, self._ours = self._ours, True
+        self._ours += 1
         try:
             yield
         finally:
-            self._ours = before
+            self._ours -= 1
 
     # What sends a statement. Their arguments are asyncpg's.
 
@@ -197,11 +197,6 @@ class UnitConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg is not
         super().__init__(protocol, *args, **kwargs)
         self._protocol = self.door = WatchedProtocol(protocol)
 
-    @property
-    def is_at_rest(self) -> bool:
-        """Whether it is open, and fit for whoever comes next."""
-        return not self.is_closed() and self.door.is_at_rest
-
     async def _introspect_types(self, typeoids: Any, timeout: Any) -> Any:
         # It switches JIT off for the session and on again.
         with self.door.ours():
@@ -209,7 +204,7 @@ class UnitConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg is not
 
     async def end_any(self, how: str) -> None:
         """End a transaction that the adapter knows nothing of, if there is one."""
-        if self.is_in_transaction():
+        if not self.is_closed() and self.is_in_transaction():
             await self.execute(how)
         self._top_xact = None
 
@@ -262,13 +257,16 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
 
     async def _open(self) -> None:
         async with self._execute_mutex:
-            try:
-                with self._connection.door.ours():
-                    await self._connection.end_any("COMMIT")
-            except Exception as error:  # noqa: BLE001 - translated, and raised
-                self._handle_exception(error)
+            await self._end_any("COMMIT")
             self._transaction = None
             await self._start_transaction()
+
+    async def _end_any(self, how: str) -> None:
+        try:
+            with self._connection.door.ours():
+                await self._connection.end_any(how)
+        except Exception as error:  # noqa: BLE001 - translated, and raised
+            self._handle_exception(error)
 
     # What SQLAlchemy calls.
 
@@ -283,10 +281,11 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
             text, values = self.prologue(alone=False)
             try:
                 await self._connection.fetch(text.decode(), *map(_text, values or ()))
-            except asyncpg.PostgresError as error:
-                self._handle_exception(error)  # the transaction has failed, so nothing follows without it
-            except BaseException:
-                self.abandoned = True
+            except BaseException as error:
+                # Where the server refused it, the transaction has failed. Else nothing may follow without it, either.
+                self.abandoned = not isinstance(error, asyncpg.PostgresError)
+                if isinstance(error, Exception):
+                    self._handle_exception(error)
                 raise
         self.begun += 1
 
@@ -299,12 +298,12 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
         try:
             with self._connection.door.ours():
                 super().rollback()  # type: ignore[no-untyped-call]
-                if self._connection.door.is_in_transaction():
-                    await_(self._connection.end_any("ROLLBACK"))
+            if not self._connection.is_closed() and self._connection.is_in_transaction():
+                await_(self._end_any("ROLLBACK"))
         except self.dbapi.Error:
             self.abandoned = True
             raise
-        if not (self._connection.is_closed() or self._connection.is_at_rest):
+        if not (self._connection.is_closed() or self._connection.door.is_at_rest):
             self.abandoned = True
             raise self.dbapi.OperationalError(_NOT_AT_REST)
 
