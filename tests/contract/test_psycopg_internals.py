@@ -30,7 +30,17 @@ from sqlalchemy.dialects.postgresql.psycopg import (
 )
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 
-from db.wire import cursors, deferred_begin, hstore, pipeline, psycopg_connections, psycopg_dialect, replay
+from db.wire import (
+    cursors,
+    deferred_begin,
+    hstore,
+    pipeline,
+    psycopg_connections,
+    psycopg_dialect,
+    queued_answers,
+    replay,
+    serving,
+)
 from devkit.plugin import Database
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +53,7 @@ OVERRIDDEN: dict[tuple[type, str], str] = {
     (BaseConnection, "_rollback_gen"): "self",
     (BaseConnection, "_start_query"): "self",
     (BaseConnection, "_tpc_begin_gen"): "self, xid",
+    (BaseConnection, "_tpc_finish_gen"): "self, action, xid",
     (BaseConnection, "info"): "",
     (BaseCursor, "_check_results"): "self, results",
     (BaseCursor, "_execute_gen"): "self, query, params, *, prepare, binary",
@@ -51,6 +62,7 @@ OVERRIDDEN: dict[tuple[type, str], str] = {
     (BaseCursor, "_maybe_prepare_gen"): "self, pgq, *, prepare, binary",
     (BaseCursor, "_start_copy_gen"): "self, statement, params",
     (BaseCursor, "_stream_send_gen"): "self, query, params, *, binary, size",
+    (ServerCursorMixin, "_close_gen"): "self",
     (ServerCursorMixin, "_declare_gen"): "self, query, params, binary",
     (psycopg.AsyncConnection, "_pipeline_nolock"): "self",
     (psycopg.AsyncConnection, "commit"): "self",
@@ -85,6 +97,7 @@ OVERRIDDEN: dict[tuple[type, str], str] = {
     (PGDialect_psycopg, "do_ping"): "self, dbapi_connection",
     (PGDialect_psycopg, "do_rollback"): "self, dbapi_connection",
     (PGDialect_psycopg, "do_rollback_to_savepoint"): "self, connection, name",
+    (PGDialect_psycopg, "do_rollback_twophase"): "self, connection, xid, is_prepared, recover",
     (PGDialect_psycopg, "do_terminate"): "self, dbapi_connection",
     (PGDialect_psycopg, "get_async_dialect_cls"): "url",
     (PGDialect_psycopg, "get_default_isolation_level"): "self, dbapi_conn",
@@ -115,7 +128,7 @@ OF_A_CONNECTION = {
     "_read_only",
     "_tpc",
 }
-OF_A_CURSOR = {"_conn", "_pgconn", "_results", "_tx"}
+OF_A_CURSOR = {"_conn", "_pgconn", "_results", "_statusmessage", "_tx"}
 OF_THE_ASYNC_ADAPTER = {"_adapt_connection", "_connection", "_cursor"}
 OF_THE_DIALECT = {"_backslash_escapes", "_has_native_hstore", "_on_connect_isolation_level"}
 OTHERS = {"_WaitTimeout", "_connection_record", "_encoding"}
@@ -161,7 +174,17 @@ def is_method(value: object) -> bool:
     return isinstance(value, (classmethod, staticmethod, property))
 
 
-MODULES = (pipeline, cursors, deferred_begin, hstore, psycopg_connections, replay, psycopg_dialect)
+MODULES = (
+    pipeline,
+    queued_answers,
+    serving,
+    cursors,
+    deferred_begin,
+    hstore,
+    psycopg_connections,
+    replay,
+    psycopg_dialect,
+)
 
 
 def test_no_other_method_is_overridden() -> None:
@@ -231,7 +254,7 @@ def test_only_the_two_halves_of_a_flight_import_what_is_private_to_psycopg() -> 
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("psycopg._")
     }
-    assert private == {"cursors.py", "deferred_begin.py"}
+    assert private == {"cursors.py", "serving.py"}
 
 
 @pytest.mark.parametrize(("package", "pin"), [("psycopg", ">=3.3,<3.4"), ("sqlalchemy", ">=2.1,<2.2")])

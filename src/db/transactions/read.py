@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVarTuple, overload
 
 from db.telemetry.statement_events import OWN_STATEMENT
 from db.timing.invocation import current_invocation
-from db.wire.deferred_begin import Gathering
+from db.wire.serving import Gathering
 
 from .blocks import block
 from .driver import flight_of

@@ -14,7 +14,7 @@ from psycopg.adapt import Transformer
 from psycopg.sql import Composable
 
 from .commit_outcome import Unit
-from .deferred_begin import QueuedCommit, is_commit
+from .queued_answers import QueuedCommit, is_commit
 from .statement_kinds import SET_CONFIG, kind_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from psycopg.abc import Params, PQGen, Query
     from psycopg.pq.abc import PGresult
 
-    from .deferred_begin import FlightState, Gathering
+    from .deferred_begin import FlightState
+    from .serving import Gathering
     from .statement_kinds import Kind
 
     CursorMixin = BaseCursor[Any, Any]
@@ -59,6 +60,7 @@ class FlightCursorState(CursorMixin):
                 return
             if kind.can_wait and isinstance(query, str) and not params and self._postpone(query, kind):
                 self._reset()
+                self._statusmessage = query.split(None, 1)[0].upper().encode()  # as the server would answer
                 return
             opens = conn.must_open()
             shares = (opens or bool(conn.riders.due)) and not kind.stands_apart and bool(params or kind.is_single)
@@ -197,6 +199,11 @@ class FlightServerCursorState(FlightCursorState, ServerCursorMixin):
     """What the classes of server-side cursors have in common: they are declared behind an opening flight."""
 
     __slots__ = ()
+
+    def _close_gen(self) -> PQGen[None]:
+        """psycopg's, which looks whether there is a transaction for the cursor to be in."""
+        yield from self._conn.settle()
+        yield from super()._close_gen()
 
     def _declare_gen(self, query: Query, params: Params | None = None, binary: bool | None = None) -> PQGen[None]:
         self._note_text(query)

@@ -7,47 +7,38 @@ them sent first.
 
 This reaches below psycopg's public interface: the generators that its sync and async classes share are overridden once
 for both. tests/contract/test_psycopg_internals.py names each of them, and holds the version range. The cursor's half is
-in ``cursors``; how a flight travels, in ``pipeline``; the classes that both are mixed into, in ``psycopg_connections``.
+in ``cursors``; whom a connection works for, in ``serving``; how a flight travels, in ``pipeline``; the classes that all
+this is mixed into, in ``psycopg_connections``.
 """
 
 from __future__ import annotations
 
-import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import errors, generators, pq
+from psycopg import generators, pq
 from psycopg.sql import Composable
 
 from .commit_outcome import Unit, is_refusal
-from .pipeline import fly, hung_up, is_readable, raise_error
-from .riders import Riders
+from .pipeline import fly, hung_up, raise_error
+from .queued_answers import QueuedAnswer, QueuedCommit, is_commit
+from .serving import ServingState
 from .session_leftovers import CLEANING
 
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Callable, Sequence
 
-    from psycopg._connection_base import BaseConnection
-    from psycopg._queries import PostgresQuery
     from psycopg.abc import PQGen
-    from psycopg.pq.abc import PGconn, PGresult
+    from psycopg.pq.abc import PGresult
 
-    from .cursors import FlightCursorState
     from .riders import Command
-
-    ConnectionMixin = BaseConnection[Any]
-else:
-    # Mixed into the sync class and its async twin, which is why it stands on neither here.
-    ConnectionMixin = object
+    from .serving import Prologue
 
 _OK = pq.ConnStatus.OK
 _IDLE = pq.TransactionStatus.IDLE
 _ACTIVE = pq.TransactionStatus.ACTIVE
 _IN_TRANSACTION = pq.TransactionStatus.INTRANS
-_IN_ERROR = pq.TransactionStatus.INERROR
-_OPEN = {_ACTIVE, _IN_TRANSACTION, _IN_ERROR}
 _FAILED = {pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED}
 _COMMIT: Command = b"COMMIT", None
 # To tell the server that nobody waits any more. It is another connection's handshake, and whoever asked to be
@@ -59,157 +50,14 @@ _NO_AUTOCOMMIT = (
 )
 
 
-class Prologue(Protocol):
-    """What a unit of work says behind BEGIN. Asked when the flight leaves, so that it is true of the time left then.
+class FlightState(ServingState):
+    """What psycopg's connection classes have in common here: how what is due is sent, and what comes back."""
 
-    With ``listens``, the answer decides whether the server may be used at all.
-    """
-
-    listens: bool
-
-    def __call__(self, alone: bool) -> Command:
-        """The statement. ``alone``, no BEGIN goes before it, and it makes what follows a read-only transaction."""
-        ...
-
-    def tell(self, tenant: str | None) -> None:
-        """From the next transaction on, say this tenant."""
-        ...
-
-    def heard(self, result: PGresult) -> bool:
-        """Whether the server that gave this answer to it is to be used; a connection to another is closed."""
-        ...
-
-
-class Gathering:
-    """Statements that are collected first, and leave together when the result of the first is asked for."""
-
-    def __init__(self) -> None:
-        self.statements: list[PostgresQuery] = []
-        self.is_complete = False
-        self.results: deque[list[PGresult]] | None = None
-
-
-class FlightState(ConnectionMixin):
-    """What psycopg's connection classes have in common here: what is due, and whether the connection proved alive.
-
-    ``prologue`` is sent behind each BEGIN. With ``single_reads`` a statement outside of a transaction needs no BEGIN:
-    the prologue makes it a read-only transaction of its own, unless it is one that has to stand apart.
-    ``patience_s`` gives the longest wait for an answer; beyond it the connection is closed. ``unit`` is told what
-    becomes of each COMMIT. ``begun`` counts the transactions that were opened for it.
-    """
-
-    prologue: Prologue | None = None
-    patience_s: Callable[[], float | None] | None = None
-    unit: Unit | None = None
-    single_reads = False
-    begun = 0
-    # Nothing has come back for this checkout yet: if a flight fails now, nothing was done for it.
-    unproven = True
-    # It was closed here, in the middle of an answer that nobody waits for any more.
-    abandoned = False
-    riders: Riders
-    gathering: Gathering | None = None
-    serves_until = math.inf  # wall clock; a pool replaces it then: it only stood in for another server
     last_error: bytes | None = None  # what the server said last of a statement that failed; leaving a pipeline loses it
     _shares_flight = False  # a cursor sends its statement together with what is due
     _flying = False
     _in_executemany = False  # the pipeline that is open ends with it
     _streams = False  # a cursor reads or writes rows while the statement runs, and brings that to an end itself
-    # A listener of the pool's left a transaction open: it is not the unit's, and ends ahead of that.
-    _left_open = False
-    _is_pooled = False  # the session is another client's in the next transaction
-
-    def serve(
-        self,
-        prologue: Prologue,
-        patience_s: Callable[[], float | None],
-        unit: Unit,
-        *,
-        isolation: str | None,
-        read_only: bool,
-        pooled: bool,
-    ) -> None:
-        """Work for ``unit`` until ``leave()``. Nothing of what was set or left open before holds for it."""
-        self.prologue, self.patience_s, self.unit = prologue, patience_s, unit
-        unit.connection = self
-        # Not by psycopg's setters, each of which takes a lock and a generator to see that there is no transaction.
-        self._autocommit, self._deferrable, self._begin_statement = False, None, b""
-        self._isolation_level = None if isolation is None else psycopg.IsolationLevel[isolation.replace(" ", "_")]
-        self._read_only = True if read_only else None
-        self._left_open = self.pgconn.transaction_status in {_IN_TRANSACTION, _IN_ERROR}
-        self._is_pooled = pooled
-        self.begun = 0
-
-    def leave(self) -> None:
-        """The unit has ended, and with it what held for it."""
-        if self.pgconn.transaction_status in _OPEN:
-            # Nobody ended its transaction, as where a signal's handler raised ahead of that. Whoever comes next must
-            # neither commit it nor work in it.
-            self.abandon()
-        self.prologue = self.patience_s = self.unit = self.gathering = None
-        self.single_reads = self._is_pooled = self._left_open = False
-        self._autocommit, self._deferrable, self._begin_statement = False, None, b""
-        self._isolation_level = self._read_only = None
-        if self.riders.begun:
-            self.riders.clear()
-
-    def parked(self) -> None:
-        """A pool keeps the connection: it may die before its next user has sent anything."""
-        if self.unit is not None:
-            self.leave()  # what a signal's handler raised came in its way
-        if self.riders.begun:
-            self.riders.clear()
-        self.unproven = True
-
-    def drop_due(self) -> None:
-        """The transaction has ended, and what was due with it."""
-        if self.riders.begun:
-            self.riders.clear()
-
-    def take_over(self, stale: FlightState) -> None:
-        """Stand in for ``stale``, which died before it did anything: the transaction to come is to be the same."""
-        self.prologue, self.patience_s, self.unit = stale.prologue, stale.patience_s, stale.unit
-        self.single_reads, self.riders = stale.single_reads, stale.riders
-        self.riders.renew()
-        self.gathering = stale.gathering
-        if self.unit is not None:
-            self.unit.connection = self
-        self._autocommit, self._begin_statement = stale._autocommit, stale._begin_statement
-        self._isolation_level, self._read_only = stale._isolation_level, stale._read_only
-        self._deferrable = stale._deferrable
-        self._is_pooled = stale._is_pooled
-        self._left_open = self.pgconn.transaction_status in {_IN_TRANSACTION, _IN_ERROR}
-
-    def is_quiet(self) -> bool:
-        """Whether the socket is open and has nothing to say, as one that lives, or that died in silence. No trip."""
-        return self.pgconn.status == _OK and not is_readable(self.pgconn.socket)
-
-    @property
-    def failed(self) -> bool:
-        """Whether the server refuses everything but a rollback, and none is due."""
-        return self.pgconn.transaction_status == _IN_ERROR and not self.riders.mends
-
-    @property
-    def transaction_status(self) -> pq.TransactionStatus:
-        """The status as it would be, had all been sent that is due."""
-        status = pq.TransactionStatus(self.pgconn.transaction_status)
-        if (status == _IDLE and self.riders.begun) or (status == _IN_ERROR and self.riders.mends):
-            return pq.TransactionStatus.INTRANS
-        return status
-
-    def must_open(self) -> bool:
-        """Whether the next statement begins a transaction."""
-        return not self._autocommit and (self._left_open or self.pgconn.transaction_status == _IDLE)
-
-    def is_waiting(self) -> bool:
-        """Whether the transaction is further than the server knows, so that its status would mislead."""
-        if self._pipeline is not None:
-            return False
-        return bool(self.riders.due) or (self.riders.begun and self.must_open())
-
-    def has_unit_to_open(self) -> bool:
-        """Whether a unit of work has sent nothing yet: all that is done in it is undone with it."""
-        return self.prologue is not None and not self.single_reads and self.must_open()
 
     def fly(self, *statements: Callable[[], None]) -> PQGen[list[list[PGresult]]]:
         """Send what is due, and ``statements`` with it; gives the results of each."""
@@ -299,16 +147,15 @@ class FlightState(ConnectionMixin):
             return not in_step and bool(self._pipeline.result_queue or self.pgconn.transaction_status == _ACTIVE)
         if self._flying or self.pgconn.pipeline_status:
             return True
+        if isinstance(error, psycopg.Error) and error.pgresult is not None:
+            return False  # the answer to a statement of psycopg's own, which reads on
         return self.pgconn.transaction_status == _ACTIVE and not self._streams
 
-    def blocks(self) -> tuple[bool, int]:
-        """Which of psycopg's blocks are open: its pipeline, and how many ``transaction()``."""
-        return self._pipeline is not None or bool(self.pgconn.pipeline_status), self._num_transactions
-
-    def abandon(self) -> None:
-        """Close the connection in the middle of an answer: nobody can read on, and nothing of it may be kept."""
-        self.abandoned = True
-        self.pgconn.finish()
+    def blocks(self, *, transactions: bool) -> int:
+        """How many of psycopg's blocks are open: of ``transaction()``, or whether its pipeline is."""
+        if transactions:
+            return self._num_transactions
+        return self._pipeline is not None or bool(self.pgconn.pipeline_status)
 
     # What psycopg calls, in sync and async alike.
 
@@ -430,49 +277,9 @@ class FlightState(ConnectionMixin):
         yield from self.settle()
         yield from super()._tpc_begin_gen(xid)
 
-
-class QueuedAnswer:
-    """An answer within a pipeline of psycopg's, in the place of the cursor that one is otherwise given to."""
-
-    def __init__(self, pgconn: PGconn) -> None:
-        self._pgconn = pgconn
-        self.results: list[PGresult] = []
-
-    def _check_results(self, results: list[PGresult]) -> None:
-        raise_error(self._pgconn, results)
-        if any(result.status == pq.ExecStatus.PIPELINE_ABORTED for result in results):
-            raise errors.PipelineAborted("pipeline aborted")
-
-    def _set_results(self, results: list[PGresult]) -> None:
-        self.results = results
-
-
-class QueuedCommit(QueuedAnswer):
-    """The answer to a COMMIT there, of which the unit is told; ``cursor`` is given it, where that had sent a text."""
-
-    def __init__(self, pgconn: PGconn, unit: Unit, cursor: FlightCursorState | None = None) -> None:
-        super().__init__(pgconn)
-        self.unit = unit
-        self.cursor = cursor
-        self._conn = cursor and cursor._conn  # psycopg looks for it, where a text might be prepared
-
-    def _check_results(self, results: list[PGresult]) -> None:
-        # The end of the session says nothing of what it did last.
-        if not any(hung_up(result) for result in results):
-            self.unit.commit_answered(committed=any(is_commit(result) for result in results))
-        if self.cursor is None:
-            super()._check_results(results)
-        else:
-            self.cursor._check_results(results)
-
-    def _set_results(self, results: list[PGresult]) -> None:
-        if self.cursor is not None:
-            self.cursor._set_results(results)
-
-
-def is_commit(result: PGresult) -> bool:
-    """Whether the server has committed: of a transaction that had failed, it says ROLLBACK."""
-    return (result.command_status or b"").startswith(b"COMMIT")
+    def _tpc_finish_gen(self, action: Any, xid: Any) -> PQGen[None]:
+        yield from self.settle()
+        yield from super()._tpc_finish_gen(action, xid)
 
 
 def _commits(command: Any, connection: FlightState) -> bool:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 from psycopg import errors, pq
+from psycopg.rows import Row
 
 from .cursors import FlightCursorState, FlightServerCursorState
 from .deferred_begin import CANCEL_S, FlightState
 from .riders import Riders
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
     from psycopg import (
         AsyncCopy,
@@ -52,7 +53,7 @@ class FlightInfo(psycopg.ConnectionInfo):
         return self._connection.last_error.decode(self.encoding, "replace")
 
 
-class FlightCursor(FlightCursorState, psycopg.Cursor[Any]):
+class FlightCursor(FlightCursorState, psycopg.Cursor[Row]):
     """``psycopg.Cursor`` whose first statement shares a flight with BEGIN."""
 
     __slots__ = ()
@@ -71,13 +72,13 @@ class FlightCursor(FlightCursorState, psycopg.Cursor[Any]):
             yield from super().stream(query, params, binary=binary, size=size)
 
 
-class FlightServerCursor(FlightServerCursorState, psycopg.ServerCursor[Any]):
+class FlightServerCursor(FlightServerCursorState, psycopg.ServerCursor[Row]):
     """``psycopg.ServerCursor``; it is declared behind an opening flight."""
 
     __slots__ = ()
 
 
-class AsyncFlightCursor(FlightCursorState, psycopg.AsyncCursor[Any]):
+class AsyncFlightCursor(FlightCursorState, psycopg.AsyncCursor[Row]):
     """``psycopg.AsyncCursor`` whose first statement shares a flight with BEGIN."""
 
     __slots__ = ()
@@ -94,18 +95,20 @@ class AsyncFlightCursor(FlightCursorState, psycopg.AsyncCursor[Any]):
         self, query: Query, params: Params | None = None, *, binary: bool | None = None, size: int = 1
     ) -> AsyncIterator[Any]:
         """Likewise."""
-        async with self._conn.streaming():
-            async for row in super().stream(query, params, binary=binary, size=size):
+        stream = cast("AsyncGenerator[Row]", super().stream(query, params, binary=binary, size=size))
+        # Closed here and now: left to the event loop, it would come to a connection that may be closed by then.
+        async with self._conn.streaming(), aclosing(stream) as rows:
+            async for row in rows:
                 yield row
 
 
-class AsyncFlightServerCursor(FlightServerCursorState, psycopg.AsyncServerCursor[Any]):
+class AsyncFlightServerCursor(FlightServerCursorState, psycopg.AsyncServerCursor[Row]):
     """``psycopg.AsyncServerCursor``; it is declared behind an opening flight."""
 
     __slots__ = ()
 
 
-class FlightConnection(FlightState, psycopg.Connection[Any]):
+class FlightConnection(FlightState, psycopg.Connection[Row]):
     """``psycopg.Connection`` whose transactions open in one flight."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -143,7 +146,7 @@ class FlightConnection(FlightState, psycopg.Connection[Any]):
         if self.is_waiting() or self.has_unit_to_open():
             with self.lock:
                 self.wait(self._send_due())
-        with self._in_step(), super().transaction(savepoint_name, force_rollback) as transaction:
+        with self._in_step(transactions=True), super().transaction(savepoint_name, force_rollback) as transaction:
             yield transaction
 
     @contextmanager
@@ -152,12 +155,12 @@ class FlightConnection(FlightState, psycopg.Connection[Any]):
         if self.is_waiting():
             with self.lock:
                 self.wait(self.fly())
-        with self._in_step(), super().pipeline() as pipeline:
+        with self._in_step(transactions=False), super().pipeline() as pipeline:
             yield pipeline
 
     @contextmanager
     def _pipeline_nolock(self) -> Iterator[Pipeline]:
-        with self._in_step(), super()._pipeline_nolock() as pipeline:
+        with self._in_step(transactions=False), super()._pipeline_nolock() as pipeline:
             self._in_executemany = True
             try:
                 yield pipeline
@@ -165,13 +168,13 @@ class FlightConnection(FlightState, psycopg.Connection[Any]):
                 self._in_executemany = False
 
     @contextmanager
-    def _in_step(self) -> Iterator[None]:
+    def _in_step(self, *, transactions: bool) -> Iterator[None]:
         """A block of psycopg's own. Where an exception came in the way of its end, that is the connection's."""
-        open_before = self.blocks()
+        open_before = self.blocks(transactions=transactions)
         try:
             yield
         except BaseException as error:
-            if not isinstance(error, psycopg.Error) and self.blocks() != open_before:
+            if not isinstance(error, psycopg.Error) and self.blocks(transactions=transactions) != open_before:
                 self._cancel_and_abandon()
             raise
 
@@ -210,7 +213,7 @@ class FlightConnection(FlightState, psycopg.Connection[Any]):
             self.abandon()
 
 
-class AsyncFlightConnection(FlightState, psycopg.AsyncConnection[Any]):
+class AsyncFlightConnection(FlightState, psycopg.AsyncConnection[Row]):
     """``psycopg.AsyncConnection`` whose transactions open in one flight."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -260,7 +263,7 @@ class AsyncFlightConnection(FlightState, psycopg.AsyncConnection[Any]):
         if self.is_waiting() or self.has_unit_to_open():
             async with self.lock:
                 await self.wait(self._send_due())
-        async with self._in_step(), super().transaction(savepoint_name, force_rollback) as transaction:
+        async with self._in_step(transactions=True), super().transaction(savepoint_name, force_rollback) as transaction:
             yield transaction
 
     @asynccontextmanager
@@ -269,12 +272,12 @@ class AsyncFlightConnection(FlightState, psycopg.AsyncConnection[Any]):
         if self.is_waiting():
             async with self.lock:
                 await self.wait(self.fly())
-        async with self._in_step(), super().pipeline() as pipeline:
+        async with self._in_step(transactions=False), super().pipeline() as pipeline:
             yield pipeline
 
     @asynccontextmanager
     async def _pipeline_nolock(self) -> AsyncIterator[AsyncPipeline]:
-        async with self._in_step(), super()._pipeline_nolock() as pipeline:
+        async with self._in_step(transactions=False), super()._pipeline_nolock() as pipeline:
             self._in_executemany = True
             try:
                 yield pipeline
@@ -282,13 +285,13 @@ class AsyncFlightConnection(FlightState, psycopg.AsyncConnection[Any]):
                 self._in_executemany = False
 
     @asynccontextmanager
-    async def _in_step(self) -> AsyncIterator[None]:
+    async def _in_step(self, *, transactions: bool) -> AsyncIterator[None]:
         """A block of psycopg's own. Where an exception came in the way of its end, that is the connection's."""
-        open_before = self.blocks()
+        open_before = self.blocks(transactions=transactions)
         try:
             yield
         except BaseException as error:
-            if not isinstance(error, psycopg.Error) and self.blocks() != open_before:
+            if not isinstance(error, psycopg.Error) and self.blocks(transactions=transactions) != open_before:
                 await self._cancel_and_abandon()
             raise
 

@@ -80,6 +80,14 @@ class ReplayingDialect(DialectMixin):
                 raise
             dbapi_connection.invalidate()  # its end was the end of its transaction
 
+    def do_rollback_twophase(
+        self, connection: Connection, xid: Any, is_prepared: bool = True, recover: bool = False
+    ) -> None:
+        if self._driver(connection.connection.dbapi_connection).abandoned and not (is_prepared or recover):
+            connection.invalidate()  # likewise
+        else:
+            super().do_rollback_twophase(connection, xid, is_prepared=is_prepared, recover=recover)  # type: ignore[no-untyped-call]
+
     def do_rollback_to_savepoint(self, connection: Connection, name: str) -> None:
         if self._driver(connection.connection.dbapi_connection).abandoned:
             connection.invalidate()  # likewise; its error would take the place of the one that ended it
