@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio  # SQLAlchemy has loaded it
+import gc
 import math
 import time
 import weakref
 from dataclasses import dataclass
-from threading import get_ident
+from threading import active_count, get_ident
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc
@@ -62,9 +63,9 @@ class IdleAwareQueuePool(QueuePool):
 
     def _do_get(self) -> ConnectionPoolEntry:
         record = self._taken(block=False)
-        if record is None and (record := self._added()) is None and (record := self._taken(block=True)) is None:
+        if record is None and (record := self._added() or self._swept()) is None:
             # It may have been given back and closed, or lost, while this one waited.
-            record = self._added()
+            record = self._taken(block=True) or self._added()
         if record is None:
             room = f"QueuePool limit of size {self.size()} overflow {self._max_overflow} reached"
             raise exc.TimeoutError(f"{room}, connection timed out, timeout {self._timeout:0.2f}", code="3o7r")
@@ -107,6 +108,13 @@ class IdleAwareQueuePool(QueuePool):
             raise
         return record
 
+    def _swept(self) -> ConnectionPoolEntry | None:
+        """What an exception held that nobody holds any more, in a cycle with what it struck in."""
+        if active_count() > 1:
+            return None  # another thread may give one back, and has to be waited for anyway
+        gc.collect()
+        return self._taken(block=False) or self._added()
+
     def _is_lost(self, record: ConnectionPoolEntry) -> bool:
         """Whether nobody will give ``record`` back: this thread comes for another, or the unit that had it has ended.
 
@@ -123,9 +131,10 @@ class IdleAwareQueuePool(QueuePool):
         checkout = record.fairy_ref and record.fairy_ref()
         return checkout is not None and not unit_of(checkout).open
 
-    def _drop(self, record: ConnectionPoolEntry) -> None:
+    def _drop(self, record: Any) -> None:
         """Close ``record``, and count it no more; whoever gives it back yet finds that it is not taken."""
         vars(record)[_TAKEN_BY] = _DROPPED
+        record.fairy_ref = None  # a checkout that nobody gave back has nothing to clean up any more
         self._records.discard(record)
         self._overflow = len(self._records) - self.size()
         record.close()
@@ -178,6 +187,9 @@ class AsyncIdleAwareQueuePool(IdleAwareQueuePool, AsyncAdaptedQueuePool):
             return self._pool.get(block=block, timeout=self._timeout)
         except Empty:
             return None
+
+    def _swept(self) -> ConnectionPoolEntry | None:
+        return None  # another task may give one back
 
     def _is_lost(self, record: ConnectionPoolEntry) -> bool:
         # A task that waits for a connect, or a close, is in no thread's hands.
