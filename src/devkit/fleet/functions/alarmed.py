@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import random
 import signal
@@ -122,9 +123,9 @@ class Alarm:
         self.rang = True
         raise random.choice((AlarmError, HardAlarmError))  # noqa: S311
 
-    def ignored(self, what: sys.UnraisableHookArgs) -> None:
-        """Python itself drops what is raised in a finaliser: nobody could have heard it."""
-        if isinstance(what.exc_value, (AlarmError, HardAlarmError)):
+    def dropped(self, error: BaseException | None) -> None:
+        """Python itself drops what is raised in a finaliser, and while a log line is written: nobody could hear it."""
+        if isinstance(error, (AlarmError, HardAlarmError)):
             self.rang = False
 
 
@@ -161,13 +162,13 @@ def _batch(name: str) -> str:
         write(tx, record.body)
 
     found = db.batch({"Records": [_record(name), _record(f"{name}/2")]}, handle)
-    if failed := [one["itemIdentifier"] for one in found["batchItemFailures"]]:
-        raise _RecordFailedError(name in failed)
+    if found["batchItemFailures"]:
+        raise _ComesAgainError
     return name
 
 
-class _RecordFailedError(Exception):
-    """The alarm met a record's handler, and that record comes again: whether it is the one that counts."""
+class _ComesAgainError(Exception):
+    """The alarm met a record, or the COMMIT of all: what was reported as failed comes again, and may have been done."""
 
 
 def _record(name: str) -> dict[str, str]:
@@ -192,7 +193,8 @@ _WORKS: dict[str, Callable[[str], Any]] = {"begin": _begin, "run": _run, "once":
 _AIO_WORKS: dict[str, Callable[[str], Any]] = {"aio.begin": _aio_begin, "aio.run": _aio_run, "aio.read": _aio_read}
 
 _alarm = Alarm()
-sys.unraisablehook = _alarm.ignored
+sys.unraisablehook = lambda what: _alarm.dropped(what.exc_value)
+logging.Handler.handleError = lambda *_: _alarm.dropped(sys.exception())  # type: ignore[method-assign]
 _next = itertools.cycle([*_WORKS, *_AIO_WORKS])
 _next_aio = itertools.cycle(_AIO_WORKS)
 
@@ -204,8 +206,8 @@ def _worked(work: str, name: str, done: Callable[[], object]) -> Told:
         told["written"] = _is_own(done(), name)
     except _STRUCK as error:
         told["heard"] = type(error).__name__
-    except _RecordFailedError as error:
-        told |= {"heard": "batchItemFailures", "written": not error.args[0]}
+    except _ComesAgainError:
+        told["heard"] = "batchItemFailures"
     except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the alarm
         # SQLAlchemy's own StatementError is what it makes of an exception before there is a cursor.
         if isinstance(error, (db.OutcomeUnknownError, exc.StatementError)) and isinstance(error.__cause__, _STRUCK):
@@ -258,7 +260,7 @@ def ours(event: dict[str, Any], _context: Any) -> Told | None:
     return told
 
 
-_engine = create_engine(os.environ["DB_URL"], pool_size=1, max_overflow=0, pool_timeout=1, pool_pre_ping=True)
+_engine = create_engine(os.environ["DB_URL"], pool_size=1, max_overflow=0, pool_timeout=0.1, pool_pre_ping=True)
 
 
 def _plain_begin(name: str) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 OURS_ASYNCPG = "ours, asyncpg"
 LONGEST_S = 300.0
+SHARE_OF_PLAIN = 5
 
 
 def alarms(fork_server: ForkServer, *, environments: int = 2, alarms: int = 1_000) -> Finding:
@@ -38,8 +39,9 @@ def alarms(fork_server: ForkServer, *, environments: int = 2, alarms: int = 1_00
             PLAIN: (_function(PLAIN, site.variables(PLAIN, server)), "all"),
         }
         with run(fleets, size=environments, server=lambda: server, fork_server=fork_server) as running:
-            for fleet in running.fleets.values():
-                _until_all_rang(fleet, alarms)
+            for label, fleet in running.fleets.items():
+                # One of plain's in three leaves it without a connection, and each wait for that takes its time.
+                _until_all_rang(fleet, alarms if label != PLAIN else alarms // SHARE_OF_PLAIN)
             rows = written(server)
         found = {label: _Found(fleet.entries, rows) for label, fleet in running.fleets.items()}
     parts: dict[str, bool] = {}

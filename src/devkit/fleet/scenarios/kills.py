@@ -80,7 +80,7 @@ def kills(fork_server: ForkServer, *, environments: int = 4, kills: int = 1_000,
         parts |= {f"{what} ({kind})": met for what, met in held.items()}
     return Finding(
         name="kills",
-        title=f"{kills:,} backends ended at random moments, a quarter for each kind, beside {busy_loops} busy loops",
+        title=f"{kills:,} backends terminated at random moments, a quarter a kind, beside {busy_loops} busy loops",
         target="0 failed but unknown outcomes, which are said to be; 0 lost, 0 applied twice",
         parts=parts,
         figures={label: failures(outcome) for label, outcome in outcomes.items()},
