@@ -5,6 +5,7 @@ Not imported with ``db``: Powertools' idempotency loads boto3.
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import threading
@@ -23,6 +24,7 @@ from sqlalchemy import exc
 from .errors import DOCUMENTATION, DbError, sqlstate
 from .timing.invocation import NONE, current_invocation
 from .transactions.begin import begin
+from .transactions.callables import WrongKindError
 from .transactions.tenant_scope import tenant_for
 from .work.once_records import claim, find, store
 
@@ -95,6 +97,7 @@ class OncePersistenceLayer(BasePersistenceLayer):
         call = self._required_call()
         self.function_name = call.function_name
         try:
+            _require_done(result, call.function_name)
             super().save_success(data=data, result=result)
             call.commit()  # where there was no key
         except BaseException:
@@ -255,6 +258,16 @@ def _why_there_is_none() -> str:
         "there is no transaction outside of the function that Powertools' decorator calls, nor in a thread that it "
         f"starts: see {DOCUMENTATION}use/once/#powertools-own-decorator"
     )
+
+
+def _require_done(result: object, function_name: str) -> None:
+    """Raise WrongKindError for what nobody has awaited yet: it would be noted as done."""
+    if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()  # it would be warned of
+        raise WrongKindError(
+            f"{function_name} is async def, which Powertools' decorator does not await: aio.idempotent does"
+        )
 
 
 def _of_tenant(key: str) -> str:

@@ -22,7 +22,6 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import (
 )
 from aws_lambda_powertools.utilities.idempotency.serialization.custom_dict import CustomDictSerializer
 from aws_lambda_powertools.utilities.idempotency.serialization.dataclass import DataclassSerializer
-from sqlalchemy import exc
 
 import db
 from db.powertools import OncePersistenceLayer
@@ -314,13 +313,13 @@ def test_two_functions_do_not_share_their_keys_unless_by_a_prefix(layer: OncePer
 def test_a_store_that_fails_calls_nothing(
     layer: OncePersistenceLayer, database: Database, postgres: Postgres, lambda_context: MakeLambdaContext
 ) -> None:
-    """Its reason is chained."""
+    """Its reason is chained, with the remedy."""
     postgres.execute("DROP TABLE db_once", database=database.name)
     work = Counted(lambda _event: "done")
     handler = handler_of(layer, work, lambda_context(), event_key_jmespath="id")
     with pytest.raises(IdempotencyPersistenceLayerError, match="Failed to save in progress record") as caught:
         handler({"id": 7})
-    assert isinstance(caught.value.__cause__, exc.ProgrammingError)
+    assert isinstance(caught.value.__cause__, db.ConfigurationError)
     assert (work.calls, db.status()["engines"]["writer"]["checked_out"]) == (0, 0)
 
 
