@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,7 +11,7 @@ from db.environment import process
 from db.transactions.tenant_scope import tenant_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
 _DATA_CLASSES = "aws_lambda_powertools.utilities.data_classes"
 
@@ -76,7 +77,11 @@ def items_of(event: Mapping[str, Any], *, tenant: Any, model: Any, skip_group_on
 
 
 def _identified(event: Mapping[str, Any]) -> Iterator[tuple[Any, Source, str]]:
-    records = event.get("Records")
+    # Whatever Lambda was invoked with: EventBridge Pipes sends a list.
+    given: object = event
+    records = given.get("Records") if isinstance(given, Mapping) else None
+    if isinstance(given, list):
+        raise ValueError("the event is a list, as of a pipe: give db.batch {'Records': event}, if they are of a queue")  # noqa: TRY004
     if not isinstance(records, list):
         raise ValueError("the event has no list of Records: it is of no queue and no stream")  # noqa: TRY004
     for raw in records:
