@@ -216,6 +216,7 @@ def test_a_missing_secret_is_named(clock: Clock) -> None:
         (json.dumps({"username": "u", "passwort": CANARY}), "key 'password' is missing, empty, or not a string: is it"),
         (json.dumps({"username": "u", "pass": CANARY, "pwd": "other"}), "keys 'pass' and 'pwd' both stand for"),
         (f"postgresql://u:{CANARY}@h/d", "it looks like a URL"),
+        (json.dumps({"DATABASE_URL": f"postgresql://u:{CANARY}@h/d"}), "'DATABASE_URL' belongs into keys of its own"),
     ],
 )
 def test_a_malformed_secret_is_told_by_name_and_key(text: str, complaint: str) -> None:

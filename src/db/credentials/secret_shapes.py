@@ -26,6 +26,7 @@ _ALSO_SPELT = {
     "engine": ("dbengine",),
 }
 _MEANT = {spelt: key for key, others in _ALSO_SPELT.items() for spelt in (key, *others)}
+_URLS = {"url", "uri", "dsn", "databaseurl", "databaseuri", "connectionstring", "connectionurl", "jdbcurl"}
 _BETWEEN_WORDS = re.compile(r"[\s_-]")
 _MOST_PORT = 65_535
 
@@ -114,6 +115,9 @@ def _near_miss(problem: str, content: dict[str, Any]) -> str:
     missed = re.match(r"key '(username|password)'", problem)
     if missed is None or missed[1] in content:
         return ""
+    for key in content:
+        if _BETWEEN_WORDS.sub("", key).lower() in _URLS:
+            return f"; what is under {key!r} belongs into keys of its own, or into DB_URL"
     import difflib
 
     near = difflib.get_close_matches(missed[1], content, n=1, cutoff=0.7)
