@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from db.environment import event_loop
 from db.timing.invocation import current_invocation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from devkit.plugin import Database, MakeLambdaContext, PutSecret
     from devkit.servers.aws import LocalAws
@@ -116,6 +117,60 @@ def test_a_task_cancelled_while_it_commits_does_not_know(
 
     with pytest.raises(db.OutcomeUnknownError):
         event_loop.run(scenario())
+    assert (at_work(), in_use()) == (0, 0)
+
+
+class TimeIsUpError(Exception):
+    """What a handler's own alarm raises."""
+
+
+@pytest.fixture
+def alarm() -> Iterator[Callable[[float], None]]:
+    """Sets an alarm that raises in so many seconds."""
+
+    def strike(_signal: int, _frame: object) -> None:
+        raise TimeIsUpError
+
+    before = signal.signal(signal.SIGALRM, strike)
+    yield lambda after_s: signal.setitimer(signal.ITIMER_REAL, after_s) and None
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_an_alarm_out_of_the_loop_ends_the_task(alarm: Callable[[float], None], at_work: Callable[[], int]) -> None:
+    """It strikes where the loop waits, and no task knows of it: left pending, one would go on, and commit, later."""
+
+    async def scenario() -> None:
+        async with aio.begin() as tx:
+            await tx.execute(INSERT, {"n": 1})
+            await tx.execute(text("SELECT pg_sleep(30)"))
+
+    alarm(0.3)
+    with pytest.raises(TimeIsUpError):
+        event_loop.run(scenario())
+    assert (at_work(), in_use()) == (0, 0)
+
+    async def count() -> int:
+        async with aio.read() as conn:
+            return int((await conn.execute(text("SELECT count(*) FROM ledger"))).scalar_one())
+
+    assert event_loop.run(count()) == 0
+
+
+def test_an_alarm_while_it_commits_leaves_the_outcome_unknown(
+    alarm: Callable[[float], None], database: Database, postgres: Postgres, at_work: Callable[[], int]
+) -> None:
+    """With the alarm as its cause."""
+    postgres.execute(SLOW_COMMIT, database=database.name)
+
+    async def scenario() -> None:
+        async with aio.begin() as tx:
+            await tx.execute(INSERT, {"n": 1})
+
+    alarm(0.3)
+    with pytest.raises(db.OutcomeUnknownError) as caught:
+        event_loop.run(scenario())
+    assert isinstance(caught.value.__cause__, TimeIsUpError)
     assert (at_work(), in_use()) == (0, 0)
 
 

@@ -275,3 +275,21 @@ def test_a_prepared_transaction_is_no_commit(use: Use, stock: Engine) -> None:
     with stock.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
         conn.exec_driver_sql("COMMIT PREPARED 'one'")
     assert stored(stock) == [1]
+
+
+@pytest.mark.parametrize("pool", ["queue", "null"])
+def test_an_end_that_came_before_the_commit_is_known(
+    pool: str, use: Use, database: Database, postgres: Postgres, stock: Engine
+) -> None:
+    """The socket says so before anything is sent: nothing is unknown, and run() begins anew."""
+    use(pool=pool)
+    runs: list[int] = []
+
+    def add(tx: Connection) -> None:
+        runs.append(1)
+        tx.execute(text("INSERT INTO ledger (n) VALUES (:n)"), {"n": len(runs)})
+        if len(runs) == 1:
+            assert postgres.terminate(database.name) == 1
+
+    db.run(add)
+    assert (len(runs), stored(stock)) == (2, [2])

@@ -10,7 +10,9 @@ import atexit
 import contextvars
 import os
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from db.errors import OutcomeUnknownError
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,6 +32,9 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
     Tasks that it leaves behind stay pending until the next run. Threads wait for each other. Raises RuntimeError within
     a running loop: there, ``await`` it.
+
+    An exception that a signal's handler raises cancels ``coroutine``, and is raised when that has ended, whatever it
+    ended with; OutcomeUnknownError where a transaction was committing meanwhile.
     """
     global _runner  # noqa: PLW0603 - the loop is the process's
     with _one_at_a_time:
@@ -37,11 +42,51 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
             import asyncio
 
             _runner = asyncio.Runner()
+        main = _Main(coroutine)
         try:
             # The runner has a context of its own, which knows neither invocation nor tenant.
-            return _runner.run(coroutine, context=contextvars.copy_context())
+            return _runner.run(main.run(), context=contextvars.copy_context())
+        except BaseException as error:
+            if main.is_pending:
+                _end(_runner, main, error)
+            raise
         finally:
             coroutine.close()  # where it was refused; one that has ended does not mind
+
+
+class _Main(Generic[T]):
+    """A coroutine, and the task that it runs in once it does."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        self._coroutine = coroutine
+        self.task: asyncio.Task[Any] | None = None
+
+    async def run(self) -> T:
+        import asyncio
+
+        self.task = asyncio.current_task()
+        return await self._coroutine
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the loop was left while it was under way."""
+        return self.task is not None and not self.task.done()
+
+
+def _end(runner: asyncio.Runner, main: _Main[Any], interrupted_by: BaseException) -> None:
+    """Cancel what an exception out of the loop has left pending, and see it to its end: it holds a connection."""
+    import asyncio
+
+    async def ended() -> None:
+        if main.task is not None:
+            main.task.cancel()
+            await asyncio.wait([main.task])
+
+    runner.run(ended())
+    if main.task is not None and not main.task.cancelled():
+        outcome = main.task.exception()
+        if isinstance(outcome, OutcomeUnknownError):
+            raise OutcomeUnknownError(str(outcome)) from interrupted_by
 
 
 def close() -> None:

@@ -21,7 +21,7 @@ from psycopg import generators, pq
 from psycopg.sql import Composable
 
 from .commit_outcome import Unit, is_refusal
-from .pipeline import fly, hung_up, raise_error
+from .pipeline import fly, hung_up, is_readable, raise_error
 from .queued_answers import QueuedAnswer, QueuedCommit, is_commit
 from .serving import ServingState
 from .session_leftovers import CLEANING
@@ -39,6 +39,7 @@ _OK = pq.ConnStatus.OK
 _IDLE = pq.TransactionStatus.IDLE
 _ACTIVE = pq.TransactionStatus.ACTIVE
 _IN_TRANSACTION = pq.TransactionStatus.INTRANS
+_READS = 3  # the server's last words, and the end of the stream; one more for a notice before them
 _FAILED = {pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED}
 _COMMIT: Command = b"COMMIT", None
 # To tell the server that nobody waits any more. It is another connection's handshake, and whoever asked to be
@@ -208,8 +209,19 @@ class FlightState(ServingState):
         if self._pipeline is not None or self._num_transactions or self._tpc or self.pgconn.transaction_status == _IDLE:
             yield from super()._commit_gen()
         else:
+            self._require_no_end()
             yield from self._noting(self._send_commit())
         self.drop_due()
+
+    def _require_no_end(self) -> None:
+        """Raise where the end of the session has come: a COMMIT would not arrive, and now it is known that it did not.
+
+        It looks at the socket, which costs no trip. What has come may be a notice: reading on tells them apart.
+        """
+        for _ in range(_READS):
+            if not is_readable(self.pgconn.socket):
+                break
+            self.pgconn.consume_input()
 
     def _send_commit(self) -> PQGen[PGresult]:
         send = partial(self.pgconn.send_query_params, *_COMMIT)
