@@ -112,6 +112,9 @@ class Verdict(enum.Enum):
 
 # The attribute of an error that came in place of the answer to COMMIT: by its type it could be any lost connection.
 CAME_IN_COMMIT = "db_came_in_commit"
+# That of one which refused a write in a transaction that its own opener had made read-only: a server that failed over
+# says the same.
+ASKED_TO_BE_READ_ONLY = "db_asked_to_be_read_only"
 
 # SQLSTATEs as https://www.postgresql.org/docs/18/errcodes-appendix.html names them. A code that is not here gives up.
 _BY_SQLSTATE = {
@@ -133,30 +136,62 @@ _BY_SQLSTATE = {
     "08007": Verdict.OUTCOME_UNKNOWN,  # transaction_resolution_unknown
 }
 
-# libpq gives no SQLSTATE for a connection that it could not open, so there the server's message is all there is.
-# tests/postgres/test_errors.py holds the texts against a real server. The first that matches decides; none: reconnect,
-# for then nobody refused, but the network was in the way.
-_BY_CONNECT_MESSAGE = (
-    ("password authentication failed", Verdict.REFETCH_CREDENTIALS),
-    ("PAM authentication failed", Verdict.REFETCH_CREDENTIALS),  # RDS IAM: the token was refused
+# libpq gives no SQLSTATE for a connection that it could not open, and a pooler one for all that it refuses: there the
+# message is all there is. tests/postgres/test_errors.py holds the texts against a real server and a real PgBouncer;
+# those of RDS Proxy are AWS's: https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy.troubleshooting.html
+# The first that matches decides. None, where the network may have been in the way: reconnect.
+_BY_MESSAGE = (
+    ("query timeout", Verdict.GIVE_UP),  # PgBouncer's query_timeout: the statement was too long, and would be again
+    ("query_timeout", Verdict.GIVE_UP),
+    ("transaction timeout", Verdict.GIVE_UP),
+    ("transaction_timeout", Verdict.GIVE_UP),
+    ("idle transaction timeout", Verdict.RECONNECT),
     ("too many connections", Verdict.WAIT_FOR_CAPACITY),
     ("too many clients", Verdict.WAIT_FOR_CAPACITY),
     ("remaining connection slots", Verdict.WAIT_FOR_CAPACITY),
     ("no more connections allowed", Verdict.WAIT_FOR_CAPACITY),  # PgBouncer's max_client_conn
+    ("client connections exceeded", Verdict.WAIT_FOR_CAPACITY),  # its limits for a user and a database, since 1.24
     ("query_wait_timeout", Verdict.WAIT_FOR_CAPACITY),  # PgBouncer had no server connection to lend
     ("Timed-out waiting to acquire database connection", Verdict.WAIT_FOR_CAPACITY),  # nor had RDS Proxy
-    ("the database system is", Verdict.RECONNECT),  # starting up, shutting down, in recovery, not yet accepting
-    ("terminating connection due to", Verdict.RECONNECT),  # a shutdown that overtook the connect
-    ("canceling authentication due to timeout", Verdict.RECONNECT),
-    # PgBouncer, where it cannot reach the server itself.
+    ("number of client connections to the proxy exceeded", Verdict.WAIT_FOR_CAPACITY),
+    ("Rate of connection to proxy exceeded", Verdict.WAIT_FOR_CAPACITY),
+    ("too many competing requests", Verdict.WAIT_FOR_CAPACITY),  # IAM's rate, through RDS Proxy
+    ("does not exist", Verdict.GIVE_UP),  # database, role, or the file of root certificates
+    # libpq's own words for what no server has seen yet.
+    ("invalid port number", Verdict.GIVE_UP),
+    ("port numbers to", Verdict.GIVE_UP),  # could not match them to as many hosts
+    ("invalid integer value", Verdict.GIVE_UP),  # for connection option
+    ("definition of service", Verdict.GIVE_UP),  # not found
+    ("GSSAPI encryption required", Verdict.GIVE_UP),
+    ("could not parse network address", Verdict.GIVE_UP),
+    ("no certificate or crl found", Verdict.GIVE_UP),
+    ("no such database", Verdict.GIVE_UP),
+    # PgBouncer, where it cannot reach the server itself, or is refused by it: no password of ours was.
     ("client_login_timeout", Verdict.RECONNECT),
     ("cannot connect", Verdict.RECONNECT),
     ("server conn crashed", Verdict.RECONNECT),
     ("server login failed", Verdict.RECONNECT),
     ("server login has been failing", Verdict.RECONNECT),
-    ("does not exist", Verdict.GIVE_UP),  # database, role, or the file of root certificates
+    ("password authentication failed", Verdict.REFETCH_CREDENTIALS),
+    ("PAM authentication failed", Verdict.REFETCH_CREDENTIALS),  # RDS IAM: the token was refused
+    ("SASL authentication failed", Verdict.REFETCH_CREDENTIALS),  # PgBouncer, by SCRAM
+    ("no such user", Verdict.REFETCH_CREDENTIALS),  # likewise; PostgreSQL calls it a wrong password
+    ("auth failed", Verdict.REFETCH_CREDENTIALS),  # PgBouncer below 1.12
+    ("The password that was provided for the role", Verdict.REFETCH_CREDENTIALS),  # RDS Proxy: it is wrong
+    ("no credentials for the role", Verdict.REFETCH_CREDENTIALS),  # a rotation between two users
+    ("IAM authentication failed for", Verdict.REFETCH_CREDENTIALS),  # the token has expired
+    ("the database system is", Verdict.RECONNECT),  # starting up, shutting down, in recovery, not yet accepting
+    ("terminating connection due to", Verdict.RECONNECT),  # a shutdown that overtook the connect
+    ("canceling authentication due to timeout", Verdict.RECONNECT),
     ("certificate verify failed", Verdict.GIVE_UP),
     ("server certificate for", Verdict.GIVE_UP),  # it names another host
+    ("could not read root certificate file", Verdict.GIVE_UP),  # empty, or no PEM
+    ("could not read certificate file", Verdict.GIVE_UP),  # the client's own
+    ("could not load private key file", Verdict.GIVE_UP),
+    ("private key file", Verdict.GIVE_UP),  # it is missing, readable for all, or of another certificate
+    ("alert unknown ca", Verdict.GIVE_UP),  # the server does not trust the client's certificate
+    ("alert certificate", Verdict.GIVE_UP),  # it has expired, was revoked, is required
+    ("alert bad certificate", Verdict.GIVE_UP),
     ("does not support SSL", Verdict.GIVE_UP),
     ("no password supplied", Verdict.GIVE_UP),
     # Whatever else the server refuses, it has understood: no pg_hba.conf entry, permission denied, an unknown setting.
@@ -172,9 +207,15 @@ _OVERTAKEN = {
 }
 _PLAN_CHECK = "RevalidateCachedQuery"
 _PLAN_CHANGED = "cached plan must not change result type"
+# Where too many came at once: to give a connection back, and connect again, would only add to them.
+_OF_RATE = ("Rate of connection to proxy exceeded", "too many competing requests")
+# protocol_violation: the one code that PgBouncer and RDS Proxy have for whatever they refuse; and
+# connection_does_not_exist, in which asyncpg hides it where that ends the connection.
+_OF_POOLERS = {"08P01", "08003"}
 # What psycopg raises where a connect fails, and what stands in for it with asyncpg.
 _OPERATIONAL = {"psycopg.OperationalError", "sqlalchemy.dialects.postgresql.asyncpg.OperationalError"}
 _QUOTED = re.compile(r"""\"[^"]*"|'[^']*'""")
+_INVALID_OPTION = re.compile(r"connection is bad: invalid \S* ?value: ")
 
 
 def sqlstate(error: BaseException) -> str | None:
@@ -187,11 +228,12 @@ def verdict(error: BaseException) -> Verdict:
     """What ``error`` asks of the caller. Total: an error that is not known gives up."""
     from sqlalchemy import exc as sa_exc  # here, so that an error can be raised about a SQLAlchemy that does not load
 
-    if getattr(getattr(error, "orig", None) or error, CAME_IN_COMMIT, False):
+    cause = getattr(error, "orig", None) or error
+    if isinstance(error, OutcomeUnknownError) or getattr(cause, CAME_IN_COMMIT, False):
         return Verdict.OUTCOME_UNKNOWN
+    if getattr(cause, ASKED_TO_BE_READ_ONLY, False):
+        return Verdict.GIVE_UP
     match error:
-        case OutcomeUnknownError():
-            return Verdict.OUTCOME_UNKNOWN
         case CredentialsError(transient=True):
             return Verdict.RECONNECT
         case CapacityError() | sa_exc.TimeoutError():
@@ -205,8 +247,11 @@ def _driver_verdict(error: BaseException, *, lost: bool, connecting: bool) -> Ve
     if _is_overtaken(error):
         return Verdict.RETRY_TRANSACTION
     code = sqlstate(error)
+    otherwise = Verdict.RECONNECT if lost else Verdict.GIVE_UP
+    if code in _OF_POOLERS and (said := _by_message(error)):
+        return said
     if code is not None:
-        return _BY_SQLSTATE.get(code, Verdict.RECONNECT if lost else Verdict.GIVE_UP)
+        return _BY_SQLSTATE.get(code, otherwise)
     if lost:
         return Verdict.RECONNECT
     return connect_verdict(error) if connecting and _is_operational(error) else Verdict.GIVE_UP
@@ -214,8 +259,34 @@ def _driver_verdict(error: BaseException, *, lost: bool, connecting: bool) -> Ve
 
 def connect_verdict(error: BaseException) -> Verdict:
     """What a failed attempt to connect asks of the caller, by the server's message."""
+    return _by_message(error) or Verdict.RECONNECT
+
+
+def first_flight_verdict(error: BaseException) -> Verdict:
+    """What the end of a connection asks of the caller, where it came in place of the first answer.
+
+    A pooler accepts a login by itself, and refuses what needs a server when a statement does: that is a connect which
+    failed, and asks for what one does.
+    """
+    return _driver_verdict(error, lost=is_in_words(error), connecting=True)
+
+
+def is_in_words(error: BaseException) -> bool:
+    """Whether ``error`` is a pooler's, which has one code for all and says the rest in words."""
+    code = sqlstate(error)
+    return code == "08P01" or (code in _OF_POOLERS and _by_message(error) is not None)
+
+
+def is_of_rate(error: BaseException) -> bool:
+    """Whether ``error`` refuses a connection because so many were asked for at once, and not because many are open."""
+    return any(part in str(error) for part in _OF_RATE)
+
+
+def _by_message(error: BaseException) -> Verdict | None:
     text = _QUOTED.sub("", str(error))  # a host or a database may be called anything
-    return next((verdict for part, verdict in _BY_CONNECT_MESSAGE if part in text), Verdict.RECONNECT)
+    if _INVALID_OPTION.search(text):  # libpq's, of a connect argument: 'invalid sslmode value: "maybe"'
+        return Verdict.GIVE_UP
+    return next((verdict for part, verdict in _BY_MESSAGE if part in text), None)
 
 
 def _is_overtaken(error: BaseException) -> bool:

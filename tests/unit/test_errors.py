@@ -66,6 +66,15 @@ def test_a_sqlstate_decides_through_sqlalchemys_wrapping(error: Exception, expec
         ("SSL error: certificate verify failed", Verdict.GIVE_UP),
         ("SSL error: unexpected eof while reading", Verdict.RECONNECT),
         ('connection to server at "certificate verify failed.example", port 5432 failed: refused', Verdict.RECONNECT),
+        ('could not read root certificate file "ca.pem": no certificate or crl found', Verdict.GIVE_UP),
+        ('could not load private key file "key.pem": key values mismatch', Verdict.GIVE_UP),
+        ("SSL error: tlsv1 alert unknown ca", Verdict.GIVE_UP),
+        ("SSL error: ssl/tls alert certificate expired", Verdict.GIVE_UP),
+        ('connection is bad: invalid port number: "70000"', Verdict.GIVE_UP),
+        ("could not match 3 port numbers to 2 hosts", Verdict.GIVE_UP),
+        ('connection is bad: invalid integer value "abc" for connection option "port"', Verdict.GIVE_UP),
+        ('connection is bad: invalid target_session_attrs value: "nix"', Verdict.GIVE_UP),
+        ('connection is bad: definition of service "nix" not found', Verdict.GIVE_UP),
     ],
 )
 def test_a_failed_connect_is_told_by_its_message(message: str, expected: Verdict) -> None:
@@ -107,6 +116,58 @@ def test_what_a_migration_has_overtaken_is_worth_another_try(error: Exception) -
 def test_what_only_looks_like_it_gives_up(error: Exception) -> None:
     """0A000 is the code of all that the server cannot do, and a text may be anybody's."""
     assert verdict(wrapped(error)) is Verdict.GIVE_UP
+
+
+# What PgBouncer says to a login or a statement, and RDS Proxy by AWS's page on troubleshooting.
+POOLERS = [
+    ("SASL authentication failed", Verdict.REFETCH_CREDENTIALS),
+    ("password authentication failed", Verdict.REFETCH_CREDENTIALS),
+    ("no such user: app", Verdict.REFETCH_CREDENTIALS),
+    ("The password that was provided for the role app is wrong.", Verdict.REFETCH_CREDENTIALS),
+    (
+        "This RDS proxy has no credentials for the role app. Check the credentials for this role and try again.",
+        Verdict.REFETCH_CREDENTIALS,
+    ),
+    (
+        "The IAM authentication failed for the role app. Check the IAM token for this role and try again.",
+        Verdict.REFETCH_CREDENTIALS,
+    ),
+    (
+        "IAM authentication failed for user app. Check the IAM token for this user and try again.",
+        Verdict.REFETCH_CREDENTIALS,
+    ),
+    ("The IAM authentication failed because of too many competing requests.", Verdict.WAIT_FOR_CAPACITY),
+    ("The maximum number of client connections to the proxy exceeded 100.", Verdict.WAIT_FOR_CAPACITY),
+    ("Rate of connection to proxy exceeded 100.", Verdict.WAIT_FOR_CAPACITY),
+    ("Timed-out waiting to acquire database connection.", Verdict.WAIT_FOR_CAPACITY),
+    ("query_wait_timeout", Verdict.WAIT_FOR_CAPACITY),
+    ("no more connections allowed (max_client_conn)", Verdict.WAIT_FOR_CAPACITY),
+    ("client connections exceeded (max_user_client_connections)", Verdict.WAIT_FOR_CAPACITY),
+    ("server login failed: FATAL sorry, too many clients already", Verdict.WAIT_FOR_CAPACITY),
+    ("server login has been failing, try again later (server_login_retry)", Verdict.RECONNECT),
+    ('server login failed: FATAL password authentication failed for user "app"', Verdict.RECONNECT),
+    ("server conn crashed?", Verdict.RECONNECT),
+    ("client_login_timeout (server down)", Verdict.RECONNECT),
+    ("query timeout", Verdict.GIVE_UP),
+    ("query_timeout", Verdict.GIVE_UP),
+    ("transaction timeout", Verdict.GIVE_UP),
+    ("no such database: orders", Verdict.GIVE_UP),
+    ("This RDS Proxy requires TLS connections.", Verdict.GIVE_UP),
+    ('Request returned an error: database "orders" does not exist', Verdict.GIVE_UP),
+]
+
+
+@pytest.mark.parametrize(("words", "expected"), POOLERS)
+def test_a_pooler_is_told_by_its_words(words: str, expected: Verdict) -> None:
+    """It refuses a login without a code as libpq sees it, and whatever else by one code for all."""
+    assert verdict(exc.OperationalError(None, None, psycopg.OperationalError(f"FATAL:  {words}"))) is expected
+    assert verdict(wrapped(pg.ProtocolViolation(words))) is expected
+
+
+def test_what_a_pooler_ends_without_known_words_is_a_lost_connection() -> None:
+    """And what the server itself calls a violation of its protocol, on a connection that lives, is a mistake."""
+    assert verdict(wrapped(pg.ProtocolViolation("client_idle_timeout"), lost=True)) is Verdict.RECONNECT
+    assert verdict(wrapped(pg.ProtocolViolation("bind message supplies 1 parameters"))) is Verdict.GIVE_UP
 
 
 def test_a_statement_that_the_driver_refuses_gives_up() -> None:

@@ -34,10 +34,11 @@ class Login:
 
         Raises CredentialsError.
         """
-        if self._source is None or self._given is None:
+        given = self.credentials()
+        if self._source is None or given is None:
             return False
-        self._refused.add(_pair(self._given))
-        found: Credentials | None = self._source.refresh(self._given)
+        self._refused.add(_pair(given))
+        found: Credentials | None = self._source.refresh(given)
         if found is not None and _pair(found) in self._refused:
             found = self._source.staged()
         if found is None or _pair(found) in self._refused:

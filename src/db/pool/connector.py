@@ -2,16 +2,17 @@
 
 Everything that may change while the process lives (password, token, time left) is asked for at each connect, never
 built into an engine. A connect that fails has done nothing, so trying it again is always safe, and ``Connector`` does
-while there is time.
+while there is time. So has the first statement that a pooler refuses for want of a server: it is a connect that failed.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from db.credentials.login import Login
-from db.errors import CapacityError, CredentialsError, DeadlineError, Verdict, verdict
+from db.errors import CapacityError, CredentialsError, DeadlineError, Verdict, first_flight_verdict, is_of_rate, verdict
 from db.timing.backoff import Backoff
 from db.timing.deadline import usable_s
 from db.timing.invocation import current_invocation
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from db.credentials.source import Source
     from db.settings import Settings
+    from db.wire.first_flight import Refused
 
     # Told before each wait: the failure, the number of the attempt that met it, and the seconds of the wait.
     OnWait = Callable[[Exception, int, float], None]
@@ -64,46 +66,75 @@ class Connector:
         self.crowding = crowding or Crowding(clock)
 
     def __call__(
-        self, dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any], on_wait: OnWait | None = None
+        self,
+        dialect: Dialect,
+        cargs: Sequence[Any],
+        cparams: dict[str, Any],
+        on_wait: OnWait | None = None,
+        refused: Refused | None = None,
     ) -> DBAPIConnection:
         """A new connection, tried for until DB_CONNECT_WAIT_S or the invocation's time is over.
 
         A refused password is fetched again past every cache, at once and after each wait (``credentials.login``). A
         server that is full, starts, stops or is out of reach is waited for, with full jitter. What waiting cannot mend
-        fails at once.
+        fails at once. With ``refused`` it goes on where it was when it gave the connection whose first flight that is.
 
         Raises the driver's error of the last attempt; CapacityError in its place where the server was full;
         CredentialsError where there are none to try; DeadlineError where an attempt outlasted the invocation's time,
         unless the same credentials had been refused before: then that refusal, which says more.
         """
-        login, attempt = Login(self._source), 1
-        began = self._clock()
-        refusal: Exception | None = None
-        ends_at = began + self._left_s(self._settings.connect_wait_s)
+        login, refusal = Login(self._source), None
+        if refused is not None:
+            refusal = refused.error
+            effort = refused.effort if isinstance(refused.effort, Effort) else self._effort_after(refusal)
+            refused.effort = effort
+            refusal = self._prepare_another(login, effort, refusal, on_wait)
+        else:
+            effort = self._effort()
         while True:
             try:
                 return self._in_time(lambda: self._open(dialect, cargs, cparams, login), discard=_close)
             except DeadlineError:
                 if refusal is None:
                     raise
-                _raise_last(refusal, verdict(refusal), attempts=attempt, waited_s=self._clock() - began)
+                effort.give_up(refusal)
             except (dialect.loaded_dbapi.OperationalError, CredentialsError) as error:
                 refusal = error
-            advice = verdict(refusal)
-            if advice is Verdict.WAIT_FOR_CAPACITY:
-                self.crowding.refused()
-            if advice is Verdict.REFETCH_CREDENTIALS and self._renewed(login, refusal):
-                refusal = None  # it was of others
-                continue
-            backoff = _SLOW_BACKOFF if advice in _SLOWLY else _BACKOFF
-            delay_s = backoff.delay_s(advice, attempt, left_s=ends_at - self._clock())
-            if delay_s is None:
-                _raise_last(refusal, advice, attempts=attempt, waited_s=self._clock() - began)
-            if on_wait is not None:
-                on_wait(refusal, attempt, delay_s)
-            sleep(delay_s)
-            login.waited()
-            attempt += 1
+            refusal = self._prepare_another(login, effort, refusal, on_wait)
+
+    def _effort(self) -> Effort:
+        began = self._clock()
+        ends_at = began + self._left_s(self._settings.connect_wait_s)
+        return Effort(began=began, ends_at=ends_at, clock=self._clock)
+
+    def _effort_after(self, refusal: Exception) -> Effort:
+        try:
+            return self._effort()
+        except DeadlineError:
+            raise refusal from None
+
+    def _prepare_another(
+        self, login: Login, effort: Effort, refusal: Exception, on_wait: OnWait | None
+    ) -> Exception | None:
+        """Return when there may be another attempt, or raise ``refusal``: None once other credentials are at hand."""
+        advice = _advice(refusal)
+        if advice is Verdict.WAIT_FOR_CAPACITY and not is_of_rate(refusal):
+            self.crowding.refused()
+        if advice is Verdict.REFETCH_CREDENTIALS:
+            if self._renewed(login, refusal):
+                return None  # it was of others
+            if self._source is None:
+                advice = Verdict.GIVE_UP  # the URL's: there is nowhere to look for another
+        backoff = _SLOW_BACKOFF if advice in _SLOWLY else _BACKOFF
+        delay_s = backoff.delay_s(advice, effort.attempts, left_s=effort.ends_at - self._clock())
+        if delay_s is None:
+            effort.give_up(refusal)
+        if on_wait is not None:
+            on_wait(refusal, effort.attempts, delay_s)
+        sleep(delay_s)
+        login.waited()
+        effort.attempts += 1
+        return refusal
 
     def _open(self, dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any], login: Login) -> DBAPIConnection:
         credentials = aside(login.credentials) if self._source is not None else None
@@ -141,13 +172,28 @@ class Connector:
             ) from None
 
 
-def _raise_last(error: Exception, advice: Verdict, *, attempts: int, waited_s: float) -> NoReturn:
-    effort = f"{attempts} attempts in {waited_s:.1f} s"
-    if advice is Verdict.WAIT_FOR_CAPACITY:
-        raise CapacityError(f"the database had no connection to give in {effort}: {_first_line(error)}") from error
-    if attempts > 1:
-        error.add_note(f"the last of {effort}")
-    raise error
+@dataclass(kw_only=True)
+class Effort:
+    """What one connection has cost so far: which attempt it is now, since when, and when there is to be no other."""
+
+    began: float
+    ends_at: float
+    clock: Callable[[], float]
+    attempts: int = 1
+
+    def give_up(self, refusal: Exception) -> NoReturn:
+        """Raise ``refusal``, and CapacityError in its place where the server was full."""
+        spent = f"{self.attempts} attempts in {self.clock() - self.began:.1f} s"
+        if _advice(refusal) is Verdict.WAIT_FOR_CAPACITY:
+            said = _first_line(refusal)
+            raise CapacityError(f"the database had no connection to give in {spent}: {said}") from refusal
+        if self.attempts > 1:
+            refusal.add_note(f"the last of {spent}")
+        raise refusal
+
+
+def _advice(refusal: Exception) -> Verdict:
+    return verdict(refusal) if isinstance(refusal, CredentialsError) else first_flight_verdict(refusal)
 
 
 def _first_line(error: Exception) -> str:

@@ -13,7 +13,6 @@ from db.errors import DOCUMENTATION, ConfigurationError
 from db.wire.commit_outcome import note_commits
 from db.wire.encoding import ENCODING, other_encoding
 from db.wire.psycopg_dialect import DRIVER
-from db.wire.replay import ReplayingDialect
 from db.wire.search_path import first_schema
 
 from .pools import plan_pool
@@ -77,7 +76,7 @@ def _async_driver(settings: Settings, url: URL) -> tuple[URL, dict[str, Any]]:
     return url.set(drivername=ASYNCPG), {"names_statements": settings.proxy == "none"}
 
 
-def _connect_as_given(dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any], _: Any) -> DBAPIConnection:
+def _connect_as_given(dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any], *_: Any) -> DBAPIConnection:
     """SQLite has neither credentials nor a wire: the URL says all."""
     return dialect.connect(*cargs, **cparams)
 
@@ -115,7 +114,7 @@ def build_engine(
         hide_parameters=settings.hide_parameters,
         **(arguments | (further.arguments() if further is not None else {})),
     )
-    if not (isinstance(engine.dialect, ReplayingDialect) or getattr(engine.dialect, "notes_commits", False)):
+    if not getattr(engine.dialect, "notes_commits", False):
         note_commits(engine.dialect)
     events.watch(engine, connect if is_postgres else _connect_as_given)
     return engine

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Dialect
     from sqlalchemy.engine.interfaces import DBAPIConnection
 
+    from db.wire.first_flight import Refused
+
     from .connector import Connector, OnWait
 
 # Long enough that a reader which swallows packets costs its connect time-out rarely; short enough to have it back soon.
@@ -66,16 +68,22 @@ class ReaderConnector:
         self._route = route
 
     def __call__(
-        self, dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any], on_wait: OnWait | None = None
+        self,
+        dialect: Dialect,
+        cargs: Sequence[Any],
+        cparams: dict[str, Any],
+        on_wait: OnWait | None = None,
+        refused: Refused | None = None,
     ) -> DBAPIConnection:
         """A new connection. Raises as ``Connector`` does, for the writer where the reader was out of reach."""
         if not self._route.is_away:
             try:
-                return self._reader(dialect, cargs, dict(cparams), on_wait)
+                return self._reader(dialect, cargs, dict(cparams), on_wait, refused)
             except (dialect.loaded_dbapi.OperationalError, CapacityError) as error:
                 if verdict(error) not in {Verdict.RECONNECT, Verdict.WAIT_FOR_CAPACITY}:
                     raise
                 self._route.lost(type(error).__name__)
-        connection = self._writer(dialect, cargs, cparams, on_wait)
+                refused = None  # the reader's, and no word of the writer
+        connection = self._writer(dialect, cargs, cparams, on_wait, refused)
         serve_until(connection, self._route.away_until)
         return connection

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
 
     from db.telemetry.connection_events import Connect, OnWait
+    from db.wire.first_flight import Refused
 
 # RDS gives its names 5 s to live; resolvers on the way, and proxies, add some. Well above that; and not longer, since
 # what was read meanwhile may be that old. It costs a connect at its end, where somebody is still at work by then.
@@ -57,10 +58,15 @@ class WaryConnector:
         self._writes = writes
 
     def __call__(
-        self, dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any], on_wait: OnWait
+        self,
+        dialect: Dialect,
+        cargs: Sequence[Any],
+        cparams: dict[str, Any],
+        on_wait: OnWait,
+        refused: Refused | None = None,
     ) -> DBAPIConnection:
         """A new connection. Raises as ``connect`` does."""
-        connection = self._connect(dialect, cargs, cparams, on_wait)
+        connection = self._connect(dialect, cargs, cparams, on_wait, refused)
         self._switchover.bound(connection, writes=self._writes)
         return connection
 

@@ -17,6 +17,7 @@ from sqlalchemy import event, exc
 from db.errors import DbError, Verdict, verdict
 from db.timing.invocation import current_invocation
 from db.wire.commit_outcome import unit_of
+from db.wire.first_flight import refused_on
 
 from .log import WRITE, logger
 from .statement_events import StatementEvents, named
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
     from db.settings import Settings
+    from db.wire.first_flight import Refused
 
     from .metrics import Tally
 
     OnWait = Callable[[Exception, int, float], None]
-    Connect = Callable[[Dialect, Sequence[Any], dict[str, Any], OnWait], DBAPIConnection]
+    Connect = Callable[[Dialect, Sequence[Any], dict[str, Any], OnWait, Refused | None], DBAPIConnection]
 
 # Keys in ConnectionPoolEntry.info, which lives as long as the connection does; times are wall-clock seconds.
 OPENED_AT = "db_opened_at"
@@ -100,9 +102,9 @@ class ConnectionEvents:
         self._dialect = engine.dialect
 
         def do_connect(
-            dialect: Dialect, _: ConnectionPoolEntry, cargs: Sequence[Any], cparams: dict[str, Any]
+            dialect: Dialect, record: ConnectionPoolEntry, cargs: Sequence[Any], cparams: dict[str, Any]
         ) -> DBAPIConnection:
-            return self._timed_connect(connect, dialect, cargs, cparams)
+            return self._timed_connect(connect, dialect, cargs, cparams, refused_on(record))
 
         listeners: dict[str, Callable[..., Any]] = {
             "do_connect": do_connect,
@@ -124,7 +126,12 @@ class ConnectionEvents:
         self._hear_of_disposals(engine)
 
     def _timed_connect(
-        self, connect: Connect, dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any]
+        self,
+        connect: Connect,
+        dialect: Dialect,
+        cargs: Sequence[Any],
+        cparams: dict[str, Any],
+        refused: Refused | None,
     ) -> DBAPIConnection:
         self._close_lost()  # first, so that the server holds no more than the pool has room for
         started, waits = time.perf_counter(), _Waits()
@@ -136,7 +143,7 @@ class ConnectionEvents:
             self._log(level, "connect waits", attempt=attempt, delay_s=round(delay_s, 3), **_why(error))
 
         try:
-            connection = connect(dialect, cargs, cparams, on_wait)
+            connection = connect(dialect, cargs, cparams, on_wait, refused)
         except Exception as error:
             duration_ms = _ms_since(started)
             self._log(logging.WARNING, "connect failed", duration_ms=duration_ms, **waits.facts(), **_why(error))

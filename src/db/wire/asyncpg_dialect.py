@@ -19,11 +19,12 @@ from sqlalchemy.dialects.postgresql._psycopg_common import _PGDialect_common_psy
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg, PGExecutionContext_asyncpg
 from sqlalchemy.util import await_
 
-from db.errors import ConfigurationError, Verdict, verdict
+from db.errors import ConfigurationError
 from db.timing.waiting import on_loop
 
 from .asyncpg_connections import UnitAdapter, UnitConnection
 from .encoding import ENCODING, other_encoding
+from .first_flight import FirstFlight, asks_to_connect, reopen
 from .pipeline import is_readable
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 5432
 DRIVER = "postgresql+serverless_asyncpg"
-# As in ``replay``: a kept connection was dead, and so was the new one.
-_REPLAYS = 2
 
 # libpq's words that asyncpg has too. Those for TLS it reads from a DSN alone.
 _ARGUMENTS = {"user": "user", "password": "password", "dbname": "database", "connect_timeout": "timeout"}
@@ -185,25 +184,23 @@ class AsyncpgDialect(PGDialect_asyncpg):
         """
         if dbapi_connection.dbapi_connection.prologue is None:
             return
-        for _ in range(_REPLAYS):
-            try:
-                dbapi_connection.dbapi_connection.open()
-            except self.loaded_dbapi.Error as error:
-                self._replace_or_raise(error, dbapi_connection)
-            else:
-                return
-        dbapi_connection.dbapi_connection.open()
+        flight = FirstFlight()
+        with flight.time_is_up():
+            while True:
+                try:
+                    dbapi_connection.dbapi_connection.open()
+                except self.loaded_dbapi.Error as error:
+                    self._replace_or_raise(error, dbapi_connection, flight)
+                else:
+                    return
 
-    def _replace_or_raise(self, error: BaseException, checkout: Any) -> None:
+    def _replace_or_raise(self, error: Exception, checkout: Any, flight: FirstFlight) -> None:
         """Put a new connection below ``checkout``, if all that ``error`` tells is that the one below it was dead."""
         stale, record = checkout.dbapi_connection, checkout._connection_record
         # A detached one is no longer the pool's to replace.
-        if record is None or not stale.driver_connection.is_closed() or verdict(error) is not Verdict.RECONNECT:
+        if record is None or not stale.driver_connection.is_closed() or not asks_to_connect(error):
             raise error
-        at_return = list(record.finalize_callback)  # SQLAlchemy forgets them with the old
-        record.invalidate(error)
-        checkout.dbapi_connection = record.get_connection()
-        record.finalize_callback.extend(at_return)
+        checkout.dbapi_connection = reopen(record, error, flight)
         checkout.dbapi_connection.take_over(stale)
         if self.on_replay is not None:
             self.on_replay(checkout, error)

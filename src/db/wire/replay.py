@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from psycopg import pq
 
-from db.errors import Verdict, verdict
+from .first_flight import FirstFlight, asks_to_connect, reopen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +27,6 @@ else:
     DialectMixin = object
 
 
-# A kept connection was dead, and so was the new one: more than that is no accident of the one or the other.
-_REPLAYS = 2
 _IDLE = pq.TransactionStatus.IDLE
 
 
@@ -38,6 +36,8 @@ class ReplayingDialect(DialectMixin):
     A connection that the driver abandoned in the middle of an answer is taken from whoever holds it.
     """
 
+    # The driver's connection writes down what becomes of a COMMIT (``commit_outcome``).
+    notes_commits = True
     # Told of each connection that a replay replaced, before anything is sent over it, and why.
     on_replay: Callable[[PoolProxiedConnection, BaseException], None] | None = None
 
@@ -102,17 +102,20 @@ class ReplayingDialect(DialectMixin):
         send: Callable[..., None],
         *statement: Any,
     ) -> None:
-        for _ in range(_REPLAYS):
-            self._replace_or_raise(error, cursor, context)
-            try:
-                send(*statement)
-            except BaseException as another:  # noqa: BLE001 - looked at in the next round
-                error = another
-            else:
-                return
-        raise error
+        flight = FirstFlight()
+        with flight.time_is_up():
+            while True:
+                self._replace_or_raise(error, cursor, context, flight)
+                try:
+                    send(*statement)
+                except BaseException as another:  # noqa: BLE001 - looked at in the next round
+                    error = another
+                else:
+                    return
 
-    def _replace_or_raise(self, error: BaseException, cursor: Any, context: ExecutionContext | None) -> None:
+    def _replace_or_raise(
+        self, error: BaseException, cursor: Any, context: ExecutionContext | None, flight: FirstFlight
+    ) -> None:
         """Put a new connection below ``cursor``, if all that ``error`` tells is that the one below it was dead."""
         if context is None:
             raise error
@@ -127,19 +130,16 @@ class ReplayingDialect(DialectMixin):
             or record is None  # detached: no longer the pool's to replace
             or not (stale.unproven and stale.closed)
             or stale._autocommit
-            or verdict(error) is not Verdict.RECONNECT
+            or not asks_to_connect(error)
         ):
             raise error
-        at_return = list(record.finalize_callback)  # puts the isolation level back; SQLAlchemy forgets it with the old
-        record.invalidate(error)
         try:
-            proxied.dbapi_connection = record.get_connection()
+            proxied.dbapi_connection = reopen(record, error, flight)
         except self.loaded_dbapi.Error:
             raise  # SQLAlchemy sees that the connection is lost
         except BaseException:
             context.root_connection.invalidate(error)
             raise
-        record.finalize_callback.extend(at_return)
         self._driver(proxied.dbapi_connection).take_over(stale)
         self._move_cursor(cursor, proxied)
         if self.on_replay is not None:

@@ -28,12 +28,12 @@ def functions_of(module: object) -> set[str]:
 
 
 # The calls of errors that db does not give under its own name, and those that only the layer itself makes.
-INTERNAL = {"single"}
+INTERNAL = {"single", "first_flight_verdict", "is_in_words", "is_of_rate"}
 PUBLIC = {
     "db": set(db.__all__),
     "aio": set(aio.__all__),
     "operations": functions_of(operations),
-    "db.errors": functions_of(errors) - set(db.__all__),
+    "db.errors": functions_of(errors) - set(db.__all__) - INTERNAL,
     "db.settings": functions_of(settings) - INTERNAL,
 }
 

@@ -1,0 +1,177 @@
+"""PgBouncer accepts a login by itself and refuses the first statement: a connect that failed, for every driver."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from sqlalchemy import exc, make_url, text
+
+import db
+from db import aio
+from db.environment import event_loop, process
+from db.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+
+    from devkit.plugin import Database, MakeLambdaContext, MakePgBouncer
+    from devkit.servers.pgbouncer import PgBouncer
+    from tests.aio.conftest import Lines
+
+PID = text("SELECT pg_backend_pid()")
+
+
+async def _begin() -> int:
+    async with aio.begin() as tx:
+        return int((await tx.execute(PID)).scalar_one())
+
+
+async def _read() -> int:
+    async with aio.read() as conn:
+        return int((await conn.execute(PID)).scalar_one())
+
+
+class Door:
+    """How the layer is used: sync, or async through one of the drivers."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.settings: dict[str, Any] = {"async_driver": "asyncpg"} if name == "asyncpg" else {}
+
+    def begin(self) -> int:
+        if self.name == "sync":
+            with db.begin() as tx:
+                return int(tx.execute(PID).scalar_one())
+        return self._run(_begin())
+
+    def read(self) -> int:
+        if self.name == "sync":
+            with db.read() as conn:
+                return int(conn.execute(PID).scalar_one())
+        return self._run(_read())
+
+    def _run(self, coroutine: Coroutine[Any, Any, int]) -> int:
+        return event_loop.run(coroutine)
+
+
+@pytest.fixture(params=["sync", "psycopg", "asyncpg"])
+def door(request: pytest.FixtureRequest) -> Door:
+    return Door(request.param)
+
+
+@pytest.fixture
+def pooler(pgbouncer: MakePgBouncer) -> PgBouncer:
+    """It has one server connection, and lets a client wait for it for a second."""
+    return pgbouncer(default_pool_size=1, settings={"query_wait_timeout": "1"})
+
+
+@pytest.fixture
+def behind(pooler: PgBouncer, database: Database, door: Door) -> Callable[..., None]:
+    def configure(**settings: Any) -> None:
+        url = make_url(database.url()).set(port=pooler.port)
+        db.configure(Settings(url=url, proxy="pgbouncer", sslmode="disable", **door.settings, **settings))
+
+    return configure
+
+
+@pytest.fixture
+def held(pooler: PgBouncer, database: Database) -> Iterator[psycopg.Connection[Any]]:
+    """Another client has the one connection."""
+    with psycopg.connect(
+        host=pooler.host, port=pooler.port, dbname=database.name, user=database.app, password=database.app_password
+    ) as other:
+        other.execute("SELECT 1")
+        yield other
+
+
+def invoked(body: Callable[[], Any], context: Any) -> Any:
+    return db.invocation(lambda _event, _context: body())({}, context)
+
+
+def crowded() -> bool:
+    return process.current()._crowding.crowded
+
+
+@pytest.mark.parametrize("work", ["begin", "read"])
+def test_a_first_statement_that_is_refused_is_waited_for(
+    work: str,
+    door: Door,
+    behind: Callable[..., None],
+    *,
+    held: Any,
+    lines: Lines,
+    lambda_context: MakeLambdaContext,
+) -> None:
+    """The caller notices nothing but the time, and the log says what was waited for."""
+    behind()
+    leaves = threading.Timer(2.5, held.close)
+    leaves.start()
+    assert invoked(getattr(door, work), lambda_context(remaining_s=20)) > 0
+    leaves.join()
+    assert lines.of("connect waits")[0]["verdict"] == "wait until the database has a connection to give"
+    assert lines.of("replay")
+    assert crowded()
+
+
+def test_a_kept_connection_is_refused_like_a_fresh_one(
+    door: Door, behind: Callable[..., None], pooler: PgBouncer, database: Database, lambda_context: MakeLambdaContext
+) -> None:
+    """The environment is warm, and the others came meanwhile."""
+    behind(pool_pre_ping=False)
+    door.begin()
+    with psycopg.connect(
+        host=pooler.host, port=pooler.port, dbname=database.name, user=database.app, password=database.app_password
+    ) as other:
+        other.execute("SELECT 1")
+        leaves = threading.Timer(2.5, other.close)
+        leaves.start()
+        assert invoked(door.begin, lambda_context(remaining_s=20)) > 0
+        leaves.join()
+
+
+def test_a_pool_that_stays_full_ends_in_capacity_error(
+    door: Door, behind: Callable[..., None], held: Any, lambda_context: MakeLambdaContext
+) -> None:
+    """With the attempts and PgBouncer's words, time left to answer, and the environment keeps nothing for a while."""
+    behind()
+    context = lambda_context(remaining_s=4)
+    with pytest.raises(db.CapacityError, match=r"in \d+ attempts in \d\.\d s: .*query_wait_timeout") as caught:
+        invoked(door.begin, context)
+    assert db.verdict(caught.value) is db.Verdict.WAIT_FOR_CAPACITY
+    # asyncpg waits in a queue for as long as that lasts.
+    assert context.get_remaining_time_in_millis() > 50 or door.name == "asyncpg"
+    assert crowded()
+
+
+def test_a_statement_beyond_query_timeout_is_not_sent_again(
+    pgbouncer: MakePgBouncer, database: Database, door: Door, lines: Lines
+) -> None:
+    """PgBouncer ends it with the same code, and it would be too long again."""
+    pooler = pgbouncer(settings={"query_timeout": "1"})
+    url = make_url(database.url()).set(port=pooler.port)
+    db.configure(Settings(url=url, proxy="pgbouncer", sslmode="disable", **door.settings))
+    if door.name == "sync":
+        with pytest.raises(exc.DBAPIError, match="query timeout") as caught, db.begin() as tx:
+            tx.execute(text("SELECT pg_sleep(5)"))
+    else:
+
+        async def too_long() -> None:
+            async with aio.begin() as tx:
+                await tx.execute(text("SELECT pg_sleep(5)"))
+
+        with pytest.raises(exc.DBAPIError, match="query timeout") as caught:
+            event_loop.run(too_long())
+    assert db.verdict(caught.value) is db.Verdict.GIVE_UP
+    assert lines.of("replay") == []
+
+
+def test_a_login_that_pgbouncer_refuses_decides_by_text(door: Door, pooler: PgBouncer, database: Database) -> None:
+    """By SCRAM it says "SASL authentication failed", which for asyncpg has the code that it gives to everything."""
+    url = make_url(database.url()).set(port=pooler.port, password="mistyped")
+    db.configure(Settings(url=url, proxy="pgbouncer", sslmode="disable", **door.settings))
+    with pytest.raises(exc.DBAPIError, match="SASL authentication failed") as caught:
+        door.begin()
+    assert db.verdict(caught.value) is db.Verdict.REFETCH_CREDENTIALS
