@@ -187,6 +187,8 @@ _BY_MESSAGE = (
     ("server certificate for", Verdict.GIVE_UP),  # it names another host
     ("could not read root certificate file", Verdict.GIVE_UP),  # empty, or no PEM
     ("could not read certificate file", Verdict.GIVE_UP),  # the client's own
+    ("[SSL] PEM lib", Verdict.GIVE_UP),  # asyncpg, through Python's ssl
+    ("key values mismatch", Verdict.GIVE_UP),  # likewise
     ("could not load private key file", Verdict.GIVE_UP),
     ("private key file", Verdict.GIVE_UP),  # it is missing, readable for all, or of another certificate
     ("alert unknown ca", Verdict.GIVE_UP),  # the server does not trust the client's certificate

@@ -116,7 +116,7 @@ def test_it_gets_another_chance(use_reader: UseReader, replicated: Cluster, monk
     assert not reads_the_reader()
     clock: Callable[[], float] = time.time
     monkeypatch.setattr(time, "time", lambda: clock() + AWAY_S)  # which the pool looks at
-    process.current().reader_route.away_until = 0
+    process.current().reader_route.back()
     assert reads_the_reader()
 
 

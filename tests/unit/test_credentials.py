@@ -112,6 +112,15 @@ def test_a_secret_is_kept_for_its_ttl_by_wall_clock(clock: Clock) -> None:
     assert kept.current().version == second
 
 
+def test_a_clock_that_was_ahead_keeps_no_copy_for_hours(clock: Clock) -> None:
+    """Set right, it is no longer known how old the copy is."""
+    put(FULL)
+    kept = source(clock, ttl_s=60)
+    first = kept.current()
+    clock.now -= 3 * 3600
+    assert kept.current() is not first
+
+
 def test_a_refresh_goes_past_the_cache(clock: Clock) -> None:
     """The server refused the password, so the copy is worth nothing."""
     put(FULL)

@@ -36,3 +36,12 @@ def test_another_refusal_begins_it_again() -> None:
     crowding.refused()
     clock.now += 14
     assert crowding.crowded
+
+
+def test_a_clock_that_was_ahead_makes_no_hours_of_it() -> None:
+    """Set right, it is no longer known when the refusal was."""
+    clock = Clock()
+    crowding = Crowding(clock)
+    crowding.refused()
+    clock.now -= 3 * 3600
+    assert not crowding.crowded

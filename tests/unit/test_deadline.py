@@ -34,6 +34,12 @@ def test_a_step_may_use_what_is_left_less_the_reserve(
     assert usable_s(deadline, now=100.0, reserve_s=reserve_s, at_most_s=at_most_s) == pytest.approx(usable)
 
 
+def test_a_clock_that_is_set_back_gives_no_time() -> None:
+    """The invocation ends when Lambda said it would."""
+    deadline = Deadline.from_context(Context(), now=1000.0)
+    assert usable_s(deadline, now=1000.0 - 3600, reserve_s=0.5, at_most_s=30.0) == pytest.approx(2.0)
+
+
 def test_outside_an_invocation_the_upper_bound_holds() -> None:
     """A script has no deadline."""
     assert usable_s(None, now=0.0, reserve_s=0.5, at_most_s=30.0) == 30.0

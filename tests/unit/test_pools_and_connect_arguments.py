@@ -173,3 +173,31 @@ def test_driver_options_pass_through() -> None:
 def test_loopback_is_told_by_address(host: str, local: bool) -> None:
     """A name is not resolved to find out."""
     assert is_loopback(host) is local
+
+
+@pytest.mark.parametrize(
+    ("host", "complaint"),
+    [
+        ("db.example.com:5432", "DB_HOST holds a port, which goes into DB_PORT"),
+        ("db.example.com, other.example.com", "DB_HOST has blanks in it"),
+        ("https://db.example.com", "DB_HOST is a URL, and not the name of a server"),
+        ("db.example.com/orders", "DB_HOST is no name of a server"),
+    ],
+)
+def test_a_host_that_cannot_be_one_is_refused(host: str, complaint: str) -> None:
+    """An endpoint is often copied with its port. A name that does not resolve is waited for, and this never will."""
+    with pytest.raises(ConfigurationError, match=complaint):
+        params(host=host)
+
+
+@pytest.mark.parametrize("host", ["db.example.com", "a,b", "/var/run/postgresql", "::1", "127.0.0.1"])
+def test_hosts_of_every_kind_pass(host: str) -> None:
+    """Names, lists, a socket's folder, addresses."""
+    assert params(host=host)["host"] == host
+
+
+@pytest.mark.parametrize("port", [70_000, "5432,abc", "1,2,3"])
+def test_a_port_that_cannot_be_one_is_refused(port: object) -> None:
+    """As is a list of them that does not fit the hosts."""
+    with pytest.raises(ConfigurationError, match="port"):
+        params(None, {"host": "db.example.com", "port": port, "user": "app"})

@@ -23,6 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
+from db.errors import ConfigurationError
+from db.settings.places import port_problem
+
 from .sigv4 import Keys, Signer
 
 if TYPE_CHECKING:
@@ -102,10 +105,28 @@ class Place:
         return cls(url=url, region=region, keys=keys)
 
 
+_ENDPOINTS = ("AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL")
+
+
 def _configured_endpoint(environ: Mapping[str, str]) -> str | None:
     if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
         return None
-    return environ.get("AWS_ENDPOINT_URL_SECRETS_MANAGER") or environ.get("AWS_ENDPOINT_URL") or None
+    return next((environ[name] for name in _ENDPOINTS if environ.get(name)), None)
+
+
+def require_endpoint(environ: Mapping[str, str]) -> None:
+    """Raise ConfigurationError where ``environ`` names an endpoint that nothing can be sent to."""
+    to = _configured_endpoint(environ)
+    if to is None:
+        return
+    try:
+        url = urlsplit(to)
+        usable = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+    except ValueError:  # a port beyond the last
+        usable = False
+    if not usable:
+        name = next(name for name in _ENDPOINTS if environ.get(name))
+        raise ConfigurationError([f"{name} is no URL that begins with http:// or https:// and names a host: {to!r}"])
 
 
 def extension_port(environ: Mapping[str, str], *, installed: Path = EXTENSION_FILE) -> int | None:
@@ -114,8 +135,9 @@ def extension_port(environ: Mapping[str, str], *, installed: Path = EXTENSION_FI
     It is there where its file is, which Lambda starts whether or not the function is told. The variable that sets the
     port counts as well, for images that carry the extension elsewhere.
     """
-    port = environ.get(_EXTENSION_PORT, "")
-    if port.isdecimal():
+    if port := environ.get(_EXTENSION_PORT, ""):
+        if problem := port_problem(port):
+            raise ConfigurationError([f"{_EXTENSION_PORT} {problem}"])
         return int(port)
     return _EXTENSION_DEFAULT_PORT if installed.exists() else None
 

@@ -21,6 +21,7 @@ from .get_secret import (
     ask_extension,
     boto3_client,
     extension_port,
+    require_endpoint,
 )
 from .secret_shapes import parse_secret
 from .source import no_debug_lines
@@ -72,8 +73,10 @@ class SecretsManagerSource:
         door, and where it does not, the refusal leads to ``refresh``, which says what is wrong.
         """
         cached, now = self._cached, self._clock()
-        # A clock that steps back makes the copy look young, so it serves until a refusal: harmless.
-        if cached is not None and (now - cached.fetched_at < self._ttl_s or now < self._ask_again_at):
+        # Both bounded on either side: a clock that was ahead and is set back makes no copy young for hours.
+        if cached is not None and (
+            0 <= now - cached.fetched_at < self._ttl_s or 0 < self._ask_again_at - now <= _ASK_AGAIN_S
+        ):
             return cached
         try:
             return self._keep(self._ask_cheaply())
@@ -120,6 +123,7 @@ class SecretsManagerSource:
         return self._ask("AWSCURRENT")
 
     def _ask(self, stage: Stage) -> Answer:
+        require_endpoint(os.environ)
         try:
             place = Place.from_env(os.environ)
             if place is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from db.credentials.source import DEFAULT_PORT
 from db.errors import DOCUMENTATION, ConfigurationError
+from db.settings.places import host_problem, port_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,11 +92,30 @@ def connect_params(
     if credentials is not None:
         params |= {"user": credentials.username, "password": credentials.password}
     params |= {key: value for key, value in named.items() if value is not None}
+    _require_place(settings, params, role)
     if not params["dbname"] and "service" not in given:
         # Whatever stands in for it is another database, and may let the login in.
         raise ConfigurationError(["no database: the secret names none (by the key 'dbname'), and DB_NAME is not set"])
     further = {key: value for key, value in settings.connect_args.items() if key != "options"}
     return _with_tls(settings, params | further)
+
+
+def _require_place(settings: Settings, params: Mapping[str, Any], role: Role) -> None:
+    """Raise ConfigurationError for what no server can be found by: no waiting mends it."""
+    prefix = "DB_READER_" if role == "reader" and settings.reader_host else "DB_"
+    host, number = params["host"], params["port"]
+    problems = []
+    if problem := host_problem(host):
+        problems.append(
+            f"{prefix + 'HOST' if endpoint(settings, role) else 'the host of DB_URL or the secret'} {problem}"
+        )
+    if problem := port_problem(number):
+        problems.append(f"{prefix + 'PORT' if port(settings, role) else 'the port of DB_URL or the secret'} {problem}")
+    hosts, ports = str(host).count(",") + 1, str(number).count(",") + 1
+    if ports not in {1, hosts}:
+        problems.append(f"DB_URL names {ports} ports for {hosts} hosts")
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def _startup_options(settings: Settings, given: Mapping[str, Any]) -> str | None:

@@ -8,6 +8,7 @@ while there is time. So has the first statement that a pooler refuses for want o
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -19,8 +20,10 @@ from db.timing.invocation import current_invocation
 from db.timing.timebox import Overdue
 from db.timing.waiting import aside, sleep, within
 
+from .certificates import require_files
 from .connect_arguments import Role, connect_params
 from .crowding import Crowding
+from .environment_variables import without_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -126,7 +129,7 @@ class Connector:
             if self._source is None:
                 advice = Verdict.GIVE_UP  # the URL's: there is nowhere to look for another
         backoff = _SLOW_BACKOFF if advice in _SLOWLY else _BACKOFF
-        delay_s = backoff.delay_s(advice, effort.attempts, left_s=effort.ends_at - self._clock())
+        delay_s = backoff.delay_s(advice, effort.attempts, left_s=effort.left_s())
         if delay_s is None:
             effort.give_up(refusal)
         if on_wait is not None:
@@ -140,7 +143,8 @@ class Connector:
         credentials = aside(login.credentials) if self._source is not None else None
         timeout_s = self._left_s(self._settings.connect_timeout_s)
         params = connect_params(self._settings, credentials, cparams, role=self._role, timeout_s=timeout_s)
-        return dialect.connect(*cargs, **params)
+        require_files(params)
+        return dialect.connect(*cargs, **without_variables(params, os.environ, driver=dialect.driver))
 
     def _renewed(self, login: Login, refusal: Exception) -> bool:
         """Whether there are other credentials to try. What stands in the way of looking is noted on the refusal."""
@@ -180,6 +184,13 @@ class Effort:
     ends_at: float
     clock: Callable[[], float]
     attempts: int = 1
+
+    def left_s(self) -> float:
+        """Seconds until then. A clock that is set back meanwhile begins them anew, and adds nothing."""
+        now = self.clock()
+        if now < self.began:
+            self.began, self.ends_at = now, now + self.ends_at - self.began
+        return self.ends_at - now
 
     def give_up(self, refusal: Exception) -> NoReturn:
         """Raise ``refusal``, and CapacityError in its place where the server was full."""

@@ -31,7 +31,9 @@ class Crowding:
     @property
     def crowded(self) -> bool:
         """Whether an invocation that ends now should give its connection back."""
-        return self._clock() < self._until
+        # A clock that was ahead and is set back does not make hours of it.
+        now = self._clock()
+        return now < self._until <= now + HELD_S
 
     def refused(self) -> None:
         """There was no room just now."""

@@ -22,7 +22,8 @@ from db.telemetry.log import warn_of_lost_loop
 from db.wire.commit_outcome import unit_of
 from db.wire.deferred_begin import FlightState
 
-from .switchover import serves_until
+from .reader_route import AWAY_S
+from .switchover import SUSPECT_S, serves_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 # Whose hands a record is in: a thread's by its identity; absent where it is idle.
 _TAKEN_BY = "db_taken_by"
 _CONNECTING, _DROPPED = -1, -2
+# The longest that a connection is told to serve from now on, where it is told at all.
+_LONGEST_S = max(SUSPECT_S, AWAY_S)
+# What a clock may step back, as those that are kept in time do, before what it said before counts for nothing.
+_CLOCK_STEP_S = 1.0
 
 
 class StaleConnectionError(Exception):
@@ -140,7 +145,13 @@ class IdleAwareQueuePool(QueuePool):
         record.close()
 
     def _is_stale(self, record: ConnectionPoolEntry, returned_at: float, *, now: float) -> bool:
-        return now >= serves_until(record.driver_connection) or now - returned_at >= self._idle_s
+        until = serves_until(record.driver_connection)
+        # A clock that was set back tells nothing of the age, and would not for hours; nor when another server is due.
+        return (
+            now - returned_at >= self._idle_s
+            or now < returned_at - _CLOCK_STEP_S
+            or (until != math.inf and not now < until <= now + _LONGEST_S)
+        )
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         try:

@@ -34,12 +34,25 @@ class ReaderRoute:
     def __init__(self, clock: Callable[[], float], *, max_lag_s: float | None = None) -> None:
         self._clock = clock
         self._max_lag_s = max_lag_s
-        self.away_until = -math.inf
+        self._away_until = -math.inf
+
+    @property
+    def away_until(self) -> float:
+        """The wall-clock second until which the writer stands in for it.
+
+        A clock that was ahead and is set back does not make hours of it.
+        """
+        now = self._clock()
+        return self._away_until if self._away_until <= now + AWAY_S else now
 
     @property
     def is_away(self) -> bool:
         """Whether the writer stands in for it now."""
         return self._clock() < self.away_until
+
+    def back(self) -> None:
+        """Give it another chance now."""
+        self._away_until = -math.inf
 
     @property
     def asks_for_lag(self) -> bool:
@@ -48,7 +61,7 @@ class ReaderRoute:
 
     def lost(self, reason: str) -> None:
         """It cannot be used: leave it alone for a while."""
-        self.away_until = self._clock() + AWAY_S
+        self._away_until = self._clock() + AWAY_S
         warn_of_reader(reason, away_s=AWAY_S)
 
     def is_near(self, lag_s: float) -> bool:

@@ -43,7 +43,7 @@ class Switchover:
         ``writes`` says that it is for a server which does.
         """
         now = self._clock()
-        if now < self._suspected_until:
+        if now < self._suspected_until <= now + SUSPECT_S:  # a clock that is set back makes no hours of it
             serve_until(connection, self._suspected_until)
         if writes and _takes_no_writes(connection):
             serve_until(connection, now + SUSPECT_S)

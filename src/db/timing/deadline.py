@@ -5,7 +5,8 @@ The deadline only ever shortens: every function takes the upper bound that the s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 from db.errors import DeadlineError
 
@@ -16,16 +17,24 @@ _MOMENT_S = 0.05
 
 @dataclass(frozen=True)
 class Deadline:
-    """The wall-clock second at which Lambda ends the invocation: a monotonic clock may stop while it is frozen."""
+    """The wall-clock second at which Lambda ends the invocation: a monotonic clock may stop while it is frozen.
+
+    ``length_s`` is how long that was when it was asked for, and there is never more: the clock may be set back.
+    """
 
     at: float
+    length_s: float = field(default=math.inf, compare=False)
 
     @classmethod
     def from_context(cls, context: object, *, now: float) -> Deadline | None:
         """None where ``context`` does not tell how much time is left, as what unit tests call handlers with."""
         ask = getattr(context, "get_remaining_time_in_millis", None)
         left_ms = ask() if callable(ask) else None
-        return cls(at=now + left_ms / 1000) if isinstance(left_ms, (int, float)) else None
+        return cls(at=now + left_ms / 1000, length_s=left_ms / 1000) if isinstance(left_ms, (int, float)) else None
+
+    def left_s(self, now: float) -> float:
+        """Seconds until then, below zero past it."""
+        return min(self.at - now, self.length_s)
 
 
 def usable_s(deadline: Deadline | None, *, now: float, reserve_s: float, at_most_s: float) -> float:
@@ -36,10 +45,11 @@ def usable_s(deadline: Deadline | None, *, now: float, reserve_s: float, at_most
     """
     if deadline is None:
         return at_most_s
-    left_s = deadline.at - now - reserve_s
+    in_all_s = deadline.left_s(now)
+    left_s = in_all_s - reserve_s
     if left_s <= 0:
         raise DeadlineError(
-            f"{max(deadline.at - now, 0):.3f} s are left of the invocation and {reserve_s:.3f} s are kept to answer in "
+            f"{max(in_all_s, 0):.3f} s are left of the invocation and {reserve_s:.3f} s are kept to answer in "
             "(DB_DEADLINE_RESERVE_S): nothing was sent to the database"
         )
     return min(left_s, at_most_s)
@@ -73,7 +83,7 @@ def limits(
     return Limits(
         statement_s=statement_s,
         lock_s=min(lock_s, statement_s * _LOCK_SHARE),
-        transaction_s=deadline.at - now - reserve_s / 2 if deadline is not None and bounds_transaction else None,
+        transaction_s=deadline.left_s(now) - reserve_s / 2 if deadline is not None and bounds_transaction else None,
     )
 
 
@@ -84,4 +94,4 @@ def patience_s(deadline: Deadline | None, *, now: float, reserve_s: float) -> fl
     """
     if deadline is None:
         return None
-    return max(deadline.at - now - reserve_s / 4, _MOMENT_S)
+    return max(deadline.left_s(now) - reserve_s / 4, _MOMENT_S)

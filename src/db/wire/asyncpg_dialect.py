@@ -155,6 +155,8 @@ class AsyncpgDialect(PGDialect_asyncpg):
         except dbapi.OperationalError:
             raise
         except (dbapi.Error, OSError) as error:
+            if isinstance(error.__cause__, asyncpg.ClientConfigurationError):
+                raise ConfigurationError([f"asyncpg: {error.__cause__}"]) from error
             # By the one name that psycopg has for it.
             raise dbapi.OperationalError(str(error), getattr(error, "orig", error)) from error
         connection.driver_connection.watch(params)
