@@ -22,7 +22,7 @@ from db.credentials import get_secret
 from db.credentials.get_secret import Place, Refused, Unreachable, ask_directly, ask_extension, extension_port
 from db.credentials.secrets_manager import SecretsManagerSource
 from db.credentials.sigv4 import Keys, Signer
-from db.errors import CredentialsError
+from db.errors import ConfigurationError, CredentialsError
 from db.timing.invocation import Invocation, running
 
 if TYPE_CHECKING:
@@ -297,3 +297,47 @@ def test_boto3_is_asked_where_moto_stands_in(monkeypatch: pytest.MonkeyPatch) ->
 
 def _no_network(*_: object) -> None:
     raise AssertionError("a unit test under mock_aws reached for the network")
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (500, b""),
+        (500, b'{"__type":"InternalFailure"}'),
+        (502, b"<html>Bad Gateway</html>"),
+        (503, b""),
+        (504, b""),
+        (429, b""),
+        (400, b'{"__type":"ThrottlingException"}'),
+        (400, b'{"__type":"ThrottledException"}'),
+        (400, b'{"__type":"TooManyRequestsException"}'),
+        (400, b'{"__type":"com.amazonaws.secretsmanager#RequestLimitExceeded"}'),
+        (408, b'{"__type":"RequestTimeout"}'),
+    ],
+)
+def test_what_boto3_tries_again_is_tried_again(status: int, body: bytes, serve: Any) -> None:
+    """A proxy's page and an empty answer have no code of AWS's. One more attempt, and then it may be waited for."""
+    keys = Keys(access_key_id="AKID", secret_access_key="canary-secret")
+    once, always = serve((status, body), found()), serve((status, body))
+    for server in (once, always):
+        place = Place(url=f"http://127.0.0.1:{server.server_port}", region="eu-central-1", keys=keys)
+        if server is once:
+            assert ask_directly(place, "s", "AWSCURRENT", clock=time.time).version == "v-1"
+        else:
+            with pytest.raises(Refused) as caught:
+                ask_directly(place, "s", "AWSCURRENT", clock=time.time)
+            assert caught.value.transient
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:4566", "https://", "http://localhost:70000", "ftp://localhost"])
+@pytest.mark.parametrize("runtime", ["127.0.0.1:9001", ""], ids=["directly", "boto3"])
+def test_an_endpoint_that_cannot_be_one_is_refused(
+    endpoint: str, runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By name and at once, whichever way the request would have gone."""
+    for name, value in {**LAMBDA, "AWS_LAMBDA_RUNTIME_API": runtime, "AWS_ENDPOINT_URL": endpoint}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", raising=False)
+    with pytest.raises(ConfigurationError, match="AWS_ENDPOINT_URL is no URL"):
+        SecretsManagerSource("s", ttl_s=60, clock=time.time).current()

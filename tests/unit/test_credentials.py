@@ -1,9 +1,11 @@
 """Secrets read, and tokens signed, without a network."""
 
+import contextvars
 import json
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -13,12 +15,14 @@ import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 from moto import mock_aws
 
+from db.credentials import get_secret, secrets_manager
 from db.credentials.rds_iam import RdsIamSource
 from db.credentials.secret_shapes import parse_secret
 from db.credentials.secrets_manager import SecretsManagerSource
 from db.credentials.source import Credentials, no_debug_lines
 from db.errors import CredentialsError
 from db.settings import Settings
+from db.timing.invocation import Invocation, running
 
 CANARY = "s3cr3t-canary"
 FULL = {
@@ -326,21 +330,99 @@ def test_no_debug_line_holds_the_secret_or_the_token(clock: Clock, caplog: pytes
     assert "afterwards" in caplog.text
 
 
-def test_debug_lines_come_back_when_two_threads_have_overlapped() -> None:
-    """The switch is the process's: what one block restores must not be the other's."""
-    before, inside = logging.root.manager.disable, threading.Barrier(2)
+def test_debug_lines_of_everybody_else_are_written(caplog: pytest.LogCaptureFixture) -> None:
+    """A request may hang for long: the function's own lines, and another thread's of botocore's, are none of it."""
+    caplog.set_level(logging.DEBUG)
 
-    def fetch() -> None:
-        inside.wait(5)
-        with no_debug_lines():
-            assert logging.root.manager.disable == logging.DEBUG
+    def elsewhere() -> None:
+        logging.getLogger("botocore.parsers").debug("another thread's")
 
-    threads = [threading.Thread(target=fetch) for _ in range(2)]
+    with no_debug_lines():
+        logging.getLogger("botocore.parsers").debug("ours")
+        logging.getLogger("function").debug("the function's")
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join(5)
+    assert [record.message for record in caplog.records] == ["the function's", "another thread's"]
+
+
+class Gate:
+    """Answers a request for a secret when it is opened, and counts those that came."""
+
+    def __init__(self) -> None:
+        self.asked, self.opened, self.came = 0, threading.Event(), threading.Event()
+
+    def __call__(self, *_: object, **__: object) -> get_secret.Answer:
+        self.asked += 1
+        self.came.set()
+        assert self.opened.wait(5)
+        return get_secret.Answer(json.dumps(FULL), "1")
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    gate = Gate()
+    monkeypatch.setattr(secrets_manager, "ask_boto3", gate)
+    return gate
+
+
+def in_threads(count: int, work: Callable[[], object]) -> list[threading.Thread]:
+    threads = [threading.Thread(target=contextvars.copy_context().run, args=(work,)) for _ in range(count)]
     for thread in threads:
         thread.start()
+    return threads
+
+
+def test_one_asks_at_a_cold_start_however_many_want_it(clock: Clock, gate: Gate) -> None:
+    """The others wait for what it gets."""
+    kept = source(clock)
+    got: list[Credentials] = []
+    threads = in_threads(8, lambda: got.append(kept.current()))
+    assert gate.came.wait(5)
+    gate.opened.set()
     for thread in threads:
         thread.join(5)
-    assert logging.root.manager.disable == before
+    assert len(got) == 8
+    assert gate.asked == 1
+
+
+def test_who_is_left_over_from_another_invocation_is_not_waited_for(clock: Clock, gate: Gate) -> None:
+    """Its request may never be answered, and holds nothing up."""
+    kept = source(clock)
+    with running(Invocation(request_id="1", deadline=None, cold=True)):
+        first = in_threads(1, kept.current)
+        assert gate.came.wait(5)
+    gate.came.clear()
+    with running(Invocation(request_id="2", deadline=None, cold=False)):
+        second = in_threads(1, kept.current)
+        assert gate.came.wait(5)
+    gate.opened.set()
+    for thread in first + second:
+        thread.join(5)
+    assert gate.asked == 2
+
+
+def test_what_the_one_is_refused_all_are(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has an error of its own to raise."""
+    entered = threading.Event()
+
+    def refuse(*_: object, **__: object) -> get_secret.Answer:
+        assert entered.wait(5)
+        raise get_secret.Refused("AccessDeniedException")
+
+    monkeypatch.setattr(secrets_manager, "ask_boto3", refuse)
+    kept, errors = source(clock), list[BaseException]()
+
+    def want() -> None:
+        with pytest.raises(CredentialsError, match="lacks secretsmanager:GetSecretValue") as caught:
+            kept.current()
+        errors.append(caught.value)
+
+    threads = in_threads(3, want)
+    entered.set()
+    for thread in threads:
+        thread.join(5)
+    assert len({id(error) for error in errors}) == 3
 
 
 def test_a_token_is_used_for_fourteen_minutes(clock: Clock) -> None:

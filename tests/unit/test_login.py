@@ -29,6 +29,9 @@ class Scripted:
         self.asked.append("staged")
         return self.next
 
+    def part(self) -> None:
+        raise AssertionError
+
     def forget(self) -> None:
         """Not asked here."""
 

@@ -55,7 +55,16 @@ _FOR_BOTOCORE = (
 # Regions of the partitions aws, aws-us-gov and aws-cn; the others have domains of their own.
 _REGION = re.compile(r"(?:(?P<china>cn)|us-gov|[a-z]{2})-[a-z]+-\d+")
 
-_TRANSIENT = {"InternalServiceError", "InternalServiceErrorException", "ThrottlingException", "ServiceUnavailable"}
+# What boto3 tries again, in its standard mode: https://docs.aws.amazon.com/boto3/latest/guide/retries.html
+_TRANSIENT_STATUSES = {429, 500, 502, 503, 504}
+_TRANSIENT = {
+    *("InternalFailure", "InternalServiceError", "InternalServiceErrorException", "InternalError"),
+    *("ServiceUnavailable", "ServiceUnavailableException", "PriorRequestNotComplete"),
+    *("RequestTimeout", "RequestTimeoutException", "RequestThrottled", "RequestThrottledException", "SlowDown"),
+    *("Throttling", "ThrottlingException", "ThrottledException", "TooManyRequestsException", "EC2ThrottledException"),
+    *("RequestLimitExceeded", "BandwidthLimitExceeded", "LimitExceededException", "TransactionInProgressException"),
+    "ProvisionedThroughputExceededException",
+}
 
 
 @dataclass(frozen=True)
@@ -67,16 +76,17 @@ class Answer:
 
 
 class Refused(Exception):  # noqa: N818 - an answer, named as what it is
-    """Secrets Manager answered with the error ``code``."""
+    """Secrets Manager, or what stands before it, answered with the error ``code`` and the HTTP ``status``."""
 
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: str, status: int | None = None) -> None:
         self.code = code
+        self._status = status
         super().__init__(code)
 
     @property
     def transient(self) -> bool:
         """Whether the same request may be answered a little later."""
-        return self.code in _TRANSIENT
+        return self.code in _TRANSIENT or self._status in _TRANSIENT_STATUSES
 
 
 class Unreachable(Exception):  # noqa: N818 - likewise
@@ -183,7 +193,7 @@ def _ask_once(place: Place, secret_id: str, stage: Stage, now: float) -> Answer:
     status, answer = _send("POST", place.url, signed, body)
     if status == http.client.OK:
         return _answer(answer)
-    raise Refused(_error_code(answer, status))
+    raise Refused(_error_code(answer, status), status)
 
 
 def _send(method: str, to: str, headers: Mapping[str, str], body: bytes | None = None) -> tuple[int, bytes]:
@@ -220,11 +230,9 @@ def _decoded(binary: bytes | None) -> str | None:
 
 
 def _error_code(body: bytes, status: int) -> str:
-    if status == http.client.SERVICE_UNAVAILABLE:
-        return "ServiceUnavailable"
     # "com.amazonaws.secretsmanager#ResourceNotFoundException", or without what is before the #
     code = str((_json_object(body) or {}).get("__type", "")).rpartition("#")[2]
-    return code or ("InternalServiceError" if status > http.client.SERVICE_UNAVAILABLE else f"HTTP {status}")
+    return code or f"HTTP {status}"
 
 
 def _json_object(body: bytes) -> dict[str, Any] | None:
@@ -244,7 +252,8 @@ def ask_boto3(client: Any, secret_id: str, stage: Stage) -> Answer:
     try:
         found = client.get_secret_value(SecretId=secret_id, VersionStage=stage)
     except ClientError as error:
-        raise Refused(error.response.get("Error", {}).get("Code", "unknown")) from error
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        raise Refused(error.response.get("Error", {}).get("Code", "unknown"), status) from error
     except (BotoConnectionError, HTTPClientError) as error:
         raise Unreachable(type(error).__name__) from error
     except BotoCoreError as error:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from db.errors import CredentialsError
 
 from .sigv4 import Keys, Signer
-from .source import DEFAULT_PORT, Credentials, no_debug_lines
+from .source import DEFAULT_PORT, Credentials, OneAsker, no_debug_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,13 +53,16 @@ class RdsIamSource:
         self._clock = clock
         self._identity: Identity | None = None
         self._cached: Credentials | None = None
+        self._asker = OneAsker()
 
     def current(self) -> Credentials:
         """The cached token while it lives; then a new one."""
         cached, identity = self._cached, self._identity
         if cached is None or identity is None or identity.outlived():
-            return self._sign()
-        return cached if 0 <= self._clock() - cached.fetched_at < _TOKEN_LIFE_S - _MARGIN_S else self._sign()
+            return self._asker.ask(self._sign)
+        if 0 <= self._clock() - cached.fetched_at < _TOKEN_LIFE_S - _MARGIN_S:
+            return cached
+        return self._asker.ask(self._sign)
 
     def refresh(self, rejected: Credentials) -> Credentials:  # noqa: ARG002 - the protocol's; a token is signed afresh
         """A token signed now, with the role's keys as they are now."""
@@ -71,6 +74,10 @@ class RdsIamSource:
     def forget(self) -> None:
         """Drop the token and the keys."""
         self._identity = self._cached = None
+
+    def part(self) -> None:
+        """This is a forked child: whoever asks in the parent is not here."""
+        self._asker.part()
 
     def _sign(self) -> Credentials:
         if self._identity is None:

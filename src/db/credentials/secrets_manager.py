@@ -24,7 +24,7 @@ from .get_secret import (
     require_endpoint,
 )
 from .secret_shapes import parse_secret
-from .source import no_debug_lines
+from .source import OneAsker, no_debug_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +65,7 @@ class SecretsManagerSource:
         self._client: Any = None
         self._cached: Credentials | None = None
         self._ask_again_at = 0.0
+        self._asker = OneAsker()
 
     def current(self) -> Credentials:
         """The cached secret, fetched again past its TTL.
@@ -79,7 +80,7 @@ class SecretsManagerSource:
         ):
             return cached
         try:
-            return self._keep(self._ask_cheaply())
+            return self._asker.ask(lambda: self._keep(self._ask_cheaply()))
         except CredentialsError as error:
             if cached is None:
                 raise
@@ -105,6 +106,10 @@ class SecretsManagerSource:
     def forget(self) -> None:
         """Drop the copy and the client: the next connect asks anew."""
         self._cached = self._client = None
+
+    def part(self) -> None:
+        """This is a forked child: whoever asks in the parent is not here."""
+        self._asker.part()
 
     def _keep(self, answer: Answer) -> Credentials:
         self._cached = parse_secret(

@@ -8,18 +8,23 @@ which order.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 import threading
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from db.errors import CredentialsError
+from db.timing.invocation import current_invocation
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 MASK = "***"
 DEFAULT_PORT = 5432
-_one_at_a_time = threading.Lock()
+_OF_AWS = {"boto3", "botocore", "urllib3", "s3transfer"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +65,87 @@ class Source(Protocol):
         """Drop every copy: the next connect asks anew."""
         ...
 
+    def part(self) -> None:
+        """This is a forked child: whoever asks in the parent is not here."""
+        ...
+
+
+class _Quiet(logging.Filter):
+    """Passes no line at DEBUG from within a block of ``no_debug_lines``, and all others."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno > logging.DEBUG or not _quiet.get()
+
+
+_quiet: contextvars.ContextVar[bool] = contextvars.ContextVar("db_quiet", default=False)
+_filter = _Quiet()
+
 
 @contextlib.contextmanager
 def no_debug_lines() -> Iterator[None]:
-    """Nothing logs at DEBUG in this block: botocore would write the secret's body, or the token's signature."""
-    with _one_at_a_time:  # the switch is the process's: two blocks that overlap would restore each other's
-        before = logging.root.manager.disable
-        logging.disable(max(before, logging.DEBUG))
+    """AWS's libraries log nothing at DEBUG from here: they would write the secret's body, or the token's signature.
+
+    Only what this thread does is meant, and only their lines: a request may hang for long, and the rest of the process
+    has lines of its own to write.
+    """
+    _keep_quiet()
+    token = _quiet.set(True)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
+
+
+def _keep_quiet() -> None:
+    # A filter holds for its own logger alone. Those that show a value are named, for they may not be loaded yet.
+    named = ("botocore.parsers", "botocore.endpoint", "botocore.auth", "botocore.hooks", "urllib3.connectionpool")
+    loaded = (name for name in list(logging.root.manager.loggerDict) if name.partition(".")[0] in _OF_AWS)
+    for name in {*named, *loaded}:
+        logging.getLogger(name).addFilter(_filter)  # a second time it does nothing
+
+
+class OneAsker:
+    """Has one of the threads that want the same ask for it, while the others wait for what it gets.
+
+    They wait within an invocation and a process only, and no longer than ``PATIENCE_S``: whoever asked may be left
+    over from an earlier one, or from before a fork, with a request that nobody answers.
+    """
+
+    PATIENCE_S = 5.0
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # never held around a request
+        self._asking: tuple[object, Future[Credentials]] | None = None
+
+    def part(self) -> None:
+        """Wait for nobody: in a forked child, the thread that asked is not there."""
+        self._lock, self._asking = threading.Lock(), None
+
+    def ask(self, ask: Callable[[], Credentials]) -> Credentials:
+        """What ``ask()`` gives or raises, here or in the thread that asks already."""
+        mine: Future[Credentials] = Future()
+        now = current_invocation()
+        with self._lock:
+            asking = self._asking
+            if asking is None or asking[0] is not now:
+                asking, self._asking = None, (now, mine)
+        if asking is not None:
+            try:
+                return asking[1].result(self.PATIENCE_S)
+            except (TimeoutError, CancelledError):
+                return ask()
+            except CredentialsError as error:
+                raise CredentialsError(str(error), transient=error.transient) from error
         try:
-            yield
+            mine.set_result(found := ask())
+        except Exception as error:
+            mine.set_exception(error)
+            raise
+        except BaseException:
+            mine.cancel()
+            raise
         finally:
-            logging.disable(before)
+            with self._lock:
+                if self._asking is not None and self._asking[1] is mine:
+                    self._asking = None
+        return found
