@@ -366,3 +366,55 @@ def test_a_forked_child_has_connections_of_its_own(database: Database) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     parent, child, parent_again = done.stdout.split()
     assert parent == parent_again != child
+
+
+FORK_INSIDE = """
+import os
+import db
+from sqlalchemy import text
+def child(work):
+    out, into = os.pipe()
+    if os.fork() == 0:
+        try:
+            said = work()
+        except Exception as error:
+            said = type(error).__name__
+        os.write(into, str(said).encode())
+        os._exit(0)
+    os.wait()
+    return os.read(out, 100).decode()
+def one():
+    with db.begin() as tx:
+        tx.execute(text("INSERT INTO ledger (n) VALUES (2)"))
+        return "stored"
+with db.begin() as tx:
+    tx.execute(text("INSERT INTO ledger (n) VALUES (1)"))
+    print(child(one), child(lambda: tx.execute(text("SELECT 1")).scalar()))
+    tx.execute(text("INSERT INTO ledger (n) VALUES (3)"))
+out, into = os.pipe()
+try:
+    with db.begin() as tx:
+        tx.execute(text("INSERT INTO ledger (n) VALUES (4)"))
+        parent = os.fork()
+        if parent:
+            os.wait()
+            raise ValueError
+    said = "committed"
+except ValueError:
+    said = "rolled back"
+except Exception as error:
+    said = type(error).__name__
+if not parent:
+    os.write(into, said.encode())
+    os._exit(0)
+print(os.read(out, 100).decode(), said)
+"""
+
+
+def test_a_fork_inside_a_unit_leaves_it_the_parents(ledger: None, database: Database, postgres: Postgres) -> None:
+    """The child works on connections of its own; the parent's it can neither use nor commit by leaving the block."""
+    environment = os.environ | {"DB_URL": database.url(), "POWERTOOLS_LOG_LEVEL": "CRITICAL"}
+    command = [sys.executable, "-W", "ignore", "-c", FORK_INSIDE]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == ["stored OperationalError", "OutcomeUnknownError rolled back"]
+    assert postgres.execute("SELECT n FROM ledger ORDER BY n", database=database.name) == [(1,), (2,), (3,)]

@@ -132,3 +132,60 @@ def test_copies_draw_other_delays_and_begin_cold() -> None:
     assert first[0] == second[0]
     assert first[1] != second[1]
     assert first[2:] == second[2:] == [True, False]
+
+
+ROLE_KEYS = """
+import gc, json, os, sys, threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from awslambdaric.lambda_runtime_hooks_runner import run_after_restore, run_before_snapshot
+import boto3
+import db
+from botocore.credentials import Credentials
+from botocore.session import Session
+from sqlalchemy import text
+
+class RoleKeys(BaseHTTPRequestHandler):  # as Lambda hands them out where it does not put them into the environment
+    def do_GET(self):
+        asked = self.headers["Authorization"]
+        keys = {"AccessKeyId": asked, "SecretAccessKey": "s", "Token": asked, "Expiration": "2099-01-01T00:00:00Z"}
+        body = json.dumps(keys).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_):
+        pass
+
+server = ThreadingHTTPServer(("127.0.0.1", 0), RoleKeys)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = f"http://127.0.0.1:{server.server_port}/credentials"
+os.environ["AWS_CONTAINER_AUTHORIZATION_TOKEN"] = "INIT"
+
+@db.invocation
+def handler(event, context):
+    with db.begin() as tx:
+        tx.execute(text("SELECT 1"))
+
+handler({}, None)
+boto3.client("sts")  # the function's own, and gone again
+run_before_snapshot()
+kept = [type(one).__name__ for one in gc.get_objects() if isinstance(one, (Credentials, Session))]
+os.environ["AWS_CONTAINER_AUTHORIZATION_TOKEN"] = "COPY"
+run_after_restore()
+handler({}, None)
+print(json.dumps([kept, boto3.DEFAULT_SESSION is not None and boto3.DEFAULT_SESSION.get_credentials().access_key]))
+"""
+
+
+def test_a_snapshot_holds_no_key_session_or_client(database: Database, local_aws: LocalAws, secret: PutSecret) -> None:
+    """boto3's default session is the process's, and would keep the role's keys of Init in every copy."""
+    name = f"snapshot-{uuid.uuid4()}"
+    place = {"host": database.host, "port": database.port, "dbname": database.name}
+    secret(name, {**place, "username": database.app, "password": database.app_password})
+    given = {key: value for key, value in local_aws.environment().items() if not key.startswith("AWS_S")}
+    given.pop("AWS_ACCESS_KEY_ID", None)
+    variables = {**given, "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start", "DB_SECRET_ID": name}
+    done = subprocess.run(
+        [sys.executable, "-c", ROLE_KEYS], env=variables, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == [[], "COPY"]

@@ -175,10 +175,20 @@ class Runtime:
             self.discard_idle()
 
     def abandon(self) -> None:
-        """Forget every connection without closing it: in a forked child they are the parent's."""
+        """Forget every connection without closing it: after a restore they are open nowhere."""
         for engine, watched in self._engines.values():
             watched.forget()
             engine.dispose(close=False)
+
+    def after_fork(self) -> None:
+        """In a forked child: its connections are the parent's, and so are the threads that held a lock."""
+        self._lock = threading.RLock()
+        for source in self._sources.values():
+            if source is not None:
+                source.part()
+        for _, watched in self._engines.values():
+            watched.part()
+        self.abandon()
 
     def status(self) -> Status:
         """What ``db.status()`` promises."""
@@ -208,13 +218,15 @@ _options = EngineOptions()  # what the application said of its engines
 _lock = threading.Lock()
 
 
-def _abandon_connections() -> None:
+def _after_fork() -> None:
+    global _lock  # noqa: PLW0603 - a thread that held it is not in this process
+    _lock = threading.Lock()
     if _runtime is not None:
-        _runtime.abandon()
+        _runtime.after_fork()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork either
-    os.register_at_fork(after_in_child=_abandon_connections)
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def current() -> Runtime:

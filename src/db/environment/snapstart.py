@@ -7,8 +7,10 @@ https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
 
 from __future__ import annotations
 
+import gc
 import os
 import random
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -45,13 +47,23 @@ def install(begin_anew: Callable[[], None]) -> None:
 def before_snapshot() -> None:
     """Close every connection and the event loop, and drop the secrets: what the snapshot holds is at rest on a disk.
 
-    Engines stay, with the SQL that they have compiled, so that what Init has tried out is quick in every copy.
+    boto3's default session goes with them: its clients, the layer's and the function's own, have the role's keys as
+    they were in Init. Engines stay, with the SQL that they have compiled, so that what Init has tried out is quick in
+    every copy.
     """
     now = process.peek()
     if now is not None:
         now.dispose()
         now.forget_credentials()
     event_loop.close()
+    _forget_default_session()
+    gc.collect()  # clients and sessions of boto3 refer to each other
+
+
+def _forget_default_session() -> None:
+    boto3 = sys.modules.get("boto3")
+    if boto3 is not None:
+        boto3.DEFAULT_SESSION = None  # type: ignore[attr-defined]
 
 
 def after_restore(begin_anew: Callable[[], None]) -> None:
@@ -64,5 +76,6 @@ def after_restore(begin_anew: Callable[[], None]) -> None:
     if now is not None:
         now.abandon()
         now.forget_credentials()
+    _forget_default_session()
     random.seed()
     begin_anew()

@@ -18,6 +18,7 @@ from db.errors import DbError, Verdict, verdict
 from db.timing.invocation import current_invocation
 from db.wire.commit_outcome import unit_of
 from db.wire.first_flight import refused_on
+from db.wire.forked import part_from
 
 from .log import WRITE, logger
 from .statement_events import StatementEvents, named
@@ -96,6 +97,14 @@ class ConnectionEvents:
         _parents.extend(self._open.values())
         self._open.clear()
         self._records.clear()
+
+    def part(self) -> None:
+        """In a forked child: what is said over its copies of the connections must not reach the server.
+
+        A unit of work that was open at the fork ends in the child too, and would commit or roll back the parent's.
+        """
+        for connection in self.open_connections:
+            part_from(connection)
 
     def watch(self, engine: Engine, connect: Connect) -> None:
         """Listen to ``engine``; ``connect`` opens its connections, given the dialect and its connect arguments."""

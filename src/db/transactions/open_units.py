@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 
 # The units of this context. Those that have ended are passed over, so they may end in any order, as generators do.
 _units: contextvars.ContextVar[tuple[Unit, ...]] = contextvars.ContextVar("db_units", default=())
+
+
+def _forget() -> None:
+    _units.set(())
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork either
+    # Those that were open are the parent's, and so is what they hold.
+    os.register_at_fork(after_in_child=_forget)
 
 
 def open_units() -> tuple[Unit, ...]:
