@@ -238,7 +238,7 @@ def verdict(error: BaseException) -> Verdict:
     match error:
         case CredentialsError(transient=True):
             return Verdict.RECONNECT
-        case CapacityError() | sa_exc.TimeoutError():
+        case CapacityError():
             return Verdict.WAIT_FOR_CAPACITY
         case sa_exc.DBAPIError(orig=BaseException() as orig):
             return _driver_verdict(orig, lost=error.connection_invalidated, connecting=error.statement is None)

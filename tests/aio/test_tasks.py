@@ -248,6 +248,38 @@ def test_gather_leaves_room_for_the_unit_around_it(use: Use, driver: str) -> Non
     assert len(event_loop.run(scenario())) == 1
 
 
+def test_the_own_pools_error_names_the_tasks_that_hold_it(use: Use, driver: str) -> None:
+    """Each by its name, since when and where it stands."""
+    use(async_connections=1, pool_timeout_s=0.1, async_driver=driver)
+
+    async def hold() -> None:
+        async with aio.begin() as tx:
+            await tx.execute(text("SELECT pg_sleep(0.5)"))
+
+    async def scenario() -> str:
+        holder = asyncio.create_task(hold(), name="holder")
+        await asyncio.sleep(0.2)
+        with pytest.raises(exc.TimeoutError, match="in use, by task 'holder' for") as caught:
+            await pid(0)
+        await holder
+        return str(caught.value)
+
+    assert "from test_tasks.py" in event_loop.run(scenario())
+
+
+def test_a_write_in_a_read_is_the_callers_mistake(use: Use, driver: str) -> None:
+    """With either driver."""
+    use(async_driver=driver)
+
+    async def write() -> None:
+        async with aio.read() as conn:
+            await conn.execute(text("CREATE TABLE t (n int)"))
+
+    with pytest.raises(exc.DBAPIError) as caught:
+        event_loop.run(write())
+    assert db.verdict(caught.value) is db.Verdict.GIVE_UP
+
+
 def test_the_first_error_ends_the_others_of_a_gather() -> None:
     """It is raised as it is; those that wait for their turn never begin, and nothing is left running."""
     ended: list[str] = []

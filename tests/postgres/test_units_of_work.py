@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from devkit.plugin import Database
+    from devkit.plugin import Database, MakeLambdaContext
     from devkit.servers.postgres import Postgres
 
 pytestmark = pytest.mark.usefixtures("ledger")
@@ -418,3 +419,40 @@ def test_a_fork_inside_a_unit_leaves_it_the_parents(ledger: None, database: Data
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.splitlines() == ["stored OperationalError", "OutcomeUnknownError rolled back"]
     assert postgres.execute("SELECT n FROM ledger ORDER BY n", database=database.name) == [(1,), (2,), (3,)]
+
+
+def test_the_own_pools_error_names_who_holds_it(use: Use, lambda_context: MakeLambdaContext) -> None:
+    """Since when and from where; the wait keeps to the invocation's time, and the database has no part in it."""
+    use(pool_timeout_s=60)
+    context = lambda_context(remaining_s=1.5)
+    caught: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            with db.begin():
+                pass
+        except exc.TimeoutError as error:
+            caught.append(error)
+
+    def handler(_event: object, _context: object) -> None:
+        with db.begin():
+            thread = threading.Thread(target=wait)
+            thread.start()
+            thread.join(10)
+
+    db.invocation(handler)({}, context)
+    holder = r"in use, by thread 'MainThread' for \d\.\d s, from test_units_of_work\.py:\d+ in .*handler"
+    assert re.search(holder, str(caught[0]))
+    assert db.verdict(caught[0]) is db.Verdict.GIVE_UP
+
+
+def test_a_write_in_a_read_is_the_callers_mistake(use: Use) -> None:
+    """A server that failed over says the same, but there nobody had asked to be read-only."""
+    use()
+    with pytest.raises(exc.InternalError) as caught, db.read() as conn:
+        conn.execute(text("CREATE TABLE t (n int)"))
+    assert db.verdict(caught.value) is db.Verdict.GIVE_UP
+    with pytest.raises(exc.InternalError) as caught, db.begin() as tx:
+        tx.execute(text("SET LOCAL transaction_read_only = on"))
+        tx.execute(text("CREATE TABLE t (n int)"))
+    assert db.verdict(caught.value) is db.Verdict.DISCARD_POOL

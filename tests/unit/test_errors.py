@@ -187,10 +187,10 @@ def test_an_unknown_outcome_is_never_transient() -> None:
     assert not Verdict.OUTCOME_UNKNOWN.transient
 
 
-def test_a_full_pool_and_a_full_server_ask_to_wait() -> None:
-    """SQLAlchemy's own time-out is no driver's error, nor is what is raised when waiting was in vain."""
-    assert verdict(exc.TimeoutError()) is Verdict.WAIT_FOR_CAPACITY
+def test_a_full_server_asks_to_wait_and_the_own_pool_does_not() -> None:
+    """Who has waited for a connection of this process has waited for itself: the database has room."""
     assert verdict(errors.CapacityError("full")) is Verdict.WAIT_FOR_CAPACITY
+    assert verdict(exc.TimeoutError()) is Verdict.GIVE_UP
 
 
 def test_credentials_may_come_back_only_where_aws_was_out_of_reach() -> None:

@@ -33,6 +33,7 @@ def test_every_knob_of_the_queue_pool_is_reachable() -> None:
             pool_recycle_s=60,
             pool_pre_ping=False,
             pool_idle_s=20,
+            deadline_reserve_s=0.2,
         )
     )
     assert plan.pool_class is IdleAwareQueuePool
@@ -43,6 +44,7 @@ def test_every_knob_of_the_queue_pool_is_reachable() -> None:
         "pool_recycle": 60,
         "pool_pre_ping": False,
         "idle_s": 20,
+        "reserve_s": 0.2,
     }
 
 

@@ -17,8 +17,11 @@ from sqlalchemy.pool.base import _ConnectionRecord
 from sqlalchemy.util.queue import Empty, Full
 
 from db.errors import ConfigurationError
-from db.telemetry.connection_events import RETURNED_AT
+from db.telemetry.connection_events import RETURNED_AT, TAKEN_AT, TAKEN_FROM
+from db.telemetry.holders import in_words
 from db.telemetry.log import warn_of_lost_loop
+from db.timing.deadline import usable_s
+from db.timing.invocation import current_invocation
 from db.wire.commit_outcome import unit_of
 from db.wire.deferred_begin import FlightState
 
@@ -59,35 +62,59 @@ class IdleAwareQueuePool(QueuePool):
     handler raises while a record is in no hands takes a place for good.
     """
 
-    def __init__(self, creator: Any, idle_s: float = math.inf, **kwargs: Any) -> None:
+    def __init__(self, creator: Any, idle_s: float = math.inf, reserve_s: float = 0.0, **kwargs: Any) -> None:
         # Not keyword-only: create_engine() finds a pool's arguments by reading its positional ones.
         super().__init__(creator, **kwargs)
         self._idle_s = idle_s
+        self._reserve_s = reserve_s
         # Weak, so that one which nobody holds any more is not counted.
         self._records: weakref.WeakSet[ConnectionPoolEntry] = weakref.WeakSet()
 
     def _do_get(self) -> ConnectionPoolEntry:
-        record = self._taken(block=False)
+        record = self._taken()
         if record is None and (record := self._added() or self._swept()) is None:
-            # It may have been given back and closed, or lost, while this one waited.
-            record = self._taken(block=True) or self._added()
-        if record is None:
-            room = f"QueuePool limit of size {self.size()} overflow {self._max_overflow} reached"
-            raise exc.TimeoutError(f"{room}, connection timed out, timeout {self._timeout:0.2f}", code="3o7r")
+            record = self._waited_for()
         try:
-            returned_at = record.info.get(RETURNED_AT)
-            if returned_at is not None and self._is_stale(record, returned_at, now=time.time()):
-                record.invalidate(StaleConnectionError())
+            info = record.info
+            if RETURNED_AT in info:
+                now, returned_at, until = time.time(), info[RETURNED_AT], serves_until(record.driver_connection)
+                if (
+                    now - returned_at >= self._idle_s
+                    # A clock that was set back tells nothing of the age, and would not for hours; nor when another
+                    # server is due.
+                    or now < returned_at - _CLOCK_STEP_S
+                    or (until != math.inf and not now < until <= now + _LONGEST_S)
+                ):
+                    record.invalidate(StaleConnectionError())
         except BaseException:  # a signal's handler raised: nobody else knows yet that the record is out
             self._do_return_conn(record)
             raise
         return record
 
-    def _taken(self, *, block: bool) -> ConnectionPoolEntry | None:
-        """What is idle, or with ``block`` will be within ``pool_timeout``; from then on in this thread's hands."""
+    def _waited_for(self) -> ConnectionPoolEntry:
+        """What somebody gives back within ``pool_timeout`` and the time of the invocation."""
+        deadline, now = current_invocation().deadline, time.time()
+        limit_s = usable_s(deadline, now=now, reserve_s=self._reserve_s, at_most_s=self._timeout)
+        # It may have been given back and closed, or lost, while this one waited.
+        record = self._taken(within_s=limit_s) or self._added()
+        if record is not None:
+            return record
+        now = time.time()
+        held = "; ".join(
+            in_words(one.info.get(TAKEN_AT, now), vars(one).get(_TAKEN_BY), one.info.get(TAKEN_FROM), now=now)
+            for one in list(self._records)
+        )
+        raise exc.TimeoutError(
+            f"QueuePool limit of size {self.size()} overflow {self._max_overflow} reached, and no connection came back "
+            f"in {limit_s:.1f} s (DB_POOL_TIMEOUT_S, or what the invocation had left): all are in use, by {held}",
+            code="3o7r",
+        )
+
+    def _taken(self, *, within_s: float | None = None) -> ConnectionPoolEntry | None:
+        """What is idle, or will be ``within_s``; from then on in this thread's hands."""
         try:
             with self._pool.mutex:  # type: ignore[attr-defined]  # an RLock, so waiting gives it up
-                record = self._pool.get(block=block, timeout=self._timeout)
+                record = self._pool.get(block=within_s is not None, timeout=within_s)
                 vars(record)[_TAKEN_BY] = get_ident()
         except Empty:
             return None
@@ -118,7 +145,7 @@ class IdleAwareQueuePool(QueuePool):
         if active_count() > 1:
             return None  # another thread may give one back, and has to be waited for anyway
         gc.collect()
-        return self._taken(block=False) or self._added()
+        return self._taken() or self._added()
 
     def _is_lost(self, record: ConnectionPoolEntry) -> bool:
         """Whether nobody will give ``record`` back: this thread comes for another, or the unit that had it has ended.
@@ -144,15 +171,6 @@ class IdleAwareQueuePool(QueuePool):
         self._overflow = len(self._records) - self.size()
         record.close()
 
-    def _is_stale(self, record: ConnectionPoolEntry, returned_at: float, *, now: float) -> bool:
-        until = serves_until(record.driver_connection)
-        # A clock that was set back tells nothing of the age, and would not for hours; nor when another server is due.
-        return (
-            now - returned_at >= self._idle_s
-            or now < returned_at - _CLOCK_STEP_S
-            or (until != math.inf and not now < until <= now + _LONGEST_S)
-        )
-
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         try:
             if isinstance(driver := record.driver_connection, FlightState):
@@ -166,7 +184,7 @@ class IdleAwareQueuePool(QueuePool):
 
     def close_idle(self) -> None:
         """Close what nobody uses. What is in use stays, and comes back."""
-        while (record := self._taken(block=False)) is not None:
+        while (record := self._taken()) is not None:
             self._drop(record)
 
     def dispose(self) -> None:
@@ -176,7 +194,7 @@ class IdleAwareQueuePool(QueuePool):
     def recreate(self) -> IdleAwareQueuePool:
         pool = super().recreate()
         assert isinstance(pool, IdleAwareQueuePool)  # noqa: S101 - QueuePool recreates its own class
-        pool._idle_s = self._idle_s  # noqa: SLF001 - the same class
+        pool._idle_s, pool._reserve_s = self._idle_s, self._reserve_s  # noqa: SLF001 - the same class
         return pool
 
 
@@ -193,9 +211,9 @@ class AsyncIdleAwareQueuePool(IdleAwareQueuePool, AsyncAdaptedQueuePool):
         self._stay_on(asyncio.get_running_loop())
         return super()._do_get()
 
-    def _taken(self, *, block: bool) -> ConnectionPoolEntry | None:
+    def _taken(self, *, within_s: float | None = None) -> ConnectionPoolEntry | None:
         try:
-            return self._pool.get(block=block, timeout=self._timeout)
+            return self._pool.get(block=within_s is not None, timeout=within_s)
         except Empty:
             return None
 
@@ -244,6 +262,7 @@ def plan_pool(settings: Settings, *, asynchronous: bool = False) -> PoolPlan:
             "pool_recycle": settings.pool_recycle_s,
             "pool_pre_ping": settings.pool_pre_ping,
             "idle_s": settings.pool_idle_s,
+            "reserve_s": settings.deadline_reserve_s,
         },
     )
 

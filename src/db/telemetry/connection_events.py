@@ -8,18 +8,20 @@ password, a token or a value: errors appear by type and SQLSTATE, statements by 
 from __future__ import annotations
 
 import logging
+import sys
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event, exc
 
-from db.errors import DbError, Verdict, verdict
+from db.errors import ASKED_TO_BE_READ_ONLY, DbError, Verdict, verdict
 from db.timing.invocation import current_invocation
 from db.wire.commit_outcome import unit_of
 from db.wire.first_flight import refused_on
 from db.wire.forked import part_from
 
+from .holders import place_of, task_now
 from .log import WRITE, logger
 from .statement_events import StatementEvents, named
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 OPENED_AT = "db_opened_at"
 RETURNED_AT = "db_returned_at"
 TAKEN_AT = "db_taken_at"
+TAKEN_FROM = "db_taken_from"  # the user's line of code, or the task
 BACKEND_PID = "db_backend_pid"  # a lost connection can no longer be asked for it
 # Connections of the process that this one was forked from. They are kept, for one of asyncio's that is collected takes
 # its socket out of an epoll that it shares with the parent's.
@@ -177,6 +180,7 @@ class ConnectionEvents:
     ) -> None:
         reused = RETURNED_AT in record.info
         record.info[TAKEN_AT] = self._clock()
+        record.info[TAKEN_FROM] = task_now() if self._dialect.is_async else place_of(sys._getframe())  # noqa: SLF001
         self._tally.checkouts += 1
         self._tally.reuses += reused
         if logger.log_level <= logging.DEBUG:
@@ -239,15 +243,18 @@ class ConnectionEvents:
         conn = context.connection
         if conn is None or conn.invalidated or conn.closed:
             return
-        if verdict(context.original_exception) is Verdict.DISCARD_POOL and self._was_to_write(conn):
-            self._on_refused_write()
+        if verdict(context.original_exception) is Verdict.DISCARD_POOL:
+            if self._asked_to_read(conn):
+                setattr(context.original_exception, ASKED_TO_BE_READ_ONLY, True)
+            elif self._role != "reader":
+                self._on_refused_write()
         if context.execution_context is not None:
             unit_of(conn.connection).statement_failed = True
 
-    def _was_to_write(self, conn: Connection) -> bool:
-        """Whether it was no reader's connection, and no unit that only reads: that one's author is told."""
+    def _asked_to_read(self, conn: Connection) -> bool:
+        """Whether whoever opened the transaction said that it only reads."""
         dialect: Any = self._dialect
-        return self._role != "reader" and not dialect.get_readonly(conn.connection.dbapi_connection)
+        return bool(dialect.get_readonly(conn.connection.dbapi_connection))
 
     def _log(self, level: int, what: str, record: ConnectionPoolEntry | None = None, **facts: object) -> None:
         now = current_invocation()

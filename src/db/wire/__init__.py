@@ -14,6 +14,7 @@ asyncpg's, with a look at what goes through them. ``psycopg_dialect`` and ``asyn
 whoever opens that one is told; ``commit_outcome`` notes whether COMMIT was sent and answered. ``encoding`` is the one
 in which all of it is written; ``search_path`` reads DB_SCHEMA, and knows the layer's own functions in it; ``hstore`` is
 the one type whose number the dialect may look up.
+``forked`` parts a forked child from its parent's connections.
 
 It knows psycopg, asyncpg and SQLAlchemy's dialects, below their public interfaces too, and nobody else in ``db`` does.
 It must not know Lambda, settings, secrets or logs. A change of what is sent, when, or how an answer is read goes here;
