@@ -8,6 +8,7 @@ fixture                  lives for  is
 ``database``             test       an empty database with roles of its own (``Database``)
 ``wire``                 test       a factory of proxies that count, read and break what passes
 ``pgbouncer``            test       a factory of poolers (``devkit.servers.pgbouncer.PgBouncer``)
+``rds_proxy``            test       a factory of proxies that refuse in the words of RDS Proxy
 ``replicated``           test       a primary and its standby (``devkit.servers.replica.Cluster``)
 ``replicated_database``  test       an empty database of theirs (``Database``)
 ``secret``               test       a function that stores a secret where this process's boto3 looks
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from pluggy import Result
 
+    from .network.rds_proxy import RdsProxyWire
     from .network.statements import PostgresWire
     from .servers.aws import LocalAws
     from .servers.pgbouncer import PgBouncer, PoolMode
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from .servers.postgres import Postgres
     from .servers.replica import Cluster
 
-__all__ = ["Database", "LambdaContext", "MakeLambdaContext", "MakePgBouncer", "MakeWire", "PutSecret"]
+__all__ = ["Database", "LambdaContext", "MakeLambdaContext", "MakePgBouncer", "MakeRdsProxy", "MakeWire", "PutSecret"]
 
 _LEAKED = pytest.StashKey[bool]()
 
@@ -60,6 +62,15 @@ class MakeWire(Protocol):
     """
 
     def __call__(self, *, delay_s: float = 0.0, upstream: Endpoint | None = None) -> PostgresWire: ...
+
+
+class MakeRdsProxy(Protocol):
+    """``rds_proxy()``: a proxy in front of ``upstream`` that refuses in the words of RDS Proxy, by default the server.
+
+    The test's end closes it.
+    """
+
+    def __call__(self, *, upstream: Endpoint | None = None) -> RdsProxyWire: ...
 
 
 class MakePgBouncer(Protocol):
@@ -148,6 +159,20 @@ def wire(postgres: Postgres) -> Iterator[MakeWire]:
         def make(*, delay_s: float = 0.0, upstream: Endpoint | None = None) -> PostgresWire:
             server: Endpoint = upstream or postgres
             return opened.enter_context(PostgresWire(server.host, server.port, delay_s=delay_s))
+
+        yield make
+
+
+@pytest.fixture
+def rds_proxy(postgres: Postgres) -> Iterator[MakeRdsProxy]:
+    """A factory of proxies that word refusals as AWS documents them: ``database.through(rds_proxy())``."""
+    from .network.rds_proxy import RdsProxyWire
+
+    with contextlib.ExitStack() as opened:
+
+        def make(*, upstream: Endpoint | None = None) -> RdsProxyWire:
+            server: Endpoint = upstream or postgres
+            return opened.enter_context(RdsProxyWire(server.host, server.port))
 
         yield make
 

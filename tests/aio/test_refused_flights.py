@@ -17,7 +17,7 @@ from db.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
-    from devkit.plugin import Database, MakeLambdaContext, MakePgBouncer
+    from devkit.plugin import Database, MakeLambdaContext, MakePgBouncer, MakeRdsProxy
     from devkit.servers.pgbouncer import PgBouncer
     from tests.aio.conftest import Lines
 
@@ -144,6 +144,25 @@ def test_a_pool_that_stays_full_ends_in_capacity_error(
     # asyncpg waits in a queue for as long as that lasts.
     assert context.get_remaining_time_in_millis() > 50 or door.name == "asyncpg"
     assert crowded()
+
+
+def test_rds_proxys_words_are_waited_out_as_well(
+    rds_proxy: MakeRdsProxy, database: Database, door: Door, lines: Lines, lambda_context: MakeLambdaContext
+) -> None:
+    """It too has a login accepted before there is a connection to lend."""
+    proxy = rds_proxy()
+    url = make_url(database.url()).set(port=proxy.port)
+    db.configure(Settings(url=url, proxy="pgbouncer", sslmode="disable", **door.settings))
+    proxy.refuse_with("Timed-out waiting to acquire database connection.", at="statement")
+    room = threading.Timer(0.6, proxy.refuse_with, [None])
+    room.start()
+    assert invoked(door.begin, lambda_context(remaining_s=20)) > 0
+    room.join()
+    assert lines.of("replay")
+    proxy.refuse_with("Rate of connection to proxy exceeded 100.")
+    db.dispose()
+    with pytest.raises(db.CapacityError, match="Rate of connection"):
+        invoked(door.begin, lambda_context(remaining_s=1.5))
 
 
 def test_a_statement_beyond_query_timeout_is_not_sent_again(

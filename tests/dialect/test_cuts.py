@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from devkit.plugin import Database, MakeWire
+    from devkit.network.wire import Wire
+    from devkit.plugin import Database, MakePgBouncer, MakeRdsProxy, MakeWire
     from devkit.servers.postgres import Postgres
 
     from .conftest import Use
@@ -84,8 +85,38 @@ def test_a_cut_at_any_flight(
     wire: MakeWire,
 ) -> None:
     """What was acknowledged is there, once; what failed is not; and only a lost COMMIT leaves anything in doubt."""
-    proxy = wire()
-    use(wire=proxy, **settings)
+    use(wire=(proxy := wire()), **settings)
+    cut_each_flight(proxy, round_of, flights, lost=lost, database=database, postgres=postgres)
+
+
+@pytest.mark.parametrize("lost", get_args(Lost))
+@pytest.mark.parametrize("door", ["pgbouncer", "rds-proxy"])
+def test_a_cut_at_any_flight_before_a_pooler(
+    door: str,
+    lost: Lost,
+    *,
+    database: Database,
+    postgres: Postgres,
+    use: Use,
+    wire: MakeWire,
+    pgbouncer: MakePgBouncer,
+    rds_proxy: MakeRdsProxy,
+) -> None:
+    """The promises are the same there."""
+    proxy = wire(upstream=pgbouncer()) if door == "pgbouncer" else rds_proxy()
+    use(wire=proxy, proxy="pgbouncer")
+    cut_each_flight(proxy, by_run, KEPT, lost=lost, database=database, postgres=postgres)
+
+
+def cut_each_flight(
+    proxy: Wire,
+    round_of: Callable[[int], None],
+    flights: Sequence[str],
+    *,
+    lost: Lost,
+    database: Database,
+    postgres: Postgres,
+) -> None:
     with db.begin() as tx:
         tx.execute(text("CREATE TABLE counts (n int, step int)"))
     for flight, (number, fate) in enumerate(itertools.product(range(ROUNDS), flights), 1):

@@ -28,7 +28,8 @@ class Link:
     ``turn(link, side)`` is asked whenever ``side`` begins to speak after the other one; False ends the connection and
     drops what came. ``admits(side, size)`` is asked how many of the bytes that ``side`` has sent may pass; where it is
     not all, the connection ends behind them. ``observe(chunk)`` is called with what the client sends, just before it is
-    passed on.
+    passed on. ``reword(chunk)`` gives what the client gets in place of what the server has sent, and whether the
+    connection ends behind it.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Link:
         turn: Callable[[Link, Side], bool],
         admits: Callable[[Side, int], int],
         observe: Callable[[bytes], None],
+        reword: Callable[[bytes], tuple[bytes, bool]],
     ) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker: a coroutine of start_server is a task
@@ -50,6 +52,7 @@ class Link:
         self._turn = turn
         self._admits = admits
         self._observe = observe
+        self._reword = reword
         self._last = Side.SERVER
         self._silent = False
         self._writers = [client[1]]
@@ -106,11 +109,15 @@ class Link:
                     if not self._turn(self, side):
                         return
                 admitted = chunk[: self._admits(side, len(chunk))]
+                ends = len(admitted) < len(chunk)
                 if side is Side.CLIENT:
                     self._observe(admitted)
+                else:
+                    admitted, is_last = self._reword(admitted)
+                    ends = ends or is_last
                 sink.write(admitted)
                 await sink.drain()
-                if len(admitted) < len(chunk):
+                if ends:
                     return
 
 

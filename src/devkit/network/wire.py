@@ -83,6 +83,7 @@ class Wire:
         self._upstream = (upstream_host, upstream_port)
         self._pause_s = delay_s / 2
         self._observer = observer or (lambda: _unread)
+        self._rewording: Callable[[], Callable[[bytes], tuple[bytes, bool]]] = lambda: _as_it_is
         self._counts = Counts()
         self._armed: Cut | None = None
         self._armed_for_a_byte: ByteCut | None = None
@@ -248,6 +249,7 @@ class Wire:
             turn=self._turn,
             admits=self._admits,
             observe=self._observer(),
+            reword=self._rewording(),
         )
         self._links.add(link)
         try:
@@ -295,3 +297,8 @@ def _bound(port: int) -> socket.socket:
 
 def _unread(_: bytes) -> None:
     """The observer of a wire that has none."""
+
+
+def _as_it_is(chunk: bytes) -> tuple[bytes, bool]:
+    """The reworder of a wire that has none."""
+    return chunk, False
