@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from sqlalchemy import make_url, text
 
 import db
 from db import aio
 from db.environment import event_loop
+from db.migrations.operations import create_prologue_function
 from db.settings import Settings
 from db.wire.asyncpg_dialect import asyncpg_arguments
 
 if TYPE_CHECKING:
+    from devkit.network.wire import Wire
     from devkit.plugin import Database, MakeWire
     from devkit.servers.postgres import Postgres
     from tests.aio.conftest import Lines, Use
@@ -135,3 +140,71 @@ def test_what_a_unit_of_work_costs(database: Database, wire: MakeWire, use: Use)
         return (proxy.counts() - before).trips
 
     assert [cost(), cost(), cost()] == [9, 4, 4]
+
+
+@pytest.fixture
+def through_wire(database: Database, wire: MakeWire, use: Use) -> tuple[Wire, Use]:
+    """A wire before the server, and what configures the layer to go over it."""
+    counted = wire()
+    url = make_url(database.through(counted).url())
+    return counted, functools.partial(use, url=url, sslmode="disable")
+
+
+@pytest.fixture
+def shop(use: Use, database: Database) -> None:
+    """A schema of that name, and in it and in public the function for DB_PROXY=rds-proxy."""
+    use(role="owner")
+    with db.begin() as tx:
+        tx.execute(text(f"CREATE SCHEMA shop; GRANT USAGE ON SCHEMA shop TO {database.app}"))
+        for schema in ("shop", "public"):
+            tx.execute(text(f"SET LOCAL search_path = {schema}"))
+            create_prologue_function(Operations(MigrationContext.configure(tx)), used_by=[database.app])
+
+
+async def plain() -> str:
+    async with aio.engine().begin() as conn:
+        return str(await conn.scalar(text("SHOW search_path")))
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+@pytest.mark.parametrize("proxy", ["pgbouncer", "rds-proxy"])
+def test_the_plain_engine_is_in_the_schema_behind_a_proxy(
+    driver: str, proxy: str, shop: None, through_wire: tuple[Wire, Use]
+) -> None:
+    """At no trip, and with asyncpg at one, as any prologue. A unit of work costs what it did."""
+    wire, use = through_wire
+
+    async def counted() -> tuple[str, int, int]:
+        await plain()
+        before = wire.counts()
+        path = await plain()
+        of_plain = (wire.counts() - before).trips
+        await one()
+        before = wire.counts()
+        await one()
+        return path, of_plain, (wire.counts() - before).trips
+
+    use(async_driver=driver, proxy=proxy)
+    _, of_plain, of_unit = event_loop.run(counted())
+    use(async_driver=driver, proxy=proxy, schema="shop")
+    assert event_loop.run(counted()) == ("shop", of_plain + (driver == "asyncpg"), of_unit)
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_what_cannot_be_in_the_schema_is_refused(driver: str, use: Use) -> None:
+    """AUTOCOMMIT has no transaction that could hold it; and nothing says it where the function is missing."""
+
+    async def refusals() -> list[str]:
+        said = []
+        for level in ("AUTOCOMMIT", "SERIALIZABLE", "READ COMMITTED"):
+            with pytest.raises(db.ConfigurationError) as refused:
+                async with aio.engine().connect() as conn:
+                    await conn.execution_options(isolation_level=level)
+                    await conn.execute(text("SELECT 1"))
+            said.append(str(refused.value))
+        return said
+
+    use(async_driver=driver, proxy="rds-proxy", schema="public")
+    autocommit, *no_function = event_loop.run(refusals())
+    assert "AUTOCOMMIT" in autocommit
+    assert ["create_prologue_function" in said for said in no_function] == [True, True]

@@ -102,6 +102,7 @@ OVERRIDDEN: dict[tuple[type, str], str] = {
     (PGDialect_psycopg, "get_async_dialect_cls"): "url",
     (PGDialect_psycopg, "get_default_isolation_level"): "self, dbapi_conn",
     (PGDialect_psycopg, "reset_isolation_level"): "self, dbapi_conn",
+    (PGDialect_psycopg, "set_isolation_level"): "self, dbapi_connection, level",
 }
 # Called, read or set by a private name.
 CALLED: dict[tuple[type, str], str] = {

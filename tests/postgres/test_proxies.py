@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from sqlalchemy import Column, Integer, MetaData, Table, Text, exc, func, insert, make_url, select, text
+from sqlalchemy import Column, Integer, MetaData, Table, Text, create_engine, exc, func, insert, make_url, select, text
+from sqlalchemy.orm import Session
 
 import db
 from db.migrations.operations import create_prologue_function
@@ -21,10 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
     from devkit.network.statements import PostgresWire
     from devkit.plugin import Database, MakePgBouncer, MakeWire
+    from devkit.servers.postgres import Postgres
 
 LEDGER = Table("ledger", MetaData(), Column("n", Integer, primary_key=True), Column("tenant", Text))
 ONE = text("SELECT 1")
@@ -169,6 +172,145 @@ def test_a_function_that_is_out_of_reach_names_its_helper(
         db.ConfigurationError, match=r'"shop"\.db_begin_unit.* by create_prologue_function\(op, used_by='
     ):
         work()
+
+
+JOBS = text("INSERT INTO jobs VALUES (:n)")
+
+
+def through_core(engine: Engine) -> None:
+    with engine.begin() as conn:
+        conn.execute(JOBS, {"n": 1})
+        conn.execute(JOBS, [{"n": 2}, {"n": 3}])
+
+
+def through_a_session(engine: Engine) -> None:
+    with Session(engine) as session:
+        session.execute(text("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"))
+        session.execute(JOBS, {"n": 1})
+        session.execute(text("COMMIT AND CHAIN"))
+        session.execute(JOBS, {"n": 2})
+        session.commit()
+        session.execute(JOBS, {"n": 3})
+        session.commit()
+
+
+def through_the_driver(engine: Engine) -> None:
+    raw: Any = engine.raw_connection()
+    with raw.cursor() as cursor, cursor.copy("COPY jobs FROM STDIN") as copy:
+        copy.write_row((1,))
+    raw.commit()
+    with raw.driver_connection.transaction(), raw.cursor() as cursor:
+        cursor.executemany("INSERT INTO jobs VALUES (%s)", [(2,)])
+    with raw.driver_connection.pipeline(), raw.cursor() as cursor:
+        cursor.execute("INSERT INTO jobs VALUES (3)")
+        raw.driver_connection.commit()
+    raw.close()
+
+
+@pytest.fixture
+def jobs(shop: None, use: Use, database: Database) -> None:
+    """A table in the schema shop, and another of the same name in public."""
+    use(role="owner")
+    with db.begin() as tx:
+        tx.exec_driver_sql("CREATE TABLE shop.jobs (n int); CREATE TABLE public.jobs (n int)")
+        tx.exec_driver_sql(f"GRANT ALL ON shop.jobs, public.jobs TO {database.app}")
+
+
+@pytest.fixture
+def found(jobs: None, postgres: Postgres, database: Database) -> Callable[[], list[int]]:
+    """Gives what is in shop.jobs, where public.jobs is empty."""
+
+    def read() -> list[int]:
+        rows = "SELECT n, 'shop' FROM shop.jobs UNION ALL SELECT n, 'public' FROM public.jobs ORDER BY n"
+        numbers = postgres.execute(rows, database=database.name)
+        assert {schema for _, schema in numbers} <= {"shop"}
+        return [n for n, _ in numbers]
+
+    return read
+
+
+@pytest.mark.parametrize("proxy", ["pgbouncer", "rds-proxy"])
+@pytest.mark.parametrize("work", [through_core, through_a_session, through_the_driver])
+def test_the_plain_engine_is_in_the_schema_too(
+    work: Callable[[Engine], None], proxy: str, pooled: PostgresWire, database: Database, found: Callable[[], list[int]]
+) -> None:
+    """As it is without a proxy: rows in another schema's table of the same name would be lost in silence."""
+    through(database, pooled, proxy=proxy, schema="shop")
+    work(db.engine())
+    assert found() == [1, 2, 3]
+    stranger = create_engine(db.engine().url.set(drivername="postgresql+psycopg"))
+    with stranger.connect() as conn:
+        assert search_path(conn) == '"$user", public'
+    stranger.dispose()
+
+
+def test_the_plain_engine_pays_no_trip_for_it_and_pins_nothing(jobs: None, database: Database, wire: MakeWire) -> None:
+    """It goes with BEGIN and the first statement; and the limits that the session has stay what they are."""
+    tapped = wire()
+    through(database, tapped, proxy="rds-proxy", schema="shop")
+    with no_pinning(tapped):
+        for _ in range(2):
+            before = tapped.counts()
+            with db.engine().begin() as conn:
+                conn.execute(JOBS, {"n": 1})
+    assert (tapped.counts() - before).trips == 2
+    with db.engine().begin() as conn:
+        conn.exec_driver_sql("SET lock_timeout = '7s'")
+    with db.engine().begin() as conn:
+        assert conn.exec_driver_sql("SHOW lock_timeout").scalar_one() == "7s"
+
+
+def test_in_autocommit_the_schema_cannot_be_said(jobs: None, use: Use) -> None:
+    """By whichever door it is asked for: there is no transaction that could hold it."""
+    use(proxy="pgbouncer", schema="shop")
+    refused = pytest.raises(db.ConfigurationError, match=r"search path of DB_SCHEMA.*DB_PROXY=none")
+    with refused, db.engine().connect() as conn:
+        conn.execution_options(isolation_level="AUTOCOMMIT")
+    with refused, db.engine().execution_options(isolation_level="AUTOCOMMIT").connect() as conn:
+        conn.execute(JOBS, {"n": 1})
+    with refused, db.engine().connect() as conn:
+        raw: Any = conn.connection.driver_connection
+        raw.set_autocommit(True)
+        conn.execute(JOBS, {"n": 1})
+    use(proxy="pgbouncer")
+    with db.engine().connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+        assert search_path(conn) == '"$user", public'
+
+
+def test_a_connection_that_is_asked_whether_it_lives_needs_no_schema(
+    jobs: None, use: Use, postgres: Postgres, database: Database
+) -> None:
+    """Something came from the server while a pool kept it: it is asked in autocommit, and used again."""
+    use(proxy="pgbouncer", schema="shop")
+    with db.engine().connect() as conn:
+        pid = conn.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        conn.exec_driver_sql("LISTEN news")
+        conn.commit()
+    with db.engine().connect() as conn:
+        postgres.execute("NOTIFY news", database=database.name)
+        driver: Any = conn.connection.dbapi_connection
+        while driver.is_quiet():
+            time.sleep(0.01)
+        assert db.engine().dialect.do_ping(driver)
+        assert (conn.exec_driver_sql("SELECT pg_backend_pid()").scalar_one(), search_path(conn)) == (pid, "shop")
+
+
+def test_the_plain_engine_names_what_makes_the_function(shop: None, use: Use) -> None:
+    """Without it there is no search path."""
+    use(proxy="rds-proxy", schema="public")
+    for statement in ("SELECT 1", "COPY (SELECT 1) TO STDOUT"):
+        with pytest.raises(db.ConfigurationError, match="create_prologue_function"), db.engine().connect() as conn:
+            conn.exec_driver_sql(statement)
+
+
+@pytest.mark.parametrize("proxy", ["none", "pgbouncer", "rds-proxy"])
+def test_what_is_reflected_is_in_the_schema(proxy: str, jobs: None, use: Use) -> None:
+    """The server shows what its search path finds."""
+    use(role="owner")
+    with db.begin() as tx:
+        tx.exec_driver_sql("ALTER TABLE shop.jobs ADD COLUMN shops text")
+    use(proxy=proxy, schema="shop")
+    assert set(db.reflect().tables["jobs"].c.keys()) == {"n", "shops"}
 
 
 def test_a_right_that_the_statement_lacks_is_its_own_error(shop: None, use: Use) -> None:

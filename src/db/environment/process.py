@@ -278,7 +278,8 @@ def configure(
 def engine(role: Literal["writer", "reader"] = "writer") -> Engine:
     """The plain SQLAlchemy Engine, for a library that wants one: ``"writer"`` (default) or ``"reader"``.
 
-    It has the credentials, pool and log lines of the layer; tenant and time limits belong to ``begin`` and ``read``.
+    It has the credentials, pool, schema and log lines of the layer; tenant and time limits belong to ``begin`` and
+    ``read``. Behind a proxy with DB_SCHEMA it has no AUTOCOMMIT.
     Raises ValueError for another role, and ConfigurationError.
     """
     return current().engine(checked_role(role))

@@ -13,7 +13,7 @@ from db.errors import DOCUMENTATION, ConfigurationError
 from db.wire.commit_outcome import note_commits
 from db.wire.encoding import ENCODING, other_encoding
 from db.wire.psycopg_dialect import DRIVER
-from db.wire.search_path import first_schema
+from db.wire.search_path import PlainPrologue, first_schema
 
 from .pools import plan_pool
 
@@ -104,6 +104,8 @@ def build_engine(
     if is_postgres and settings.schema:
         # What SQLAlchemy would ask the server for; it takes tables without a schema to be there.
         arguments["default_schema_name"] = first_schema(settings.schema)
+        if settings.proxy != "none":
+            arguments["plain_prologue"] = PlainPrologue(settings.schema, settings.proxy == "rds-proxy")
     if settings.proxy == "rds-proxy":
         arguments["insertmanyvalues_page_size"] = _ROWS_BELOW_16_KB
     engine = (_create_async_engine if asynchronous else create_engine)(

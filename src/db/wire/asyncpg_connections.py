@@ -19,9 +19,10 @@ import asyncpg
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection
 from sqlalchemy.util import await_
 
-from db.errors import CAME_IN_COMMIT, sqlstate
+from db.errors import CAME_IN_COMMIT, ConfigurationError, sqlstate
 
 from .commit_outcome import is_refusal
+from .search_path import NO_AUTOCOMMIT
 from .session_leftovers import CLEANING
 from .statement_kinds import SET_CONFIG, kind_of
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from .commit_outcome import Unit
     from .riders import Command
+    from .search_path import PlainPrologue
 
 # SET TRANSACTION READ ONLY, alone among them, may come after the prologue, which is a query to the server.
 _FIRST_MODES = re.compile(r"\b(?:isolation|transaction_isolation|snapshot|deferrable|transaction_deferrable)\b")
@@ -217,6 +219,8 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
 
     _connection: Any
     prologue: Prologue | None = None
+    # Behind the BEGIN of a transaction that is no unit of work's, as in ``deferred_begin``.
+    plain_prologue: PlainPrologue | None = None
     unit: Unit | None = None
     begun = 0
     single_reads = False  # there are no flights, so a read is a transaction
@@ -272,7 +276,7 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
 
     async def _start_transaction(self) -> None:
         if self.prologue is None:
-            await super()._start_transaction()  # type: ignore[no-untyped-call]
+            await self._start_plain_transaction()
             return
         if self.autocommit:
             raise self.dbapi.ProgrammingError(_NO_AUTOCOMMIT)
@@ -288,6 +292,18 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
                     self._handle_exception(error)
                 raise
         self.begun += 1
+
+    async def _start_plain_transaction(self) -> None:
+        plain = self.plain_prologue
+        if plain is not None and self.autocommit:
+            raise ConfigurationError([NO_AUTOCOMMIT])
+        await super()._start_transaction()  # type: ignore[no-untyped-call]
+        if plain is not None:
+            try:
+                await self._connection.execute(plain.text.decode())
+            except Exception as error:  # noqa: BLE001 - translated, and raised
+                plain.require_function(error)
+                self._handle_exception(error)
 
     def commit(self) -> None:
         with self._connection.door.ours():

@@ -26,6 +26,7 @@ from .asyncpg_connections import UnitAdapter, UnitConnection
 from .encoding import ENCODING, other_encoding
 from .first_flight import FirstFlight, asks_to_connect, reopen
 from .pipeline import is_readable
+from .search_path import NO_AUTOCOMMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection
     from sqlalchemy.engine.interfaces import ConnectArgsType, DBAPIConnection
     from sqlalchemy.pool import PoolProxiedConnection
+
+    from .search_path import PlainPrologue
 
 DEFAULT_PORT = 5432
 DRIVER = "postgresql+serverless_asyncpg"
@@ -128,8 +131,15 @@ class AsyncpgDialect(PGDialect_asyncpg):
     on_replay: Callable[[PoolProxiedConnection, BaseException], None] | None = None
 
     # Not keyword-only: create_engine() finds a dialect's arguments by reading its positional ones.
-    def __init__(self, default_schema_name: str = "public", names_statements: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        default_schema_name: str = "public",
+        names_statements: bool = True,
+        plain_prologue: PlainPrologue | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]  # SQLAlchemy's has no types
+        self.plain_prologue = plain_prologue
         self._told_schema_name = default_schema_name
         # For asyncpg, and for SQLAlchemy's adapter.
         self._cache: dict[str, Any] = {} if names_statements else {"statement_cache_size": 0}
@@ -160,7 +170,13 @@ class AsyncpgDialect(PGDialect_asyncpg):
             # By the one name that psycopg has for it.
             raise dbapi.OperationalError(str(error), getattr(error, "orig", error)) from error
         connection.driver_connection.watch(params)
+        connection.plain_prologue = self.plain_prologue
         return cast("DBAPIConnection", connection)
+
+    def set_isolation_level(self, dbapi_connection: DBAPIConnection, level: Any) -> None:
+        if level == "AUTOCOMMIT" and self.plain_prologue is not None:
+            raise ConfigurationError([NO_AUTOCOMMIT])
+        super().set_isolation_level(dbapi_connection, level)  # type: ignore[no-untyped-call]
 
     def do_close(self, dbapi_connection: Any) -> None:
         driver = dbapi_connection.driver_connection

@@ -80,7 +80,7 @@ class FlightCursorState(CursorMixin):
         conn = self._conn
         if conn._autocommit:
             return False
-        if kind.sets_modes and conn.prologue is not None and conn.must_open() and not conn.riders.due:
+        if kind.sets_modes and conn.opens_with_query() and conn.must_open() and not conn.riders.due:
             conn.riders.add_mode(query.encode())
             return True
         waits: bool = conn.riders.postpone(query, failed=conn.failed)

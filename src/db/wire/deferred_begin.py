@@ -20,9 +20,12 @@ import psycopg
 from psycopg import generators, pq
 from psycopg.sql import Composable
 
+from db.errors import ConfigurationError
+
 from .commit_outcome import Unit, is_refusal
 from .pipeline import fly, hung_up, is_readable, raise_error
 from .queued_answers import QueuedAnswer, QueuedCommit, is_commit
+from .search_path import NO_AUTOCOMMIT
 from .serving import ServingState
 from .session_leftovers import CLEANING
 
@@ -74,8 +77,13 @@ class FlightState(ServingState):
         self._flying = False
         last = answers[-1]
         if not last or last[-1].status in _FAILED:
-            for results in answers[: len(commands)]:
-                raise_error(self.pgconn, results)
+            try:
+                for results in answers[: len(commands)]:
+                    raise_error(self.pgconn, results)
+            except psycopg.Error as error:
+                if self.prologue is None and self.plain_prologue is not None:
+                    self.plain_prologue.require_function(error)
+                raise
         if refusal is not None:
             raise refusal
         if opens:
@@ -94,6 +102,8 @@ class FlightState(ServingState):
         if not alone:
             opening += [(self._get_tx_start_command(), None), *self.riders.modes]
         if self.prologue is None:
+            if self.plain_prologue is not None:
+                opening.append((self.plain_prologue.text, None))
             return opening + self.riders.due, None
         return [*opening, self.prologue(alone), *self.riders.due], len(opening)
 
@@ -113,9 +123,13 @@ class FlightState(ServingState):
     def say_again(self) -> None:
         """A statement ended the transaction and began another, which knows nothing of the unit yet."""
         self.drop_due()
-        if self.prologue is not None and self.pgconn.transaction_status == _IN_TRANSACTION:
+        if self.pgconn.transaction_status != _IN_TRANSACTION:
+            return
+        if self.prologue is not None:
             text, values = self.prologue(alone=False)
             self.riders.add(text, values or ())
+        elif self.plain_prologue is not None:
+            self.riders.add(self.plain_prologue.text, ())
 
     def _is_idle(self) -> bool:
         """Whether there is no transaction to end, on either side."""
@@ -167,6 +181,8 @@ class FlightState(ServingState):
         if self._autocommit:
             if self.prologue is not None:
                 raise psycopg.ProgrammingError(_NO_AUTOCOMMIT)
+            if self.plain_prologue is not None:
+                raise ConfigurationError([NO_AUTOCOMMIT])
             self.unproven = False
         elif self.must_open() or self.riders.due:
             yield from self._send_due()

@@ -24,7 +24,7 @@ from . import hstore
 from .encoding import ENCODING, other_encoding
 from .psycopg_connections import AsyncFlightConnection, FlightConnection
 from .replay import ReplayingDialect, flight_below
-from .search_path import first_schema
+from .search_path import NO_AUTOCOMMIT, first_schema
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import PoolProxiedConnection
 
     from .deferred_begin import FlightState
+    from .search_path import PlainPrologue
 
 DRIVER = "postgresql+serverless"
 
@@ -41,7 +42,8 @@ class ServerlessDialect(ReplayingDialect, PGDialect_psycopg):
 
     ``default_schema_name`` is where tables without a schema are; by default the first in the search path that the
     server reports (PostgreSQL 18 does), else ``public``. ``default_isolation_level`` is the server's for this user.
-    ``use_native_hstore`` is off unless asked for, since looking the type up takes two round trips.
+    ``use_native_hstore`` is off unless asked for, since looking the type up takes two round trips. With
+    ``plain_prologue``, each transaction that is no unit of work's says it, and there is no AUTOCOMMIT.
     """
 
     supports_statement_cache = True
@@ -53,11 +55,13 @@ class ServerlessDialect(ReplayingDialect, PGDialect_psycopg):
         default_schema_name: str | None = None,
         default_isolation_level: str = "READ COMMITTED",
         use_native_hstore: bool = False,
+        plain_prologue: PlainPrologue | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(use_native_hstore=use_native_hstore, **kwargs)  # type: ignore[no-untyped-call]
         self._told_schema_name = default_schema_name
         self._told_isolation_level = default_isolation_level
+        self.plain_prologue = plain_prologue
 
     def create_connect_args(self, url: URL) -> ConnectArgsType:
         cargs, cparams = super().create_connect_args(url)  # type: ignore[no-untyped-call]
@@ -74,7 +78,14 @@ class ServerlessDialect(ReplayingDialect, PGDialect_psycopg):
         return hstore.type_info(connection)
 
     def connect(self, *cargs: Any, **cparams: Any) -> DBAPIConnection:
-        return cast("DBAPIConnection", FlightConnection.connect(*cargs, **cparams))
+        connection = FlightConnection.connect(*cargs, **cparams)
+        connection.plain_prologue = self.plain_prologue
+        return cast("DBAPIConnection", connection)
+
+    def set_isolation_level(self, dbapi_connection: DBAPIConnection, level: Any) -> None:
+        if level == "AUTOCOMMIT" and self.plain_prologue is not None:
+            raise ConfigurationError([NO_AUTOCOMMIT])
+        super().set_isolation_level(dbapi_connection, level)  # type: ignore[no-untyped-call]
 
     # Free initialisation.
 
@@ -110,10 +121,13 @@ class ServerlessDialect(ReplayingDialect, PGDialect_psycopg):
         flight = self._driver(dbapi_connection)
         if flight.is_quiet():
             return True
-        unproven = flight.unproven
-        alive = super().do_ping(dbapi_connection)  # type: ignore[no-untyped-call]
-        flight.unproven = unproven  # a ping does nothing that a replay would lose
-        return bool(alive)
+        unproven, plain_prologue = flight.unproven, flight.plain_prologue
+        flight.plain_prologue = None  # it asks in autocommit, of no table
+        try:
+            return bool(super().do_ping(dbapi_connection))  # type: ignore[no-untyped-call]
+        finally:
+            # A ping does nothing that a replay would lose.
+            flight.unproven, flight.plain_prologue = unproven, plain_prologue
 
 
 class AsyncServerlessDialect(PGDialectAsync_psycopg, ServerlessDialect):
@@ -124,7 +138,9 @@ class AsyncServerlessDialect(PGDialectAsync_psycopg, ServerlessDialect):
 
     def connect(self, *cargs: Any, **cparams: Any) -> DBAPIConnection:
         dbapi: Any = self.loaded_dbapi
-        return cast("DBAPIConnection", dbapi.connect(*cargs, async_creator_fn=AsyncFlightConnection.connect, **cparams))
+        connection = dbapi.connect(*cargs, async_creator_fn=AsyncFlightConnection.connect, **cparams)
+        connection.driver_connection.plain_prologue = self.plain_prologue
+        return cast("DBAPIConnection", connection)
 
     def do_close(self, dbapi_connection: Any) -> None:
         # Not the adapter's close(), which takes a greenlet: a pool is disposed of from anywhere.

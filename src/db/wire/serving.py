@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .commit_outcome import Unit
     from .riders import Command, Riders
+    from .search_path import PlainPrologue
 
     ConnectionMixin = BaseConnection[Any]
 else:
@@ -76,6 +77,8 @@ class ServingState(ConnectionMixin):
     """
 
     prologue: Prologue | None = None
+    # Behind the BEGIN of a transaction that is no unit of work's: for a plain engine, where a session has no state.
+    plain_prologue: PlainPrologue | None = None
     patience_s: Callable[[], float | None] | None = None
     unit: Unit | None = None
     single_reads = False
@@ -172,6 +175,10 @@ class ServingState(ConnectionMixin):
     def must_open(self) -> bool:
         """Whether the next statement begins a transaction."""
         return not self._autocommit and (self._left_open or self.pgconn.transaction_status == _IDLE)
+
+    def opens_with_query(self) -> bool:
+        """Whether a prologue goes with BEGIN, behind which the server takes no SET TRANSACTION any more."""
+        return self.prologue is not None or self.plain_prologue is not None
 
     def is_waiting(self) -> bool:
         """Whether the transaction is further than the server knows, so that its status would mislead."""

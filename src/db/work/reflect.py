@@ -10,7 +10,7 @@ import pickle
 import threading
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from sqlalchemy import MetaData
@@ -60,8 +60,10 @@ def reflect(
 
 def _read(now: Runtime, schema: str | None, only: Sequence[str] | None, *, views: bool) -> MetaData:
     metadata = MetaData()
-    # Autocommit: each question is one trip.
-    with now.engine("reader", asynchronous=on_loop()).connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+    in_transactions = now.settings.proxy != "none" and now.settings.schema
+    # Autocommit: each question is one trip. Behind a proxy it is a transaction that knows DB_SCHEMA.
+    options: dict[str, Any] = {} if in_transactions else {"isolation_level": "AUTOCOMMIT"}
+    with now.engine("reader", asynchronous=on_loop()).connect().execution_options(**options) as conn:
         metadata.reflect(conn, schema=schema, only=only, views=views)
     return metadata
 
