@@ -1,7 +1,8 @@
 """Migrations: Alembic under an advisory lock, for a function that migrates at deploy; ``alembic.ini`` for work by hand.
 
-``operations`` is what a migration calls; ``lock`` lets one runner through at a time; ``runner`` calls Alembic, which
-loads ``env`` and the template of a new migration, ``script.py.mako``. It runs as the tables' owner.
+``operations`` is what a migration calls; ``lock`` lets one runner through at a time, and ``pooler`` none that would
+share its session with other clients; ``runner`` calls Alembic, which loads ``env`` and the template of a new migration,
+``script.py.mako``. It runs as the tables' owner.
 
 It stands on all rooms below, and no handler loads it but the one that migrates. What a migration may call goes into
 ``operations``, under a name of its own for each new meaning: a migration that has run must mean the same tomorrow.

@@ -1,6 +1,7 @@
 """One runner of migrations at a time: an advisory lock, and a connection with limits of its own that holds it.
 
-Straight at the writer: a session's lock does not survive a transaction-pooling proxy.
+Straight at the writer: behind a proxy that pools transactions, lock and limits would be those of whoever is lent the
+server's connection next, and lost to the runner. Such a proxy is refused (``pooler``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from db.environment import process
 from db.timing.deadline import usable_s
 from db.timing.invocation import current_invocation
 from db.transactions.prologue import TRANSACTION_TIMEOUT_SINCE
+
+from .pooler import refuse_pooler, refuse_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,9 +36,14 @@ LOCK_POLL_S = 0.25
 
 @contextmanager
 def locked_connection() -> Iterator[Connection]:
-    """A connection that holds the migration lock and closes with the block: lock and settings end with it."""
+    """A connection that holds the migration lock and closes with the block: lock and settings end with it.
+
+    Raises ConfigurationError where a proxy that pools transactions stands in between.
+    """
     now = process.current()
+    refuse_proxy(now.settings)
     with now.engine("unpooled").connect() as conn:
+        refuse_pooler(conn)
         if now.settings.schema:
             _set(conn, "search_path", now.settings.schema)
         while not _has_lock(conn):
