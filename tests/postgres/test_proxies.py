@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text, create_engine, ex
 from sqlalchemy.orm import Session
 
 import db
-from db.migrations.operations import create_prologue_function
+from db.migrations.operations import create_constraints_function, create_prologue_function
 from db.settings import Settings
 from devkit.network.pinning import no_pinning
 
@@ -319,6 +320,61 @@ def test_a_right_that_the_statement_lacks_is_its_own_error(shop: None, use: Use)
     for unit in (db.begin, db.read):
         with pytest.raises(exc.ProgrammingError, match="pg_authid"), unit() as conn:
             conn.execute(text("SELECT * FROM pg_authid"))
+
+
+@pytest.fixture
+def deferred(ledger: None, use: Use) -> Callable[[Connection, SQSRecord], object]:
+    """A handler whose record ``0`` breaks a rule that is checked at COMMIT, and first breaks it for all."""
+    use(role="owner")
+    with db.begin() as tx:
+        tx.exec_driver_sql("ALTER TABLE ledger ADD UNIQUE (tenant) DEFERRABLE INITIALLY DEFERRED")
+        tx.execute(insert(LEDGER).values(n=-1, tenant="0"))
+    return lambda tx, record: tx.execute(insert(LEDGER).values(n=int(record.body), tenant=record.body))
+
+
+BATCH = {"Records": [message(str(n), n) for n in range(3)]}
+
+
+def test_a_batch_checks_deferred_constraints_without_pinning(
+    deferred: Callable[[Connection, SQSRecord], object], unpinned: PostgresWire, database: Database
+) -> None:
+    """By a function that a migration has made; the answer is that of SET CONSTRAINTS, and so are the trips."""
+    trips = []
+    for proxy in ("pgbouncer", "rds-proxy"):
+        through(database, unpinned, proxy=proxy, schema="public")
+        write()
+        before = unpinned.counts()
+        with no_pinning(unpinned) if proxy == "rds-proxy" else contextlib.nullcontext():
+            assert db.batch(BATCH, deferred) == {"batchItemFailures": [{"itemIdentifier": "0"}]}
+        trips.append((unpinned.counts() - before).trips)
+        with db.begin() as tx:
+            assert tx.execute(text("DELETE FROM ledger WHERE n > 0")).rowcount == 2
+    assert trips[0] == trips[1]
+
+
+@pytest.mark.parametrize("schema", [None, "public"])
+def test_without_that_function_the_batch_names_what_makes_it(
+    schema: str | None,
+    deferred: Callable[[Connection, SQSRecord], object],
+    unpinned: None,
+    database: Database,
+    use: Use,
+) -> None:
+    """Older migrations have not made it. No record is taken for done, and none for another's mistake."""
+    use(role="owner")
+    with db.begin() as tx:
+        tx.exec_driver_sql("DROP FUNCTION db_check_constraints")
+    use(proxy="rds-proxy", schema=schema)
+    with pytest.raises(ExceptionGroup) as caught:
+        db.batch(BATCH, deferred, raise_on_entire_batch_failure=True)
+    said = [str(error) for error in caught.value.exceptions if isinstance(error, db.ConfigurationError)]
+    assert len(said) == 3
+    assert "create_constraints_function(op, used_by=[role])" in said[0]
+    use(role="owner")
+    with db.begin() as tx:
+        create_constraints_function(Operations(MigrationContext.configure(tx)), used_by=[database.app])
+    use(proxy="rds-proxy", schema=schema)
+    assert db.batch(BATCH, deferred) == {"batchItemFailures": [{"itemIdentifier": "0"}]}
 
 
 def test_many_rows_do_not_pin(unpinned: PostgresWire) -> None:

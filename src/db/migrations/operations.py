@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import sqlalchemy as sa
 
 from db.transactions.prologue_sql import CREATE_PROLOGUE_FUNCTION
-from db.wire.search_path import PROLOGUE_FUNCTION
+from db.wire.search_path import CONSTRAINTS_FUNCTION, PROLOGUE_FUNCTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -95,10 +95,26 @@ def create_prologue_function(op: Operations, *, used_by: Iterable[str]) -> None:
     RDS Proxy pins a session for a ``set_config`` in a statement's text, and does not look into a function. It is made
     in the schema that the migration works in: the first of DB_SCHEMA, where a function with the same DB_SCHEMA calls it
     (the roles need USAGE on that schema). Without DB_SCHEMA it has to be in the search path of those roles.
+
+    It brings ``create_constraints_function`` along, which was not there at first.
     """
+    roles = list(used_by)
     op.execute(CREATE_PROLOGUE_FUNCTION)
-    for role in used_by:
-        op.execute(f"GRANT EXECUTE ON FUNCTION {PROLOGUE_FUNCTION} TO {_quoted(op, role)}")
+    _grant_execute(op, PROLOGUE_FUNCTION, roles)
+    create_constraints_function(op, used_by=roles)
+
+
+def create_constraints_function(op: Operations, *, used_by: Iterable[str]) -> None:
+    """Make the function by which ``db.batch`` with ``DB_PROXY=rds-proxy`` checks deferred constraints record by record.
+
+    For a database in which ``create_prologue_function`` ran when it did not make this one; in the same schema, and for
+    the same reason: SET CONSTRAINTS in a statement's text pins the session.
+    """
+    op.execute(
+        f"CREATE OR REPLACE FUNCTION {CONSTRAINTS_FUNCTION}() RETURNS void LANGUAGE plpgsql AS"
+        " $$ BEGIN SET CONSTRAINTS ALL IMMEDIATE; END $$"
+    )
+    _grant_execute(op, CONSTRAINTS_FUNCTION, used_by)
 
 
 def drop_once_table(op: Operations) -> None:
@@ -109,6 +125,11 @@ def drop_once_table(op: Operations) -> None:
 def is_features(name: str | None, kind: str, _parents: object) -> bool:
     """Whether a table is the feature's: Alembic's ``include_name``, so that it does not propose to drop the layer's."""
     return not (kind == "table" and name == ONCE_TABLE)
+
+
+def _grant_execute(op: Operations, function: str, roles: Iterable[str]) -> None:
+    for role in roles:
+        op.execute(f"GRANT EXECUTE ON FUNCTION {function} TO {_quoted(op, role)}")
 
 
 def _literal(value: str) -> str:

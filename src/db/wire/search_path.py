@@ -14,6 +14,7 @@ from db.errors import DOCUMENTATION, ConfigurationError, sqlstate
 # Made by migrations, for DB_PROXY=rds-proxy: the proxy pins a session for what it finds in a statement's text, and does
 # not look into a function.
 PROLOGUE_FUNCTION = "db_begin_unit"
+CONSTRAINTS_FUNCTION = "db_check_constraints"
 # undefined_function, insufficient_privilege, invalid_schema_name
 NO_FUNCTION = {"42883", "42501", "3F000"}
 
@@ -76,9 +77,19 @@ NO_AUTOCOMMIT = (
 
 def no_prologue_function(search_path: str | None) -> str:
     """What to say where it is missing."""
+    function = qualified(PROLOGUE_FUNCTION, search_path)
+    return _missing(f"opens each transaction with the function {function}", helper="create_prologue_function")
+
+
+def no_constraints_function(search_path: str | None) -> str:
+    """What to say where it is missing."""
+    function = qualified(CONSTRAINTS_FUNCTION, search_path)
+    return _missing(f"checks deferred constraints with the function {function}", helper="create_constraints_function")
+
+
+def _missing(use: str, *, helper: str) -> str:
     return (
-        f"DB_PROXY=rds-proxy opens each transaction with the function {qualified(PROLOGUE_FUNCTION, search_path)}, "
-        "which this login has not, or not the schema: a migration makes it, in the first schema of its DB_SCHEMA, and "
-        "grants it to a role, by create_prologue_function(op, used_by=[role]) of db.migrations.operations "
-        f"({DOCUMENTATION}reference/wire/#proxies)"
+        f"DB_PROXY=rds-proxy {use}, which this login has not, or not the schema: a migration makes it, in the first "
+        f"schema of its DB_SCHEMA, and grants it to a role, by {helper}(op, used_by=[role]) of "
+        f"db.migrations.operations ({DOCUMENTATION}reference/wire/#proxies)"
     )

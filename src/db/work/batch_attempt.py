@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import exc
 
 from db.environment import process
-from db.errors import DbError, DeadlineError, Verdict, sqlstate, verdict
+from db.errors import ConfigurationError, DbError, DeadlineError, Verdict, sqlstate, verdict
 from db.timing.deadline import limits, usable_s
 from db.timing.invocation import current_invocation
 from db.transactions.callables import WrongKindError, done
 from db.transactions.driver import begun_by, is_failed, tell
 from db.transactions.prologue_sql import TENANT_SETTING
-from db.wire.search_path import PROLOGUE_FUNCTION, qualified
+from db.wire.search_path import (
+    CONSTRAINTS_FUNCTION,
+    NO_FUNCTION,
+    PROLOGUE_FUNCTION,
+    no_constraints_function,
+    qualified,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -117,7 +123,7 @@ class Attempt:
             raise exc.PendingRollbackError("the record handler caught the error of a statement and went on")
         if self._probe_constraints:
             with self._tx.begin_nested() as probe:
-                self._tx.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+                _check_constraints(self._tx)
                 probe.rollback()  # what was deferred is so again
 
     def _is_over(self) -> bool:
@@ -137,6 +143,21 @@ class Attempt:
     def _has_lost_the_transaction(self) -> bool:
         """Whether the records before this one were in another transaction: a handler ended that through the driver."""
         return begun_by(self._tx) > self._begun
+
+
+def _check_constraints(tx: Connection) -> None:
+    """Raise what COMMIT would raise; behind RDS Proxy, ConfigurationError where the function for that is missing."""
+    settings = process.current().settings
+    if settings.proxy != "rds-proxy":
+        tx.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+        return
+    try:
+        tx.exec_driver_sql(f"SELECT {qualified(CONSTRAINTS_FUNCTION, settings.schema)}()")
+    except exc.DBAPIError as error:
+        # In the first line, for it stands in the context of what a constraint raises, too.
+        if sqlstate(error) in NO_FUNCTION and CONSTRAINTS_FUNCTION in str(error.orig).partition("\n")[0]:
+            raise ConfigurationError([no_constraints_function(settings.schema)]) from error
+        raise
 
 
 def _origin(error: Exception) -> Exception:

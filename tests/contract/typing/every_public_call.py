@@ -341,6 +341,7 @@ def upgrade() -> None:
     operations.grant(op, "SELECT, INSERT", "notes", to="app")
     operations.create_once_table(op, used_by=["app"], purged_by="report")
     operations.create_prologue_function(op, used_by=["app"])
+    operations.create_constraints_function(op, used_by=["app"])
 
 
 def downgrade(own: Operations) -> None:
