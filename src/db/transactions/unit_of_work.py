@@ -106,6 +106,7 @@ def _require_level(isolation: str) -> None:
 def _hand_back(conn: Connection, unit: Unit) -> None:
     """What held for the unit alone ends with it; a session on which it left more is not kept."""
     if unit.connection is not None:
+        unit.begun = unit.connection.begun  # it is the next one's to count from here on
         unit.connection.leave()
     if unit.leaves and not (conn.closed or conn.invalidated):
         warn_of_leftovers(unit.leaves)
@@ -163,7 +164,7 @@ def _is_of_prologue(error: exc.DBAPIError, unit: Unit) -> bool:
         return False
     # Of a schema the server does not say what was looked for in it. A flight that brings the prologue has no statement
     # of its own that failed, and where there are no flights, the prologue is a statement.
-    opening_failed = unit.connection is not None and not unit.connection.begun
+    opening_failed = unit.connection is not None and not unit.begun
     return opening_failed or any(PROLOGUE_FUNCTION in text for text in (str(error.orig), error.statement or ""))
 
 

@@ -57,7 +57,8 @@ class Unit:
 
     ``committed``: a COMMIT of its was answered. ``outcome_unknown``: a COMMIT was sent and no answer has come.
     ``statement_failed``: any statement did. ``leaves``: what its statements left on the session, by kind.
-    ``connection`` works for it now, where the driver tells it what it needs.
+    ``connection`` works for it now, where the driver tells it what it needs; ``begun`` counts, once that has left it,
+    the transactions that were opened on it.
     """
 
     engine: Engine | None = None
@@ -66,6 +67,7 @@ class Unit:
     committed: bool = False
     outcome_unknown: bool = False
     statement_failed: bool = False
+    begun: int = 0
     leaves: set[str] = field(default_factory=set)
     connection: ServingConnection | None = None
 
