@@ -43,15 +43,17 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
             _runner = asyncio.Runner()
         main = _Main(coroutine)
+        starting = main.run()
         try:
             # The runner has a context of its own, which knows neither invocation nor tenant.
-            return _runner.run(main.run(), context=contextvars.copy_context())
+            return _runner.run(starting, context=contextvars.copy_context())
         except BaseException as error:
             if main.is_pending:
                 _end(_runner, main, error)
             raise
         finally:
-            coroutine.close()  # where it was refused; one that has ended does not mind
+            for one in (starting, coroutine):
+                one.close()  # where it was refused; one that has ended does not mind
 
 
 class _Main(Generic[T]):

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import psycopg
-from psycopg import generators, pq
+from psycopg import errors, generators, pq
 from psycopg.sql import Composable
 
 from db.errors import ConfigurationError
@@ -58,6 +59,7 @@ class FlightState(ServingState):
     """What psycopg's connection classes have in common here: how what is due is sent, and what comes back."""
 
     last_error: bytes | None = None  # what the server said last of a statement that failed; leaving a pipeline loses it
+    last_words: psycopg.Error | None = None  # why the server ended the session, said while nobody waited
     _shares_flight = False  # a cursor sends its statement together with what is due
     _flying = False
     _in_executemany = False  # the pipeline that is open ends with it
@@ -234,10 +236,16 @@ class FlightState(ServingState):
 
         It looks at the socket, which costs no trip. What has come may be a notice: reading on tells them apart.
         """
-        for _ in range(_READS):
-            if not is_readable(self.pgconn.socket):
-                break
-            self.pgconn.consume_input()
+        try:
+            for _ in range(_READS):
+                if not is_readable(self.pgconn.socket):
+                    break
+                self.pgconn.consume_input()
+                self.pgconn.is_busy()  # reads what has come
+        except psycopg.OperationalError:
+            if self.last_words is not None:
+                raise self.last_words from None
+            raise
 
     def _send_commit(self) -> PQGen[PGresult]:
         send = partial(self.pgconn.send_query_params, *_COMMIT)
@@ -308,6 +316,22 @@ class FlightState(ServingState):
     def _tpc_finish_gen(self, action: Any, xid: Any) -> PQGen[None]:
         yield from self.settle()
         yield from super()._tpc_finish_gen(action, xid)
+
+
+def hearing_last_words(connection: FlightState) -> Callable[[PGresult], None]:
+    """psycopg's handler of notices, which keeps what the server says where it ends a session unasked."""
+    hear, heard_by = connection.pgconn.notice_handler, ref(connection)
+
+    def notice(result: PGresult) -> None:
+        here = heard_by()
+        if here is not None and hung_up(result):
+            diagnostic = errors.Diagnostic(result, here.pgconn._encoding)
+            kind = errors.lookup(diagnostic.sqlstate) if diagnostic.sqlstate else psycopg.OperationalError
+            here.last_words = kind(diagnostic.message_primary or "")
+        if hear is not None:
+            hear(result)
+
+    return notice
 
 
 def _commits(command: Any, connection: FlightState) -> bool:

@@ -12,7 +12,7 @@ from psycopg import errors, pq
 from psycopg.rows import Row
 
 from .cursors import FlightCursorState, FlightServerCursorState
-from .deferred_begin import CANCEL_S, FlightState
+from .deferred_begin import CANCEL_S, FlightState, hearing_last_words
 from .riders import Riders
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ class FlightConnection(FlightState, psycopg.Connection[Row]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.riders = Riders()
+        self.pgconn.notice_handler = hearing_last_words(self)
         self.cursor_factory = FlightCursor
         self.server_cursor_factory = FlightServerCursor
 
@@ -219,6 +220,7 @@ class AsyncFlightConnection(FlightState, psycopg.AsyncConnection[Row]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.riders = Riders()
+        self.pgconn.notice_handler = hearing_last_words(self)
         self.cursor_factory = AsyncFlightCursor
         self.server_cursor_factory = AsyncFlightServerCursor
 

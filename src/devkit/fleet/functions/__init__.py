@@ -1,4 +1,7 @@
-"""The functions that a fleet runs: ``ours`` is written with this layer, ``plain`` as SQLAlchemy's documents tell."""
+"""The functions that a fleet runs.
+
+``ours``, ``ours_aio`` and ``alarmed`` are written with this layer, ``plain`` as SQLAlchemy's documents tell.
+"""
 
 from pathlib import Path
 
