@@ -487,8 +487,8 @@ class Twins:
                 self.stock.close()
             self.stock.engine.dispose()
             self.stock.kill()
-            if "connect" in self.ours.listening:
-                self.ours.engine.dispose()  # as it shows on a fresh connection alone
+            if {"connect", "checkin"} & set(self.ours.listening):
+                self.ours.engine.dispose()  # as it shows on a fresh connection alone, or is left open on a kept one
             self._spoilt = False
 
     def _may_kill(self) -> bool:

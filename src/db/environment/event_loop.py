@@ -7,10 +7,11 @@ A connection, a lock or a client of asyncio belongs to the loop that it was made
 from __future__ import annotations
 
 import atexit
+import contextlib
 import contextvars
 import os
 import threading
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from db.errors import OutcomeUnknownError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_TRIES = 3
 _runner: asyncio.Runner | None = None
 # Runners of the process that this one was forked from. They are kept, for a loop that is collected takes its pipe out
 # of an epoll that it shares with the parent's.
@@ -46,14 +48,16 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         starting = main.run()
         try:
             # The runner has a context of its own, which knows neither invocation nor tenant.
-            return _runner.run(starting, context=contextvars.copy_context())
+            return cast("T", _runner.run(starting, context=contextvars.copy_context()))
         except BaseException as error:
             if main.is_pending:
                 _end(_runner, main, error)
             raise
         finally:
-            for one in (starting, coroutine):
-                one.close()  # where it was refused; one that has ended does not mind
+            main.is_over = True
+            if not main.is_pending:
+                for one in (starting, coroutine):
+                    one.close()  # where it was refused; one that has ended does not mind
 
 
 class _Main(Generic[T]):
@@ -62,10 +66,13 @@ class _Main(Generic[T]):
     def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
         self._coroutine = coroutine
         self.task: asyncio.Task[Any] | None = None
+        self.is_over = False
 
-    async def run(self) -> T:
+    async def run(self) -> T | None:
         import asyncio
 
+        if self.is_over:
+            return None  # the loop was left before its first step, and its task is still there
         self.task = asyncio.current_task()
         return await self._coroutine
 
@@ -84,8 +91,11 @@ def _end(runner: asyncio.Runner, main: _Main[Any], interrupted_by: BaseException
             main.task.cancel()
             await asyncio.wait([main.task])
 
-    runner.run(ended())
-    if main.task is not None and not main.task.cancelled():
+    for _ in range(_TRIES):
+        if main.is_pending:
+            with contextlib.suppress(BaseException):  # another alarm: the first is the one to raise
+                runner.run(ended())
+    if main.task is not None and main.task.done() and not main.task.cancelled():
         outcome = main.task.exception()
         if isinstance(outcome, OutcomeUnknownError):
             raise OutcomeUnknownError(str(outcome)) from interrupted_by

@@ -254,8 +254,8 @@ def configure(
 
     ``engine_options`` are further arguments to SQLAlchemy's ``create_engine``: ``json_serializer``,
     ``json_deserializer``, ``execution_options``; its ``isolation_level`` is that of every unit of work, too, which
-    names none itself. ``on_engine`` is called with each engine when it is made, before anything uses
-    it, so that listeners can be put on it. Both hold for the runtimes after this one as well, until they are said anew.
+    names none itself. ``on_engine`` is called with each engine when it is made, before anything uses it, so that
+    listeners can be put on it. Both hold for the runtimes after this one as well, until they are said anew.
 
     Disposes the old one. Raises ConfigurationError, and leaves the old one in place, where the environment is wrong or
     an option is the settings' to say.

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 # Whose hands a record is in: a thread's by its identity; absent where it is idle.
 _TAKEN_BY = "db_taken_by"
-_CONNECTING, _DROPPED = -1, -2
+_CONNECTING, _DROPPED, _DISPOSED = -1, -2, -3
 # The longest that a connection is told to serve from now on, where it is told at all.
 _LONGEST_S = max(SUSPECT_S, AWAY_S)
 # What a clock may step back, as those that are kept in time do, before what it said before counts for nothing.
@@ -84,8 +84,11 @@ class IdleAwareQueuePool(QueuePool):
                     # server is due.
                     or now < returned_at - _CLOCK_STEP_S
                     or (until != math.inf and not now < until <= now + _LONGEST_S)
+                    # SQLAlchemy would see to it as well, but behind the mark that a new connection needs.
+                    or -1 < self._recycle <= now - record.starttime  # type: ignore[attr-defined]
                 ):
                     record.invalidate(StaleConnectionError())
+                    self._connect(record)
         except BaseException:  # a signal's handler raised: nobody else knows yet that the record is out
             self._do_return_conn(record)
             raise
@@ -132,13 +135,17 @@ class IdleAwareQueuePool(QueuePool):
             self._records.add(record)
             self._overflow = len(self._records) - self.size()  # for those who ask how many are in use
         try:
-            vars(record)[_TAKEN_BY] = _CONNECTING  # a listener that comes for another must not take it for lost
-            record.get_connection()
-            vars(record)[_TAKEN_BY] = get_ident()
+            self._connect(record)
         except BaseException:
             self._drop(record)
             raise
         return record
+
+    @staticmethod
+    def _connect(record: Any) -> None:
+        vars(record)[_TAKEN_BY] = _CONNECTING  # a listener that comes for another must not take it for lost
+        record.get_connection()
+        vars(record)[_TAKEN_BY] = get_ident()
 
     def _swept(self) -> ConnectionPoolEntry | None:
         """What an exception held that nobody holds any more, in a cycle with what it struck in."""
@@ -175,8 +182,13 @@ class IdleAwareQueuePool(QueuePool):
         try:
             if isinstance(driver := record.driver_connection, FlightState):
                 driver.parked()
+            elif (parked := getattr(record.dbapi_connection, "parked", None)) is not None:
+                parked()  # asyncpg's
         finally:  # whatever a signal's handler raises there
-            if vars(record).pop(_TAKEN_BY, None) != _DROPPED:
+            taken_by = vars(record).pop(_TAKEN_BY, None)
+            if taken_by == _DISPOSED:
+                record.close()
+            elif taken_by != _DROPPED:
                 try:
                     self._pool.put(record, block=False)
                 except Full:
@@ -189,6 +201,8 @@ class IdleAwareQueuePool(QueuePool):
 
     def dispose(self) -> None:
         super().dispose()
+        for record in list(self._records):
+            vars(record)[_TAKEN_BY] = _DISPOSED  # closed when it comes back
         self._records = weakref.WeakSet()  # what is in use counts no more, as in QueuePool
 
     def recreate(self) -> IdleAwareQueuePool:

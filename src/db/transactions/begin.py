@@ -34,7 +34,7 @@ def begin(*, tenant: str | None = None, isolation: Isolation | None = None) -> I
     ends with half of that reserve left.
 
     Raises TenantError, DeadlineError, CredentialsError or ConfigurationError before anything is sent; SQLAlchemy's own
-    errors from the block; OutcomeUnknownError where the connection was lost while it committed.
+    errors from the block; OutcomeUnknownError where anything came in place of the answer to COMMIT.
     """
     with transaction_on("writer", tenant, isolation=isolation) as (conn, _):
         yield conn

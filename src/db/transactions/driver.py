@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc
@@ -42,11 +41,10 @@ def prepare(
 
 
 def say(conn: Connection, command: Command) -> None:
-    """Send ``command`` as a statement of its own."""
+    """Send ``command`` as a statement of its own, where the driver has no flights: asyncpg, whose ``$1`` it has."""
     text, values = command
-    numbered = conn.dialect.paramstyle == "numeric_dollar"
     conn.exec_driver_sql(
-        text.decode() if numbered else re.sub(r"\$\d+", "%s", text.decode()),
+        text.decode(),
         tuple(None if value is None else value.decode() for value in values or ()),
         execution_options={OWN_STATEMENT: True},
     )

@@ -164,7 +164,7 @@ def _is_of_prologue(error: exc.DBAPIError, unit: Unit) -> bool:
         return False
     # Of a schema the server does not say what was looked for in it. A flight that brings the prologue has no statement
     # of its own that failed, and where there are no flights, the prologue is a statement.
-    opening_failed = unit.connection is not None and not unit.begun
+    opening_failed = unit.connection is not None and not unit.begun and unit.statement_failed
     return opening_failed or any(PROLOGUE_FUNCTION in text for text in (str(error.orig), error.statement or ""))
 
 

@@ -236,8 +236,14 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
 
     def leave(self) -> None:
         """The unit has ended, and with it what held for it."""
+        self.single_reads = False
         self._set_modes(None, read_only=False)
         self._work_for(None, None, pooled=False)
+
+    def parked(self) -> None:
+        """A pool keeps the connection: nothing of a unit's is to be met on it."""
+        if self.unit is not None:
+            self.leave()  # what a signal's handler raised came in its way
 
     def take_over(self, stale: UnitAdapter) -> None:
         """Stand in for ``stale``, which died before it did anything."""
@@ -261,7 +267,12 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
 
     async def _open(self) -> None:
         async with self._execute_mutex:
-            await self._end_any("COMMIT")
+            door = self._connection.door
+            unit, door.unit = door.unit, None  # what a listener left open is not the unit's
+            try:
+                await self._end_any("COMMIT")
+            finally:
+                door.unit = unit
             self._transaction = None
             await self._start_transaction()
 

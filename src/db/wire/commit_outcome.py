@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import PoolProxiedConnection
 
 _UNIT = "db_unit"  # the attribute of a checkout that holds it
-# The server ended the session for a time limit of ours, so a COMMIT that met this did not take place.
 _LAST_WORDS = ("57P", "08")  # operator_intervention of a session, connection_exception
+# The server ended the session for a time limit of ours, so a COMMIT that met this did not take place.
 _ENDED_BY_LIMIT = {"25P03", "25P04"}  # idle_in_transaction_session_timeout, transaction_timeout
 
 

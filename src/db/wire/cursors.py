@@ -111,6 +111,10 @@ class FlightCursorState(CursorMixin):
             if kind.commits and queue and queue[-1] is not None and queue[-1][0] is self:
                 # The answer comes later.
                 queue[-1] = QueuedCommit(conn.pgconn, unit, self), queue[-1][1]
+            if kind.ends:
+                # As psycopg's own commit() there: else what follows would be sent to no transaction.
+                yield from conn._pipeline._sync_gen()
+                conn.say_again()
             return
         if kind.ends:
             unit.commit_answered(committed=any(is_commit(result) for result in self._results))

@@ -86,12 +86,12 @@ class FlightState(ServingState):
                 if self.prologue is None and self.plain_prologue is not None:
                     self.plain_prologue.require_function(error)
                 raise
-        if refusal is not None:
-            raise refusal
         if opens:
             self.begun += 1
             if self.prologue is not None and self.prologue.listens and prologue_at is not None:
                 self._hear(self.prologue, answers[prologue_at])
+        if refusal is not None:
+            raise refusal
         if self.pgconn.status == _OK:
             self.unproven = False
         return answers[len(commands) :]
@@ -127,6 +127,7 @@ class FlightState(ServingState):
         self.drop_due()
         if self.pgconn.transaction_status != _IN_TRANSACTION:
             return
+        self.begun += 1
         if self.prologue is not None:
             text, values = self.prologue(alone=False)
             self.riders.add(text, values or ())

@@ -4,8 +4,8 @@
   and what it cannot know is told: ``default_schema_name``, ``default_isolation_level``.
 - *One-flight begin.* BEGIN, the unit of work's prologue and savepoints travel with the next statement.
 - *Free liveness.* A ping looks at the socket. Only where there is something to read is the server asked.
-- *Replay.* A first flight that dies on a connection which a pool kept has committed nothing: it is sent again, once,
-  over a new connection.
+- *Replay.* A first flight that dies, or that a pooler refuses, has committed nothing: it is sent again over a new
+  connection.
 
 All else is the stock dialect: types, compiler, reflection, two-phase, server-side cursors.
 """

@@ -13,7 +13,7 @@ from sqlalchemy import exc, text
 
 from db.errors import DOCUMENTATION, ConfigurationError, DbError, DeadlineError, InvalidKeyError, sqlstate
 from db.telemetry.statement_events import OWN_STATEMENT
-from db.transactions.driver import ride
+from db.transactions.driver import flight_of, ride
 from db.transactions.run import run
 from db.transactions.tenant_scope import NO_TENANT
 
@@ -51,6 +51,7 @@ _SELECT = _own(
 )
 _DELETE_EXPIRED = _own("DELETE FROM db_once WHERE expires_at <= now() AND " + _MINE)  # noqa: S608 - two constants
 _SET_RESULT = f"UPDATE db_once SET result = $2 WHERE {_MINE}".replace(":key", "$1").encode()  # noqa: S608 - constants
+_SET_RESULT_NOW = _own(f"UPDATE db_once SET result = :result WHERE {_MINE}")  # noqa: S608 - constants
 _PURGE = _own(
     "DELETE FROM db_once"
     " WHERE ctid = ANY (ARRAY(SELECT ctid FROM db_once WHERE expires_at <= now() LIMIT :limit)) AND expires_at <= now()"
@@ -131,8 +132,14 @@ def find(tx: Connection, key: str) -> Stored | None:
 
 def store(tx: Connection, key: str, result: str | None) -> None:
     """Write the result, as JSON, into the record that ``tx`` has made, on the way to COMMIT. None is there already."""
-    if result is not None:
+    if result is None:
+        return
+    flight = flight_of(tx)
+    if flight is None or not flight.must_open():
         ride(tx, (_SET_RESULT, [key.encode(), result.encode()]))
+    elif tx.execute(_SET_RESULT_NOW, {"key": key, "result": result}).rowcount == 0:
+        # The work ended the transaction of its claim through the driver; a rollback took the record along.
+        raise DbError(f"the record of the key {key!r} is gone: what was to be done once ended its transaction")
 
 
 def checked_key(key: str) -> str:
