@@ -34,7 +34,11 @@ if TYPE_CHECKING:
     Units = list[tuple[Way, list[str]]]
     Cuts = list[tuple[Speaker, float]]
 
-pytestmark = pytest.mark.usefixtures("quiet")
+pytestmark = [
+    pytest.mark.usefixtures("quiet"),
+    # What was open when its connection was killed is closed by nobody.
+    pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning"),
+]
 
 COMMON = 20
 MANY = int(os.environ.get("KILLS_EXAMPLES", "2000"))

@@ -174,7 +174,7 @@ def outcomes(
     ("ours", "stock", "folders", "at_least"),
     [
         pytest.param("postgresql+serverless", "postgresql+psycopg", SYNC, 6900, id="sync"),
-        pytest.param("postgresql+serverless_async", "postgresql+psycopg_async", ASYNC, 6900, id="async"),
+        pytest.param("postgresql+serverless_async", "postgresql+psycopg_async", ASYNC, 4100, id="async"),
     ],
 )
 def test_what_passes_on_the_stock_dialect_passes_on_this_one(

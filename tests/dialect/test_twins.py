@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 
     from .conftest import Use
 
-pytestmark = pytest.mark.usefixtures("quiet")
+pytestmark = [
+    pytest.mark.usefixtures("quiet"),
+    # What was open when its connection was killed is closed by nobody.
+    pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning"),
+]
 
 COMMON = 150
 MANY = int(os.environ.get("TWINS_EXAMPLES", "5000"))

@@ -417,7 +417,7 @@ def test_a_fork_inside_a_unit_leaves_it_the_parents(ledger: None, database: Data
     environment = os.environ | {"DB_URL": database.url(), "POWERTOOLS_LOG_LEVEL": "CRITICAL"}
     command = [sys.executable, "-W", "ignore", "-c", FORK_INSIDE]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.splitlines() == ["stored OperationalError", "OutcomeUnknownError rolled back"]
+    assert done.stdout.splitlines() == ["stored OperationalError", "OperationalError rolled back"]
     assert postgres.execute("SELECT n FROM ledger ORDER BY n", database=database.name) == [(1,), (2,), (3,)]
 
 

@@ -111,8 +111,8 @@ class FlightCursorState(CursorMixin):
             if kind.commits and queue and queue[-1] is not None and queue[-1][0] is self:
                 # The answer comes later.
                 queue[-1] = QueuedCommit(conn.pgconn, unit, self), queue[-1][1]
-            if kind.ends:
-                # As psycopg's own commit() there: else what follows would be sent to no transaction.
+            if kind.ends and conn.prologue is not None:
+                # As psycopg's own commit() there: else what follows would be sent to no transaction, and to no tenant.
                 yield from conn._pipeline._sync_gen()
                 conn.say_again()
             return
@@ -126,6 +126,11 @@ class FlightCursorState(CursorMixin):
     def _maybe_prepare_gen(
         self, pgq: PostgresQuery, *, prepare: bool | None = None, binary: bool | None = None
     ) -> PQGen[None]:
+        threshold = self._conn._prepared.prepare_threshold
+        if self._conn._shares_flight and (threshold == 0 or (prepare and threshold is not None)):
+            # To be prepared at once, and so behind an opening flight.
+            self._conn._shares_flight = False
+            yield from self._conn._send_due()
         if not self._conn._shares_flight:
             yield from super()._maybe_prepare_gen(pgq, prepare=prepare, binary=binary)
             return

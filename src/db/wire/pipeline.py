@@ -90,6 +90,11 @@ def hung_up(result: PGresult) -> bool:
     return result.error_field(_SEVERITY) in _LAST_WORDS
 
 
+def is_answer(result: PGresult) -> bool:
+    """Whether an error is the server's answer to a statement, after which it goes on."""
+    return result.error_field(_SEVERITY) == b"ERROR"
+
+
 def _by_command(answers: list[list[PGresult]], sent: int) -> list[list[PGresult]]:
     """One list of results for each command that was sent, empty where the connection was lost before its answer."""
     by_command = answers[:sent] + [[]] * (sent - len(answers))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import errors, pq
 
-from .pipeline import hung_up, raise_error
+from .pipeline import is_answer, raise_error
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
@@ -43,8 +43,8 @@ class QueuedCommit(QueuedAnswer):
         self._conn = cursor and cursor._conn  # psycopg looks for it, where a text might be prepared
 
     def _check_results(self, results: list[PGresult]) -> None:
-        # The end of the session says nothing of what it did last.
-        if not any(hung_up(result) for result in results):
+        # The end of the session says nothing of what it did last, be it in the server's words or in libpq's own.
+        if all(result.status != pq.ExecStatus.FATAL_ERROR or is_answer(result) for result in results):
             self.unit.commit_answered(committed=any(is_commit(result) for result in results))
         if self.cursor is None:
             super()._check_results(results)

@@ -73,6 +73,8 @@ class ReplayingDialect(DialectMixin):
             raise
 
     def do_rollback(self, dbapi_connection: Any) -> None:
+        if self.skip_autocommit_rollback and self.detect_autocommit_setting(dbapi_connection):  # type: ignore[no-untyped-call]
+            return
         try:
             dbapi_connection.rollback()
         except self.loaded_dbapi.Error:
