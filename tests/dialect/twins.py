@@ -330,6 +330,7 @@ LISTENERS_COMMIT = "What a pool's listener (`connect`, `checkout`, `checkin`) ha
 HALF_WAY = "After an exception that was not psycopg's (an alarm's, a notify handler's), stock psycopg goes on"
 DELIBERATE = (SWALLOWED, SAVEPOINT, AUTOCOMMIT, LISTENERS_COMMIT, HALF_WAY)
 
+OF_BLOCKS = ("OutOfOrderTransactionNesting", "ProgrammingError")
 LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE", "AUTOCOMMIT")
 LISTENERS = {
     f"on {name}, {what}": (name, statement)
@@ -482,7 +483,10 @@ class Twins:
         if self.ours.is_open:
             assert ours == stock, (ours, stock)
         else:
-            assert ours[1:] == ([], True), ours  # HALF_WAY
+            _, others, usable = ours
+            # Of blocks whose transaction a text has ended, psycopg complains on both sides.
+            complaints = OF_BLOCKS if stock[1:2] and OF_BLOCKS[0] in stock[1] else ()
+            assert ([other for other in others if other not in complaints], usable) == ([], True), ours  # HALF_WAY
             if self.stock.is_open:
                 self.stock.close()
             self.stock.engine.dispose()

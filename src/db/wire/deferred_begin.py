@@ -220,7 +220,10 @@ class FlightState(ServingState):
         result = None
         if not opens:
             sending = super()._exec_command(command, result_format)
-            result = yield from (self._noting(sending) if _commits(command, self) else sending)
+            commits = _commits(command, self)
+            result = yield from (self._noting(sending) if commits else sending)
+            if commits or command == b"ROLLBACK":
+                self.drop_due()
         self.unproven = False
         return result
 
