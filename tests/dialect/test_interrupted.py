@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     Work = Callable[[Connection], object]
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.usefixtures("ledger"),
     # psycopg says so of a server-side cursor whose connection was closed below it.
     pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning"),

@@ -40,7 +40,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning"),
 ]
 
-COMMON = 150
+COMMON = 60
 MANY = int(os.environ.get("TWINS_EXAMPLES", "5000"))
 SHARDS = 2  # each sync and async, so that two processes are busy to the end
 LIMIT_S = 110.0  # of each shard: what a slow machine has not played by then is left out

@@ -147,6 +147,7 @@ def _close(connection: Any, left_s: float) -> str:
         if pgconn is None:  # SQLite's, or asyncpg's
             getattr(driver, "hang_up", connection.close)()
             return "closed"
+        driver.unproven = False  # what is lost now is not sent again over a new one
         return _cut_off(pgconn, left_s) if _busy(pgconn) else _finish(pgconn)
     except Exception:  # noqa: BLE001 - the next one is to be closed as well
         return "failed"
