@@ -63,7 +63,7 @@ def before_snapshot() -> None:
 def _forget_default_session() -> None:
     boto3 = sys.modules.get("boto3")
     if boto3 is not None:
-        boto3.DEFAULT_SESSION = None  # type: ignore[attr-defined]
+        boto3.DEFAULT_SESSION = None  # type: ignore[attr-defined]  # not in its stubs
 
 
 def after_restore(begin_anew: Callable[[], None]) -> None:

@@ -85,7 +85,7 @@ class IdleAwareQueuePool(QueuePool):
                     or now < returned_at - _CLOCK_STEP_S
                     or (until != math.inf and not now < until <= now + _LONGEST_S)
                     # SQLAlchemy would see to it as well, but behind the mark that a new connection needs.
-                    or -1 < self._recycle <= now - record.starttime  # type: ignore[attr-defined]
+                    or -1 < self._recycle <= now - record.starttime  # type: ignore[attr-defined]  # of the record itself
                 ):
                     record.invalidate(StaleConnectionError())
                     self._connect(record)

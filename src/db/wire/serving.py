@@ -89,7 +89,7 @@ class ServingState(ConnectionMixin):
     abandoned = False
     riders: Riders
     gathering: Gathering | None = None
-    serves_until = math.inf  # wall clock; a pool replaces it then: it only stood in for another server
+    serves_until = math.inf  # wall clock; a pool replaces it then: its server may not be the right one for longer
     # A listener of the pool's left a transaction open: it is not the unit's, and ends ahead of that.
     _left_open = False
     _is_pooled = False  # the session is another client's in the next transaction
