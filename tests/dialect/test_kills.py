@@ -43,6 +43,7 @@ pytestmark = [
 COMMON = 20
 MANY = int(os.environ.get("KILLS_EXAMPLES", "2000"))
 CUTS = 5  # of each program
+END = 150  # bytes: the answers to COMMIT, to the sync behind it, and to the COMMIT of what follows
 NEVER = 2**60
 PLAIN = settings(
     deadline=None,
@@ -120,6 +121,17 @@ class Bench:
             book = self._do(units)
             assert book.lost <= 1, f"{book.lost} units lost by one connection that was cut ({cut})"
 
+    def try_the_end(self, steps: list[str]) -> None:
+        """A unit on a connection that is open, with a cut before each of the last bytes of its answers."""
+        unit: Units = [("begin", steps)]
+        self._do(unit)
+        counted = self._wire.cut_before(NEVER, of="server")
+        self._do(unit)
+        for byte in range(max(counted.passed - END, 1), counted.passed + 1):
+            self._do(unit)
+            self._wire.cut_before(byte, of="server")
+            self._do(unit)
+
     def _do(self, units: Units) -> Book:
         self._ledger.clear()
         book = Book()
@@ -186,6 +198,13 @@ def test_a_cut_between_any_two_bytes(bench: Bench) -> None:
 def test_a_cut_between_any_two_bytes_on_an_event_loop(on_loop: Callable[[Units, Cuts], None]) -> None:
     """Likewise."""
     all_balance(on_loop, number_of_cuts=COMMON)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("last", sorted(COMMITS | LAST))
+def test_a_cut_at_the_very_end(bench: Bench, last: str) -> None:
+    """Between any two bytes of the answers to a COMMIT, however it is sent."""
+    bench.try_the_end(["row", last])
 
 
 @pytest.mark.slow

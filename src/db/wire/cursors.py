@@ -113,7 +113,7 @@ class FlightCursorState(CursorMixin):
                 queue[-1] = QueuedCommit(conn.pgconn, unit, self), queue[-1][1]
             if kind.ends and conn.prologue is not None:
                 # As psycopg's own commit() there: else what follows would be sent to no transaction, and to no tenant.
-                yield from conn._pipeline._sync_gen()
+                yield from conn.hearing_commit(conn._pipeline._sync_gen())
                 conn.say_again()
             return
         if kind.ends:

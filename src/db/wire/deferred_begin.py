@@ -229,7 +229,7 @@ class FlightState(ServingState):
 
     def _commit_gen(self) -> PQGen[None]:
         if self._pipeline is not None or self._num_transactions or self._tpc or self.pgconn.transaction_status == _IDLE:
-            yield from super()._commit_gen()
+            yield from self.hearing_commit(super()._commit_gen())
         else:
             self._require_no_end()
             yield from self._noting(self._send_commit())
@@ -280,6 +280,20 @@ class FlightState(ServingState):
             # In a pipeline the answer comes later. psycopg has queued that nobody asks for it.
             self._pipeline.result_queue[-1] = QueuedCommit(self.pgconn, unit), None  # type: ignore[assignment]
         return result
+
+    def hearing_commit(self, syncing: PQGen[None]) -> PQGen[None]:
+        """``syncing`` a pipeline that has a COMMIT in it: whoever gets an error there was not told of its answer."""
+        unit = self.unit or Unit()
+        before, unit.committed = unit.committed, False
+        try:
+            yield from syncing
+        except BaseException as error:
+            if unit.committed:
+                unit.outcome_unknown = True
+                unit.commit_failed(error, refused=False)
+            raise
+        finally:
+            unit.committed = unit.committed or before
 
     def commit_interrupted(self, error: BaseException) -> None:
         """``error`` came out of ``commit()``. psycopg reads on to the answer, but whoever is interrupted hears none."""
