@@ -175,6 +175,7 @@ COMMITS: dict[str, Callable[[Work], Any]] = {
     "driver's text END": _committing(lambda work: work.execute("end;")),
     "COMMIT AND CHAIN": _committing(lambda work: work.execute("COMMIT AND CHAIN")),
     "commit() in a pipeline": lambda work: work.pipeline(then=_committing(lambda one: one.wait(one.driver.commit()))),
+    "text COMMIT in a pipeline": lambda work: work.pipeline(then=_committing(lambda one: one.execute("COMMIT"))),
     "rollback()": Work.rollback,
 }
 # Behind these SQLAlchemy takes no more.
