@@ -41,6 +41,7 @@ check: .venv/ready  ## lint, types, template lint, every test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/sam validate --lint
+	$(BIN)/sam validate --lint --template database.yaml
 	$(PYTEST)
 
 bench: .venv/ready  ## the benchmarks beside their peers, to benchmarks/results (about ten minutes)
