@@ -1,6 +1,6 @@
 # The verbs. Each sets up what it needs from a bare Python >= 3.11 and make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fleet docs sam-local build layer deploy dist lock upgrade clean
+.PHONY: help demo serve test check bench fleet docs sam-local build layer deploy dist lock upgrade clean
 
 # A uv of the machine's own, or a private one in .uv/.
 UV := $(or $(shell command -v uv),.uv/bin/uv)
@@ -32,6 +32,9 @@ $(if $(filter .uv/bin/uv,$(UV)),,$(UV):)
 
 demo: .venv/ready  ## every payload of events/ through its handler in the real Lambda runtime
 	$(BIN)/python -m devkit demo --root "$(ROOT)"
+
+serve: .venv/ready  ## the HTTP routes on localhost, in the real Lambda runtime: PORT=3000
+	$(BIN)/python -m devkit serve --root "$(ROOT)" $(PORT:%=--port "%")
 
 test: .venv/ready  ## the tests that need neither Docker nor root, nor minutes
 	$(PYTEST) -m "not slow"

@@ -39,6 +39,11 @@ def _parser() -> argparse.ArgumentParser:
             "--root", type=Path, metavar="DIR", help="the application's folder; default: the nearest with a template"
         )
         command.set_defaults(run=run)
+    text = "the HTTP routes of an application on localhost, in the real Lambda runtime"
+    serve = commands.add_parser("serve", help=text, description=text)
+    serve.add_argument("--root", type=Path, metavar="DIR", help="the application's folder")
+    serve.add_argument("--port", type=int, help="0 for any that is free; default: 3000")
+    serve.set_defaults(run=_serve)
     text = "the table of settings, in Markdown"
     commands.add_parser("settings", help=text, description=text).set_defaults(run=_settings)
     text = "hundreds of execution environments at once under what Lambda and the network do to them"
@@ -62,6 +67,14 @@ def _sam_local(given: argparse.Namespace) -> int:
     from .app import sam_local
 
     return _of_a_project(given.root, sam_local.run)
+
+
+def _serve(given: argparse.Namespace) -> int:
+    require("sam")
+    from .app import serve
+
+    port = serve.PORT if given.port is None else given.port
+    return _of_a_project(given.root, lambda project: serve.run(project, port=port))
 
 
 def _of_a_project(root: Path | None, run: Callable[[Project], int]) -> int:

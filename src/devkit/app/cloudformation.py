@@ -1,14 +1,34 @@
-"""CloudFormation's ear: where a custom resource says how it went."""
+"""CloudFormation beside a custom resource: what it asks, and its ear for how it went."""
 
 from __future__ import annotations
 
 import json
 import threading
+import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+from .intrinsics import PSEUDO_PARAMETERS, section
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Self
+
+
+def create_event(name: str, resource: Mapping[str, Any], *, url: str) -> dict[str, Any]:
+    """What the function behind the custom resource ``name`` is sent at the first deploy; it is to answer at ``url``."""
+    # https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/crpg-ref-requesttypes-create.html
+    return {
+        "RequestType": "Create",
+        "ResponseURL": url,
+        "StackId": PSEUDO_PARAMETERS["AWS::StackId"],
+        "RequestId": str(uuid.uuid4()),
+        "LogicalResourceId": name,
+        "ResourceType": resource["Type"],
+        "ResourceProperties": {
+            key: value for key, value in section(resource, "Properties").items() if isinstance(value, str)
+        },
+    }
 
 
 class Callbacks:

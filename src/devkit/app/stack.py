@@ -14,8 +14,9 @@ from devkit.servers.aws import LocalAws
 from devkit.servers.passwords import new_password
 from devkit.servers.postgres import Postgres
 
-from .cloudformation import Callbacks
+from .cloudformation import Callbacks, create_event
 from .expectations import mismatch
+from .intrinsics import section
 from .project import SECRET_VARIABLE
 
 if TYPE_CHECKING:
@@ -110,6 +111,23 @@ class Stack:
     def unknown(self, function: Function) -> list[str]:
         """The function's variables that are empty because only a deployed stack knows them."""
         return [name for name in function.unknown if name not in self.led_here(function)]
+
+    def create_events(self, function: str) -> list[dict[str, Any]]:
+        """What ``function`` is sent when CloudFormation creates the custom resources behind it."""
+        template = self.project.template
+        known = template.intrinsics(self._values())
+        return [
+            create_event(name, resource, url=self._callbacks.url)
+            for name, resource in template.resources.items()
+            if known.reference(section(resource, "Properties").get("ServiceToken")).partition(".")[0] == function
+        ]
+
+    def refusal(self) -> str | None:
+        """Why a custom resource failed, by what CloudFormation was told since the last call; None if none did."""
+        told = self._callbacks.take()
+        if not told:
+            return "CloudFormation was told nothing"
+        return next((answer.get("Reason", "") for answer in told if answer.get("Status") != "SUCCESS"), None)
 
     def payload(self, case: Case) -> Any:
         """The case's payload, with CloudFormation's URL, where it has one, turned to the receiver here."""
