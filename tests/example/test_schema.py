@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import exc, text
+from sqlalchemy import create_engine, exc, text
 
 import db
+from db.migrations import audit
 
 from .conftest import Shop
 
@@ -50,3 +51,11 @@ def test_the_application_owns_nothing_and_alters_nothing(statement: str) -> None
     """Row-level security is the owner's to lift."""
     with pytest.raises(exc.ProgrammingError, match=r"must be owner|permission denied"), db.begin() as tx:
         tx.execute(text(statement))
+
+
+def test_nothing_of_the_schema_is_open(shop: Shop) -> None:
+    """By the audit, for the role that serves requests; the report's reads across tenants are meant to be."""
+    engine = create_engine(shop.database.url("owner"))
+    with engine.connect() as conn:
+        assert audit(conn, roles=[shop.database.app]) == []
+    engine.dispose()

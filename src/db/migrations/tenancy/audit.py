@@ -1,0 +1,65 @@
+"""The audit: every rule over one reading of the catalogue, less what is allowed by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import beside, roles, tables
+from .catalogue import read
+from .finding import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+    from .catalogue import Catalogue
+
+_LAYERS_OWN = {"db_once": {"other-default"}}
+"""What the layer's own tables are by intent: work without a tenant has a scope of its own there."""
+
+
+def audit(
+    conn: Connection,
+    *,
+    roles: Sequence[str],
+    column: str = "tenant_id",
+    allowed: Mapping[str, str] | None = None,
+) -> list[Finding]:
+    """What does not keep tenants apart in the database of ``conn``, for the ``roles`` that functions log in as.
+
+    Nothing, where every table with ``column`` is as ``operations.enable_tenant_rls`` makes it, keys and defaults
+    included, and the roles are bound by it. ``allowed`` are findings that are meant to be, by ``kind subject`` or by
+    ``subject`` alone, each with the reason: one that is not found any more is a finding too. In one trip, of any role
+    that may connect; it reads the catalogue, and no table.
+
+    Only for PostgreSQL. Raises ValueError for an exception without a reason.
+    """
+    reasons = dict(allowed or {})
+    if unexplained := sorted(name for name, reason in reasons.items() if not reason.strip()):
+        raise ValueError(f"allowed without a reason: {', '.join(unexplained)}")
+    unused = set(reasons)
+    findings = []
+    for finding in _all(read(conn, column=column, roles=roles)):
+        names = {finding.subject, f"{finding.kind} {finding.subject}"} & reasons.keys()
+        unused -= names
+        if not names and not _is_layers_own(finding):
+            findings.append(finding)
+    gone = "there is no such finding any more", "Take the exception away."
+    return [*findings, *(Finding("allowed-in-vain", name, *gone) for name in sorted(unused))]
+
+
+def _all(catalogue: Catalogue) -> Iterator[Finding]:
+    for table in catalogue.of_tenants():
+        for rule in tables.OF_TENANTS:
+            yield from rule(catalogue, table)
+    for relation in catalogue.relations.values():
+        for rule in tables.OF_ALL:
+            yield from rule(catalogue, relation)
+    for over_all in (*beside.RULES, *roles.RULES):
+        yield from over_all(catalogue)
+
+
+def _is_layers_own(finding: Finding) -> bool:
+    table = finding.subject.partition(".tenant_id")[0].rpartition(".")[2]
+    return finding.kind in _LAYERS_OWN.get(table, ())

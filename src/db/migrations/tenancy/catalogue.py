@@ -1,0 +1,88 @@
+"""What the server's catalogue says of tables, of what stands beside them, and of roles: one statement, one trip."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+# pg_class.relkind
+TABLE, PARTITIONED, FOREIGN, VIEW, MATERIALIZED = "r", "p", "f", "v", "m"
+PUBLIC = "public"  # as a grantee: all roles
+
+_QUERY = Path(__file__).with_suffix(".sql")
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A table of any kind, or a view. ``rights`` are the privileges of each of the audited roles that has any."""
+
+    name: str
+    kind: str
+    owner: str
+    secured: bool
+    forced: bool
+    invoker: bool
+    columns: list[dict[str, Any]]
+    policies: list[dict[str, Any]]
+    indexes: list[dict[str, Any]]
+    foreign_keys: list[dict[str, Any]]
+    rights: dict[str, list[str]]
+    reads: list[str]
+
+    def column(self, name: str) -> dict[str, Any] | None:
+        """What is said of the column ``name``; None where there is none."""
+        return next((column for column in self.columns if column["name"] == name), None)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All of it. ``column`` is the tenant's, ``audited`` are the roles that functions log in as."""
+
+    column: str
+    audited: tuple[str, ...]
+    relations: dict[str, Relation]
+    functions: list[dict[str, Any]]
+    sequences: list[dict[str, Any]]
+    schemas: list[dict[str, Any]]
+    defaults: list[dict[str, Any]]
+    roles: dict[str, dict[str, Any]]
+    presets: list[dict[str, str]]
+
+    def of_tenants(self) -> list[Relation]:
+        """The tables that hold rows of tenants: those with the column."""
+        tables = (TABLE, PARTITIONED, FOREIGN)
+        return [
+            relation for relation in self.relations.values() if relation.kind in tables and self.has_tenant(relation)
+        ]
+
+    def has_tenant(self, relation: Relation | None) -> bool:
+        """Whether there is the relation, and it has the tenant's column."""
+        return relation is not None and relation.column(self.column) is not None
+
+    def shows_tenants(self, view: Relation) -> bool:
+        """Whether a view reads a table of tenants, through other views or not."""
+        read = [self.relations[name] for name in view.reads if name in self.relations]
+        return any(
+            self.shows_tenants(one) if one.kind in {VIEW, MATERIALIZED} else self.has_tenant(one) for one in read
+        )
+
+
+def read(conn: Connection, *, column: str, roles: Sequence[str]) -> Catalogue:
+    """Ask the server, in one trip."""
+    said = json.loads(conn.execute(sa.text(_QUERY.read_text()), {"roles": list(roles)}).scalar_one())
+    return Catalogue(
+        column=column,
+        audited=tuple(roles),
+        relations={one["name"]: Relation(**one) for one in said.pop("relations")},
+        roles={one["name"]: one for one in said.pop("roles")},
+        **said,
+    )

@@ -1,0 +1,219 @@
+"""Rules for a table that holds rows of tenants: its policies, its column, its keys.
+
+A rule takes the catalogue and one table, and yields what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from db.transactions.prologue_sql import TENANT_SETTING
+
+from .catalogue import FOREIGN, MATERIALIZED, PUBLIC, VIEW
+from .finding import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .catalogue import Catalogue, Relation
+
+    Rule = Callable[[Catalogue, Relation], Iterator[Finding]]
+
+_COMMANDS = {"r": "SELECT", "a": "INSERT", "w": "UPDATE", "d": "DELETE"}
+_ALL = "*"
+_SETTING = re.compile(rf"current_setting\('{re.escape(TENANT_SETTING)}'(?:::text)?(, true)?\)")
+_OTHER_SETTING = re.compile(r"current_setting\('([^']+)'")
+# What lets rows through whatever the tenant is.
+_WAY_AROUND = re.compile(r"\bOR\b|\bIS (NOT )?(NULL|DISTINCT)\b|<>|\bCASE\b")
+_TEXTS = re.compile(r"(text|character varying(\(\d+\))?|citext)$")
+_REMEDY = "Call enable_tenant_rls in a migration."
+
+
+def row_security(_: Catalogue, table: Relation) -> Iterator[Finding]:
+    """On, and for the owner too."""
+    if table.kind == FOREIGN:
+        yield Finding(
+            "foreign-table",
+            table.name,
+            "it is a foreign table, which row-level security does not cover",
+            "Keep tenants apart on the server that has its rows, and revoke it from the functions' roles here.",
+        )
+        return
+    if not table.secured:
+        yield Finding("not-secured", table.name, "row-level security is off, so all rows are everybody's", _REMEDY)
+    if not table.forced:
+        yield Finding("not-forced", table.name, f"row-level security does not bind its owner {table.owner}", _REMEDY)
+
+
+def policies(catalogue: Catalogue, table: Relation) -> Iterator[Finding]:
+    """For each command that a role may give, a policy that lets its rows through, and none that lets others."""
+    if table.kind == FOREIGN or not table.secured:
+        return
+    for policy in table.policies:
+        if policy["permissive"] and _meets(policy, catalogue):
+            yield from _weak(catalogue, table, policy)
+    for role, rights in table.rights.items():
+        covered = {
+            command
+            for policy in table.policies
+            if policy["permissive"] and set(policy["roles"]) & _names(catalogue, role)
+            for command in (_COMMANDS.values() if policy["command"] == _ALL else [_COMMANDS[policy["command"]]])
+        }
+        for command in _COMMANDS.values():
+            if command in rights and command not in covered:
+                yield Finding(
+                    "no-policy",
+                    f"{table.name} for {role}",
+                    f"no policy lets it {command} anything, though it is granted",
+                    "Give the table a policy for all commands, or revoke what is not needed.",
+                )
+
+
+def _weak(catalogue: Catalogue, table: Relation, policy: dict[str, Any]) -> Iterator[Finding]:
+    where = f"policy {policy['name']} on {table.name}"
+    for clause in ("using", "check"):
+        text = policy[clause]
+        if text is None:
+            continue
+        name = {"using": "USING", "check": "WITH CHECK"}[clause]
+        others = set(_OTHER_SETTING.findall(text)) - {TENANT_SETTING}
+        if not _SETTING.search(text):
+            why = f"compares with {min(others)}, and not with {TENANT_SETTING}" if others else "asks for no tenant"
+            yield Finding("policy-without-tenant", where, f"{name} {why}: {text}", _REMEDY)
+        elif _WAY_AROUND.search(text):
+            yield Finding(
+                "policy-with-a-way-around",
+                where,
+                f"{name} can hold for rows that are not the tenant's: {text}",
+                "Policies of a table add up: say an exception in one of its own, for the role that needs it.",
+            )
+        elif catalogue.column not in re.findall(r"\w+", _SETTING.sub("", text)):
+            yield Finding(
+                "policy-without-column", where, f"{name} does not look at {catalogue.column}: {text}", _REMEDY
+            )
+        else:
+            yield from _frail(table.column(catalogue.column), where, name, text)
+
+
+def _frail(column: dict[str, Any] | None, where: str, name: str, text: str) -> Iterator[Finding]:
+    """A policy that keeps tenants apart, by failing where it ought to show nothing."""
+    if any(not missing_ok for missing_ok in _SETTING.findall(text)):
+        yield Finding(
+            "policy-errs-unset",
+            where,
+            f"{name} fails on a connection that has not had a tenant: {text}",
+            "Pass true as the second argument of current_setting.",
+        )
+    if column is not None and not _TEXTS.match(column["type"]) and "NULLIF" not in text.upper():
+        yield Finding(
+            "policy-errs-empty",
+            where,
+            f"{name} casts the tenant to {column['type']}, which fails without one: it is '' then: {text}",
+            "Compare with NULLIF(current_setting(…, true), '').",
+        )
+
+
+def column(catalogue: Catalogue, table: Relation) -> Iterator[Finding]:
+    """The tenant's column fills itself, is never empty, and compares as written."""
+    found = table.column(catalogue.column)
+    if found is None:
+        return
+    name = f"{table.name}.{catalogue.column}"
+    if not found["notnull"]:
+        yield Finding("nullable", name, "it may be NULL, and such a row is nobody's", "Add NOT NULL.")
+    default = found["default"]
+    if default is None or not _SETTING.search(default):
+        yield Finding(
+            "no-default" if default is None else "other-default",
+            name,
+            "it has no default, so each INSERT has to name the tenant"
+            if default is None
+            else f"its default is not the unit's tenant: {default}",
+            f"Set the default current_setting('{TENANT_SETTING}').",
+        )
+    if found["type"].startswith("character(") or found["type"] == "character" or not found["deterministic"]:
+        yield Finding(
+            "loose-comparison",
+            name,
+            f"as {found['type']} it may equal a tenant of another spelling",
+            "Make it text with a deterministic collation, uuid or an integer.",
+        )
+
+
+def keys(catalogue: Catalogue, table: Relation) -> Iterator[Finding]:
+    """An index finds a tenant's rows, and what is unique is so for a tenant."""
+    tenant = catalogue.column
+    if table.kind != FOREIGN and not any(
+        index["valid"] and not index["partial"] and index["columns"][:1] == [tenant] for index in table.indexes
+    ):
+        yield Finding(
+            "no-index",
+            table.name,
+            f"no index begins with {tenant}, so each read goes over the rows of all tenants",
+            f"Put {tenant} first in its primary key, or make an index that begins with it.",
+        )
+    for index in table.indexes:
+        if index["unique"] and tenant not in index["columns"]:
+            yield Finding(
+                "unique-for-all",
+                f"{index['name']} on {table.name}",
+                "it is unique over all tenants, so one tenant's error tells of another's row",
+                f"Put {tenant} into it.",
+            )
+
+
+def rights(_: Catalogue, table: Relation) -> Iterator[Finding]:
+    """What row-level security does not bind."""
+    for role, granted in table.rights.items():
+        for privilege in sorted({*granted} & {"TRUNCATE", "REFERENCES", "TRIGGER"}):
+            yield Finding(
+                f"may-{privilege.lower()}",
+                f"{table.name} for {role}",
+                f"{privilege} is above all policies",
+                f"Revoke {privilege}: grant the commands that the functions give, one by one.",
+            )
+
+
+def references(catalogue: Catalogue, table: Relation) -> Iterator[Finding]:
+    """What refers to a tenant's row stays with the tenant."""
+    tenant = catalogue.column
+    for key in table.foreign_keys:
+        if catalogue.has_tenant(catalogue.relations.get(key["table"])) and [tenant, tenant] not in key["columns"]:
+            yield Finding(
+                "reference-to-another",
+                f"{key['name']} on {table.name}",
+                f"its check is above all policies, so a row can refer to {key['table']} of another tenant",
+                f"Refer by ({tenant}, …) to a key that has {tenant}.",
+            )
+
+
+def unclaimed(catalogue: Catalogue, table: Relation) -> Iterator[Finding]:
+    """A table of no tenant that functions see. It may be meant to be shared, which is to be said."""
+    if table.kind in {VIEW, MATERIALIZED} or catalogue.has_tenant(table):
+        return
+    # Rows that a policy finds a tenant for by another way, such as by a subquery, are apart as well.
+    if not table.secured or not all(_SETTING.search(policy["using"] or "") for policy in table.policies):
+        for role in sorted(table.rights):
+            yield Finding(
+                "no-tenant",
+                f"{table.name} for {role}",
+                f"it has no column {catalogue.column}, so its rows are all tenants'",
+                "Give it the column and a policy, or allow it with a reason.",
+            )
+
+
+def _meets(policy: dict[str, Any], catalogue: Catalogue) -> bool:
+    """Whether the policy is one for a role that is audited, by its own name or by a role that it is a member of."""
+    return any(set(policy["roles"]) & _names(catalogue, role) for role in catalogue.audited)
+
+
+def _names(catalogue: Catalogue, role: str) -> set[str]:
+    """All under which a policy can be for ``role``."""
+    return {PUBLIC, role, *catalogue.roles.get(role, {}).get("may_be", ())}
+
+
+OF_TENANTS: tuple[Rule, ...] = (row_security, policies, column, keys, rights)
+"""For each table with the tenant's column."""
+OF_ALL: tuple[Rule, ...] = (references, unclaimed)
+"""For each relation."""

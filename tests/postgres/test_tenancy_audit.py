@@ -1,0 +1,297 @@
+"""Each way in which tenants stop being apart is found, and a schema that keeps them apart has no finding."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import create_engine, make_url
+
+from db.migrations.operations import create_once_table, create_prologue_function, enable_tenant_rls, grant
+from db.migrations.tenancy import Finding, audit
+from devkit.servers.database import create_database, drop_database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+    from devkit.plugin import Database, MakeWire
+    from devkit.servers.postgres import Postgres
+
+TENANT = sa.text("current_setting('app.tenant_id')")
+
+
+@pytest.fixture(scope="module")
+def place(postgres: Postgres) -> Iterator[Database]:
+    """A database with a schema as the documents show it: two tables of tenants, one of which refers to the other."""
+    created = create_database(postgres)
+    engine = create_engine(created.url("owner"), poolclass=sa.NullPool)
+    with engine.begin() as conn:
+        op = Operations(MigrationContext.configure(conn))
+        for name, *others in (
+            ("notes", sa.Column("body", sa.Text)),
+            ("tags", sa.Column("note_id", sa.BigInteger, nullable=False)),
+        ):
+            op.create_table(
+                name,
+                sa.Column("tenant_id", sa.Text, nullable=False, server_default=TENANT),
+                sa.Column("id", sa.BigInteger, sa.Identity(), nullable=False),
+                *others,
+                sa.PrimaryKeyConstraint("tenant_id", "id", name=f"pk_{name}"),
+            )
+            enable_tenant_rls(op, name)
+            grant(op, "SELECT, INSERT, UPDATE, DELETE", name, to=created.app)
+        op.create_foreign_key("fk_tags_notes", "tags", "notes", ["tenant_id", "note_id"], ["tenant_id", "id"])
+        create_once_table(op, used_by=[created.app])
+        create_prologue_function(op, used_by=[created.app])
+    yield created
+    drop_database(postgres, created)
+
+
+@pytest.fixture
+def conn(place: Database, postgres: Postgres) -> Iterator[Connection]:
+    """A superuser's, whose work is undone: tables, roles and rights are all of a transaction."""
+    engine = create_engine(
+        make_url(postgres.url(place.name, postgres.superuser, postgres.password)), poolclass=sa.NullPool
+    )
+    with engine.connect() as connected:
+        yield connected
+
+
+def found(conn: Connection, place: Database, *statements: str) -> list[Finding]:
+    names = {"app": place.app, "owner": place.owner, "database": place.name}
+    for statement in statements:
+        conn.exec_driver_sql(statement.format(**names))
+    return audit(conn, roles=[place.app])
+
+
+def test_what_keeps_tenants_apart_has_no_finding(conn: Connection, place: Database) -> None:
+    """The layer's own tables and functions included."""
+    assert found(conn, place) == []
+
+
+POLICY = "DROP POLICY tenant ON notes; CREATE POLICY tenant ON notes "
+USING = "USING (tenant_id = NULLIF(current_setting('app.tenant_id', true), ''))"
+MUTATIONS = {
+    "row security off": ("not-secured", "ALTER TABLE notes DISABLE ROW LEVEL SECURITY"),
+    "not for the owner": ("not-forced", "ALTER TABLE notes NO FORCE ROW LEVEL SECURITY"),
+    "no policy at all": ("no-policy", "DROP POLICY tenant ON notes"),
+    "a policy for reads only": ("no-policy", f"{POLICY} FOR SELECT {USING}"),
+    "a policy for another role": ("no-policy", f"{POLICY} TO pg_monitor {USING}"),
+    "only a restrictive one": ("no-policy", f"{POLICY} AS RESTRICTIVE {USING}"),
+    "everybody sees everything": ("policy-without-tenant", "CREATE POLICY too ON notes FOR SELECT USING (true)"),
+    "everybody writes everything": ("policy-without-tenant", f"{POLICY} {USING} WITH CHECK (true)"),
+    "inserts for anybody": ("policy-without-tenant", "CREATE POLICY too ON notes FOR INSERT WITH CHECK (true)"),
+    "for the application by name": ("policy-without-tenant", "CREATE POLICY too ON notes TO {app} USING (true)"),
+    "for a role that it is a member of": (
+        "policy-without-tenant",
+        "CREATE ROLE readers; GRANT readers TO {app}; CREATE POLICY too ON notes TO readers USING (true)",
+    ),
+    "another setting": (
+        "policy-without-tenant",
+        f"{POLICY} USING (tenant_id = current_setting('app.tenant', true))",
+    ),
+    "a policy by login": ("policy-without-tenant", f"{POLICY} USING (tenant_id = current_user)"),
+    "or without a tenant": (
+        "policy-with-a-way-around",
+        (
+            f"{POLICY} USING (tenant_id = current_setting('app.tenant_id', true)"
+            " OR current_setting('app.tenant_id', true) = '')"
+        ),
+    ),
+    "all but the tenant": (
+        "policy-with-a-way-around",
+        f"{POLICY} USING (tenant_id <> current_setting('app.tenant_id', true))",
+    ),
+    "another column": ("policy-without-column", f"{POLICY} USING (body = current_setting('app.tenant_id', true))"),
+    "fails on a fresh connection": (
+        "policy-errs-unset",
+        f"{POLICY} USING (tenant_id = current_setting('app.tenant_id'))",
+    ),
+    "fails without a tenant": (
+        "policy-errs-empty",
+        (
+            "CREATE TABLE things (tenant_id uuid PRIMARY KEY DEFAULT current_setting('app.tenant_id')::uuid);"
+            "ALTER TABLE things ENABLE ROW LEVEL SECURITY; ALTER TABLE things FORCE ROW LEVEL SECURITY;"
+            "CREATE POLICY tenant ON things USING (tenant_id = current_setting('app.tenant_id', true)::uuid)"
+        ),
+    ),
+    "a row of nobody's": (
+        "nullable",
+        "ALTER TABLE notes DROP CONSTRAINT pk_notes CASCADE; ALTER TABLE notes ALTER tenant_id DROP NOT NULL",
+    ),
+    "no default": ("no-default", "ALTER TABLE notes ALTER tenant_id DROP DEFAULT"),
+    "a constant by default": ("other-default", "ALTER TABLE notes ALTER tenant_id SET DEFAULT 'acme'"),
+    "padded with blanks": (
+        "loose-comparison",
+        "CREATE TABLE things (tenant_id char(8) PRIMARY KEY DEFAULT current_setting('app.tenant_id'))",
+    ),
+    "without regard to case": (
+        "loose-comparison",
+        # As ICU's collations may be, which not every build has.
+        (
+            "CREATE COLLATION loose (locale = 'C');"
+            "CREATE TABLE things (tenant_id text COLLATE loose PRIMARY KEY DEFAULT current_setting('app.tenant_id'));"
+            "SET LOCAL allow_system_table_mods = on;"
+            "UPDATE pg_collation SET collisdeterministic = false WHERE collname = 'loose'"
+        ),
+    ),
+    "no index": ("no-index", "ALTER TABLE tags DROP CONSTRAINT pk_tags"),
+    "an index of a part": (
+        "no-index",
+        "ALTER TABLE tags DROP CONSTRAINT pk_tags; CREATE INDEX part ON tags (tenant_id) WHERE note_id > 0",
+    ),
+    "unique over all tenants": ("unique-for-all", "CREATE UNIQUE INDEX bodies ON notes (body)"),
+    "unique by an expression": ("unique-for-all", "CREATE UNIQUE INDEX bodies ON notes (lower(body))"),
+    "refers to any tenant's": (
+        "reference-to-another",
+        (
+            "CREATE UNIQUE INDEX ids ON notes (id); ALTER TABLE tags ADD CONSTRAINT other FOREIGN KEY (note_id)"
+            " REFERENCES notes (id)"
+        ),
+    ),
+    "a shared table refers to a tenant's": (
+        "reference-to-another",
+        "CREATE UNIQUE INDEX ids ON notes (id); CREATE TABLE shared (id bigint REFERENCES notes (id))",
+    ),
+    "a shared table": ("no-tenant", "CREATE TABLE shared (id bigint); GRANT SELECT ON shared TO {app}"),
+    "one column is granted": (
+        "no-tenant",
+        "CREATE TABLE shared (id bigint, name text); GRANT SELECT (name) ON shared TO {app}",
+    ),
+    "granted to everybody": ("no-tenant", "CREATE TABLE shared (id bigint); GRANT SELECT ON shared TO PUBLIC"),
+    "may truncate": ("may-truncate", "GRANT TRUNCATE ON notes TO {app}"),
+    "may refer": ("may-references", "GRANT REFERENCES ON notes TO {app}"),
+    "may add triggers": ("may-trigger", "GRANT TRIGGER ON notes TO {app}"),
+    "a view": ("view-of-its-owner", "CREATE VIEW shown AS SELECT * FROM notes; GRANT SELECT ON shown TO {app}"),
+    "a view of a view": (
+        "view-of-its-owner",
+        (
+            "CREATE VIEW inner_one WITH (security_invoker = true) AS SELECT * FROM notes;"
+            "CREATE VIEW shown AS SELECT body FROM inner_one; GRANT SELECT ON shown TO {app}"
+        ),
+    ),
+    "a materialised view": (
+        "materialized-view",
+        "CREATE MATERIALIZED VIEW shown AS SELECT count(*) FROM notes; GRANT SELECT ON shown TO {app}",
+    ),
+    "a function of its owner": (
+        "security-definer",
+        "CREATE FUNCTION all_notes() RETURNS SETOF notes LANGUAGE sql SECURITY DEFINER AS 'SELECT * FROM notes'",
+    ),
+    "a leakproof function": (
+        "leakproof",
+        "CREATE FUNCTION look(text) RETURNS bool LANGUAGE sql LEAKPROOF AS 'SELECT true'",
+    ),
+    "a sequence": ("sequence-tells", "GRANT SELECT ON SEQUENCE notes_id_seq TO {app}"),
+    "may create": ("may-create", "GRANT CREATE ON SCHEMA public TO {app}"),
+    "granted at birth": (
+        "granted-by-default",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT SELECT ON TABLES TO {app}",
+    ),
+    "granted to all at birth": (
+        "granted-by-default",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public GRANT SELECT ON TABLES TO PUBLIC",
+    ),
+    "a foreign table": (
+        "foreign-table",
+        (
+            "CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER elsewhere FOREIGN DATA WRAPPER nothing;"
+            "CREATE FOREIGN TABLE remote (tenant_id text NOT NULL DEFAULT current_setting('app.tenant_id'))"
+            " SERVER elsewhere"
+        ),
+    ),
+    "an open partition": (
+        "not-secured",
+        (
+            "CREATE TABLE parts (tenant_id text PRIMARY KEY DEFAULT current_setting('app.tenant_id'))"
+            " PARTITION BY LIST (tenant_id); ALTER TABLE parts ENABLE ROW LEVEL SECURITY;"
+            "ALTER TABLE parts FORCE ROW LEVEL SECURITY; CREATE TABLE part PARTITION OF parts DEFAULT;"
+            f"CREATE POLICY tenant ON parts {USING}; GRANT SELECT ON part TO {{app}}"
+        ),
+    ),
+    "a superuser": ("superuser", "ALTER ROLE {app} SUPERUSER"),
+    "above policies": ("bypasses", "ALTER ROLE {app} BYPASSRLS"),
+    "makes roles": ("makes-roles", "ALTER ROLE {app} CREATEROLE"),
+    "a member of the owner": ("may-own", "GRANT {owner} TO {app}"),
+    "a member by another": ("may-own", "CREATE ROLE between; GRANT {owner} TO between; GRANT between TO {app}"),
+    "a member of one above policies": ("may-bypass", "CREATE ROLE above BYPASSRLS; GRANT above TO {app}"),
+    "the owner itself": ("owns-tables", "ALTER TABLE notes OWNER TO {app}"),
+    "a tenant from the start": ("preset-tenant", "ALTER ROLE {app} SET app.tenant_id = 'acme'"),
+    "a tenant for all": ("preset-tenant", "ALTER DATABASE {database} SET app.tenant_id = 'acme'"),
+    "another role from the start": ("preset-role", "ALTER ROLE {app} SET role = '{owner}'"),
+    "policies off": ("preset-row-security", "ALTER ROLE {app} SET row_security = off"),
+}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_each_hole_is_found(mutation: str, conn: Connection, place: Database) -> None:
+    """By a word of its own, with the object's name and what to do."""
+    kind, statements = MUTATIONS[mutation]
+    findings = found(conn, place, statements)
+    assert kind in {finding.kind for finding in findings}, [str(finding) for finding in findings]
+    assert all(finding.subject and finding.problem and finding.remedy for finding in findings)
+
+
+def test_there_are_enough_of_them() -> None:
+    """At least one for each word."""
+    assert len(MUTATIONS) >= 50
+
+
+SHARED = "CREATE TABLE shared (id bigint); GRANT SELECT ON shared TO {app}"
+
+
+@pytest.mark.parametrize("name", ["shared for {app}", "no-tenant shared for {app}"])
+def test_what_is_meant_to_be_is_allowed_by_name(name: str, conn: Connection, place: Database) -> None:
+    """With its reason."""
+    assert found(conn, place, SHARED)
+    allowed = {name.format(app=place.app): "currencies are everybody's"}
+    assert audit(conn, roles=[place.app], allowed=allowed) == []
+
+
+def test_an_exception_needs_a_reason_and_a_finding(conn: Connection, place: Database) -> None:
+    """One that nothing is left of is a finding itself."""
+    with pytest.raises(ValueError, match="shared"):
+        audit(conn, roles=[place.app], allowed={"shared": " "})
+    (left,) = audit(conn, roles=[place.app], allowed={"shared": "currencies are everybody's"})
+    assert (left.kind, left.subject) == ("allowed-in-vain", "shared")
+
+
+def test_it_takes_one_trip(place: Database, wire: MakeWire) -> None:
+    """Of any role that may connect: the application's own sees the same."""
+    proxy = wire()
+    engine = create_engine(place.through(proxy).url(), poolclass=sa.NullPool)
+    with engine.connect() as conn:
+        before = proxy.counts()
+        conn.exec_driver_sql("SELECT 1")  # and BEGIN
+        begun = proxy.counts()
+        assert audit(conn, roles=[place.app]) == []
+        assert (proxy.counts() - begun).trips == 1
+        assert (begun - before).trips == 2
+
+
+def test_a_role_that_is_not_there(conn: Connection) -> None:
+    """Nothing could be said of it."""
+    assert "no-role" in {finding.kind for finding in audit(conn, roles=["nobody"])}
+
+
+def test_a_shared_table_that_policies_bind_by_a_subquery(conn: Connection, place: Database) -> None:
+    """It has no tenant of its own, and shows a tenant's rows only."""
+    policy = "CREATE POLICY tenant ON shared USING (EXISTS (SELECT FROM notes n WHERE n.id = shared.id"
+    policy += " AND n.tenant_id = current_setting('app.tenant_id', true)))"
+    assert found(conn, place, SHARED, "ALTER TABLE shared ENABLE ROW LEVEL SECURITY", policy) == []
+
+
+def test_a_view_with_its_readers_rights(conn: Connection, place: Database) -> None:
+    """It is as good as the table."""
+    view = "CREATE VIEW shown WITH (security_invoker) AS SELECT * FROM notes; GRANT SELECT ON shown TO {app}"
+    assert found(conn, place, view) == []
+
+
+def test_what_functions_cannot_reach_is_nobodys_business(conn: Connection, place: Database) -> None:
+    """A table, a view and a sequence of the owner's own."""
+    assert found(conn, place, "CREATE TABLE own (id serial); CREATE VIEW shown AS SELECT * FROM notes") == []
