@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from alembic import context
 
+from db.migrations.lineage import write_down
 from db.migrations.lock import locked_connection
 from db.migrations.operations import is_features
 
@@ -26,10 +27,11 @@ def metadata() -> Any:
 
 
 def run(conn: Connection | None) -> None:
+    shared: dict[str, Any] = {"target_metadata": metadata(), "on_version_apply": write_down}
     if conn is None:
-        context.configure(dialect_name="postgresql", literal_binds=True, target_metadata=metadata())
+        context.configure(dialect_name="postgresql", literal_binds=True, **shared)
     else:
-        context.configure(connection=conn, target_metadata=metadata(), include_name=is_features)
+        context.configure(connection=conn, include_name=is_features, **shared)
     with context.begin_transaction():
         context.run_migrations()
 

@@ -13,6 +13,8 @@ import sqlalchemy as sa
 from db.transactions.prologue_sql import CREATE_PROLOGUE_FUNCTION
 from db.wire.search_path import CONSTRAINTS_FUNCTION, PROLOGUE_FUNCTION
 
+from .lineage import LINEAGE_TABLE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -124,7 +126,7 @@ def drop_once_table(op: Operations) -> None:
 
 def is_features(name: str | None, kind: str, _parents: object) -> bool:
     """Whether a table is the feature's: Alembic's ``include_name``, so that it does not propose to drop the layer's."""
-    return not (kind == "table" and name == ONCE_TABLE)
+    return not (kind == "table" and name in {ONCE_TABLE, LINEAGE_TABLE})
 
 
 def _grant_execute(op: Operations, function: str, roles: Iterable[str]) -> None:

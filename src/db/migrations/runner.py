@@ -11,8 +11,9 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from db.errors import ConfigurationError
+from db.errors import DOCUMENTATION, ConfigurationError
 
+from .lineage import been_through
 from .lock import locked_connection
 
 if TYPE_CHECKING:
@@ -21,28 +22,72 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Upgraded:
-    """The revision before and after; None is an empty database."""
+    """The revision before and after; None is an empty database.
+
+    ``ahead`` is true where the schema held all that this code has and more, so that nothing was to be done.
+    """
 
     before: str | None
     after: str | None
+    ahead: bool = False
 
 
-def upgrade(versions: str | Path, *, revision: str = "head") -> Upgraded:
+def upgrade(versions: str | Path, *, revision: str = "head", previous: str | None = None) -> Upgraded:
     """Run the migrations in ``versions``, the folder of the revisions' files, up to ``revision``, one runner at a time.
 
     They are one transaction: what fails leaves nothing, but for what a migration committed in an ``autocommit_block()``
     of its own. A second runner waits for the first, and then finds nothing to do. Waiting and statements end with the
-    invocation, less DB_DEADLINE_RESERVE_S; waiting for a table's lock ends after five seconds. Raises
-    ConfigurationError where the folder has no revision, DeadlineError, and Alembic's and SQLAlchemy's own errors.
+    invocation, less DB_DEADLINE_RESERVE_S; waiting for a table's lock ends after five seconds.
+
+    A schema that is ahead of this code, as it is after a roll-back, is left as it is: one at a revision that has no
+    file here, and that was made on top of all that have. Where nothing on record says on top of what, ``previous``
+    decides: the newest revision of the release before this one, where the caller knows it.
+
+    Raises ConfigurationError where the folder has no revision, or where the schema is at one that is neither here nor
+    ahead; DeadlineError; and Alembic's and SQLAlchemy's own errors.
     """
-    if not ScriptDirectory.from_config(config(versions)).get_heads():
+    script = ScriptDirectory.from_config(config(versions))
+    if not script.get_heads():
         # Alembic would do nothing, and a deploy would be green on an empty schema.
         raise ConfigurationError([f"no migration in {versions}: it is to be the folder of the revisions' files"])
     with locked_connection() as conn:
         before = _revision(conn)
+        ahead = _is_ahead(conn, script, previous)
         conn.rollback()
+        if ahead:
+            return Upgraded(before, before, ahead=True)
         command.upgrade(config(versions, conn), revision)
         return Upgraded(before, _revision(conn))
+
+
+def _is_ahead(conn: Connection, script: ScriptDirectory, previous: str | None) -> bool:
+    """Whether the schema holds more than ``script`` has. Raises ConfigurationError where it holds something else."""
+    # By their whole names: Alembic would take the beginning of another revision's for one of them.
+    known = {found.revision for found in script.walk_revisions()}
+    at = MigrationContext.configure(conn).get_current_heads()
+    strange = set(at) - known
+    if not strange:
+        return False
+    through, newest = been_through(conn), set(script.get_heads())
+    if strange <= through:
+        if newest <= through:
+            return True
+        said = f"that one was not made on top of {_named(newest - through)}, which this code has"
+    elif strange == {previous}:
+        return True
+    else:
+        said = "nothing on record says whether it was made on top of them"
+    raise ConfigurationError(
+        [
+            f"the schema is at revision {_named(strange)}, which has no file among the migrations of this code "
+            f"(newest: {_named(newest)}), and {said}: nothing was changed. Deploy code that has that file, with new "
+            f"revisions on top of it ({DOCUMENTATION}run/deploys/#a-revision-that-the-code-does-not-know)"
+        ]
+    )
+
+
+def _named(revisions: set[str]) -> str:
+    return ", ".join(sorted(revisions))
 
 
 def config(versions: str | Path, conn: Connection | None = None) -> Config:

@@ -1,0 +1,44 @@
+"""Which revisions a schema has been through, kept in a table beside Alembic's own.
+
+``alembic_version`` names the newest alone, and what that one follows stands in its file. Code of an earlier release has
+no such file: after a roll-back it meets a revision that it does not know, and asks here whether its own are all in it.
+The table is written with each step of a migration, in the transaction of the step, so the two never disagree.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.schema import CreateTable, DropTable
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from alembic.runtime.migration import MigrationContext, MigrationInfo
+
+LINEAGE_TABLE = "db_revisions"
+_REVISIONS = sa.Table(LINEAGE_TABLE, sa.MetaData(), sa.Column("revision", sa.Text, primary_key=True))
+
+
+def write_down(*, ctx: MigrationContext, step: MigrationInfo, heads: Collection[str], run_args: Any) -> None:  # noqa: ARG001 - Alembic's hook
+    """Record what the schema is made of, now that it is at ``heads``: Alembic's ``on_version_apply``."""
+    through = (
+        {found.revision for found in step.revision_map.iterate_revisions(tuple(heads), "base")} if heads else set()
+    )
+    if not through:
+        # Where everything is undone, nothing is left of it.
+        ctx.execute(DropTable(_REVISIONS, if_exists=True))
+        return
+    ctx.execute(CreateTable(_REVISIONS, if_not_exists=True))
+    ctx.execute(_REVISIONS.delete().where(_REVISIONS.c.revision.not_in(sorted(through))))
+    rows = [{"revision": revision} for revision in sorted(through)]
+    ctx.execute(insert(_REVISIONS).values(rows).on_conflict_do_nothing())
+
+
+def been_through(conn: sa.Connection) -> frozenset[str]:
+    """The revisions on record for the schema; none where Alembic was run without this record."""
+    if conn.execute(sa.select(sa.func.to_regclass(LINEAGE_TABLE))).scalar_one() is None:
+        return frozenset()
+    return frozenset(conn.execute(sa.select(_REVISIONS.c.revision)).scalars())
