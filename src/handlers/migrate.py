@@ -1,15 +1,19 @@
 """Migrations at deploy, as a CloudFormation custom resource. Invoked by hand, it migrates and returns the same data.
 
-Whatever happens, the ResponseURL is answered: a stack whose resource stays silent hangs for an hour.
+Whatever happens, the ResponseURL is answered: a stack whose resource stays silent waits for as long as ServiceTimeout.
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref-responses.html
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import threading
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from aws_lambda_powertools import Logger
 
@@ -20,6 +24,7 @@ logger = Logger()
 VERSIONS = Path(__file__).parent / "migrations" / "versions"
 PHYSICAL_ID = "database-schema"
 _ANSWER_TIMEOUT_S = 10
+_REACH_TIMEOUT_S = 2
 # CloudFormation refuses an answer of more than 4,096 bytes; ids and braces take less than half, a character up to four.
 _REASON_CHARS = 600
 
@@ -27,11 +32,14 @@ _REASON_CHARS = 600
 @logger.inject_lambda_context
 @db.invocation
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
-    status, data, reason = "SUCCESS", {}, ""
+    if "ResponseURL" in event and not _reaches(event["ResponseURL"]):
+        _tell_of_no_way(event["ResponseURL"])
+    status, reason = "SUCCESS", ""
+    data: dict[str, str | None] = {}
     try:
         # Delete is also what a rolled-back creation sends. A schema outlives its stack: data is not ours to drop.
         if event.get("RequestType") != "Delete":
-            data = _migrate()
+            data, reason = _migrate(event)
     except Exception as error:
         logger.exception("migration failed")
         if "ResponseURL" not in event:
@@ -42,13 +50,42 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     return {"status": status, "reason": reason, **data}
 
 
-def _migrate() -> dict[str, str | None]:
+def _migrate(event: dict[str, Any]) -> tuple[dict[str, str | None], str]:
     # Alembic is this function's alone, and loads when there is something to do.
     from db import migrations
 
-    done = migrations.upgrade(VERSIONS)
+    # An update that is rolled back is one more Update, whose older properties are those of the release that failed.
+    previous = (event.get("OldResourceProperties") or {}).get("Revision")
+    done = migrations.upgrade(VERSIONS, previous=previous)
+    reason = f"the schema is at {done.after}, ahead of this code: nothing was changed" if done.ahead else ""
+    if done.ahead:
+        logger.warning(reason)
     logger.info("migrated", before=done.before, after=done.after)
-    return {"before": done.before, "after": done.after}
+    return {"before": done.before, "after": done.after}, reason
+
+
+def _reaches(url: str) -> bool:
+    """Whether a connection to where ``url`` leads is there within two seconds; none is without a way to S3."""
+    to, reached = urlsplit(url), threading.Event()
+
+    def connect() -> None:
+        address = to.hostname or "", to.port or (443 if to.scheme == "https" else 80)
+        with contextlib.suppress(OSError), socket.create_connection(address, timeout=_REACH_TIMEOUT_S):
+            reached.set()
+
+    # In a thread, for the limit is one of each address that the name has, and there is none for the name itself.
+    looking = threading.Thread(target=connect, daemon=True)
+    looking.start()
+    looking.join(_REACH_TIMEOUT_S)
+    return reached.is_set()
+
+
+def _tell_of_no_way(url: str) -> None:
+    logger.error(
+        "CloudFormation cannot be told how this ends, and waits for it until the resource's ServiceTimeout: no way to "
+        "%s from the function's subnets, which need a NAT gateway or a gateway endpoint for S3",
+        urlsplit(url).hostname,
+    )
 
 
 def _answer(event: dict[str, Any], status: str, reason: str, data: dict[str, Any]) -> None:

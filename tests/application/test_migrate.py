@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import socket
+import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +42,32 @@ def midway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a1_made.py").write_text(MADE)
     (tmp_path / "a2_made_again.py").write_text(MADE_AGAIN)
     monkeypatch.setattr(migrate, "VERSIONS", tmp_path)
+
+
+@pytest.fixture
+def releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``releases("a1", "a2")``: from here on the function is that of a release with these revisions."""
+
+    def deploy(*revisions: str) -> None:
+        folder = tmp_path / "-".join(revisions)
+        folder.mkdir(exist_ok=True)
+        for revision, after in zip(revisions, [None, *revisions], strict=False):
+            text = MADE.replace('"a1"', repr(revision)).replace("None", repr(after)).replace("made", f"made_{revision}")
+            (folder / f"{revision}.py").write_text(text)
+        monkeypatch.setattr(migrate, "VERSIONS", folder)
+
+    return deploy
+
+
+@pytest.fixture
+def logged() -> Iterator[list[logging.LogRecord]]:
+    """What the function logs from WARNING on."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = records.append  # type: ignore[method-assign]
+    migrate.logger.addHandler(handler)
+    yield records
+    migrate.logger.removeHandler(handler)
 
 
 @pytest.fixture
@@ -83,6 +112,72 @@ def test_a_migration_that_fails_midway_leaves_nothing(
     assert postgres.execute(tables, database=database.name) == []
 
 
+def update(revision: str, previous: str) -> dict[str, Any]:
+    """What CloudFormation sends for a new revision, and with the two exchanged when it takes that back."""
+    properties = {"ResourceProperties": {"Revision": revision}, "OldResourceProperties": {"Revision": previous}}
+    return CREATE | properties | {"RequestType": "Update", "PhysicalResourceId": "database-schema"}
+
+
+def test_an_update_that_is_taken_back_succeeds(
+    enter: Enter,
+    invoke: Callable[..., Any],
+    callbacks: Callbacks,
+    releases: Callable[..., None],
+    logged: list[logging.LogRecord],
+) -> None:
+    """A later resource has failed, and the older code is asked to update; FAILED would be the stack's end."""
+    enter()
+    releases("a1", "a2")
+    assert invoke(**CREATE, ResponseURL=callbacks.url)["after"] == "a2"
+    releases("a1")
+    answer = invoke(**update("a1", previous="a2"), ResponseURL=callbacks.url)
+    assert (answer["status"], answer["before"], answer["after"]) == ("SUCCESS", "a2", "a2")
+    _, told = callbacks.take()
+    assert (told["Status"], told["Reason"]) == (
+        "SUCCESS",
+        "the schema is at a2, ahead of this code: nothing was changed",
+    )
+    assert [(line.levelname, line.getMessage()) for line in logged] == [("WARNING", told["Reason"])]
+
+
+def test_a_revision_that_the_code_does_not_know_is_a_failure_in_plain_words(
+    enter: Enter, invoke: Callable[..., Any], callbacks: Callbacks, releases: Callable[..., None]
+) -> None:
+    """It is none that this code was rolled back from: what the code would add has not been run."""
+    enter()
+    releases("a1", "a2")
+    invoke(**CREATE, ResponseURL=callbacks.url)
+    releases("a1", "b2")
+    invoke(**update("b2", previous="a1"), ResponseURL=callbacks.url)
+    _, told = callbacks.take()
+    assert told["Status"] == "FAILED"
+    assert told["Reason"].startswith("ConfigurationError: the schema is at revision a2, which has no file among")
+
+
+def test_a_way_to_cloudformation_that_is_missing_is_told_to_the_log(
+    enter: Enter, invoke: Callable[..., Any], releases: Callable[..., None], logged: list[logging.LogRecord]
+) -> None:
+    """In one line, before anything else: the stack itself says nothing until its ServiceTimeout is over."""
+    enter()
+    releases("a1")
+    with pytest.raises(urllib.error.URLError):
+        invoke(**CREATE, ResponseURL="http://localhost:1/callback?X-Amz-Signature=0")
+    (line,) = logged
+    assert line.levelname == "ERROR"
+    assert "waits for it until the resource's ServiceTimeout: no way to localhost from" in line.getMessage()
+    assert "Signature" not in line.getMessage()
+
+
+def test_an_address_that_drops_what_is_sent_is_no_way() -> None:
+    """As S3's does from a subnet without an endpoint for it: nothing refuses, and nothing answers."""
+    with socket.socket() as listening, socket.socket() as queued:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        queued.connect(listening.getsockname())  # a queue of one is full: the next SYN is dropped
+        assert not migrate._reaches(f"http://127.0.0.1:{listening.getsockname()[1]}/")
+    assert not migrate._reaches("https://nowhere.invalid/")
+
+
 def test_an_answer_to_cloudformation_is_never_too_long(
     invoke: Callable[..., Any], callbacks: Callbacks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,7 +185,7 @@ def test_an_answer_to_cloudformation_is_never_too_long(
     sent: list[bytes] = []
     real = urllib.request.urlopen
 
-    def fail() -> None:
+    def fail(_event: object) -> None:
         raise LookupError("\U0001f4a5" * 5000)
 
     def listen(request: urllib.request.Request, **arguments: Any) -> Any:

@@ -151,6 +151,13 @@ def test_a_new_migration_runs_at_the_next_deploy() -> None:
     assert RESOURCES[MIGRATION]["Properties"]["Revision"] == newest
 
 
+def test_cloudformation_waits_for_as_long_as_a_migration_may_take() -> None:
+    """By default; a lost answer is noticed after the time that the deploy was given, and not after an hour."""
+    waits = TEMPLATE["Parameters"][RESOURCES[MIGRATION]["Properties"]["ServiceTimeout"]["Ref"]]
+    assert waits["Default"] >= FUNCTIONS[MIGRATE]["Timeout"] + 60
+    assert waits["Default"] <= waits["MaxValue"] == 3600
+
+
 def test_the_schema_is_there_before_the_code_that_needs_it() -> None:
     """All functions that use a table wait for the migration."""
     waiting = {name for name in FUNCTIONS if RESOURCES[name].get("DependsOn") == MIGRATION}

@@ -22,19 +22,16 @@ LINEAGE_TABLE = "db_revisions"
 _REVISIONS = sa.Table(LINEAGE_TABLE, sa.MetaData(), sa.Column("revision", sa.Text, primary_key=True))
 
 
-def write_down(*, ctx: MigrationContext, step: MigrationInfo, heads: Collection[str], run_args: Any) -> None:  # noqa: ARG001 - Alembic's hook
+def write_down(*, ctx: MigrationContext, step: MigrationInfo, heads: Collection[str], **_: Any) -> None:
     """Record what the schema is made of, now that it is at ``heads``: Alembic's ``on_version_apply``."""
-    through = (
-        {found.revision for found in step.revision_map.iterate_revisions(tuple(heads), "base")} if heads else set()
-    )
-    if not through:
+    if not heads:
         # Where everything is undone, nothing is left of it.
         ctx.execute(DropTable(_REVISIONS, if_exists=True))
         return
+    through = sorted(found.revision for found in step.revision_map.iterate_revisions(tuple(heads), "base"))
     ctx.execute(CreateTable(_REVISIONS, if_not_exists=True))
-    ctx.execute(_REVISIONS.delete().where(_REVISIONS.c.revision.not_in(sorted(through))))
-    rows = [{"revision": revision} for revision in sorted(through)]
-    ctx.execute(insert(_REVISIONS).values(rows).on_conflict_do_nothing())
+    ctx.execute(_REVISIONS.delete().where(_REVISIONS.c.revision.not_in(through)))
+    ctx.execute(insert(_REVISIONS).values([{"revision": one} for one in through]).on_conflict_do_nothing())
 
 
 def been_through(conn: sa.Connection) -> frozenset[str]:

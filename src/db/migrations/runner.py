@@ -77,13 +77,12 @@ def _is_ahead(conn: Connection, script: ScriptDirectory, previous: str | None) -
         return True
     else:
         said = "nothing on record says whether it was made on top of them"
-    raise ConfigurationError(
-        [
-            f"the schema is at revision {_named(strange)}, which has no file among the migrations of this code "
-            f"(newest: {_named(newest)}), and {said}: nothing was changed. Deploy code that has that file, with new "
-            f"revisions on top of it ({DOCUMENTATION}run/deploys/#a-revision-that-the-code-does-not-know)"
-        ]
+    problem = (
+        f"the schema is at revision {_named(strange)}, which has no file among the migrations of this code "
+        f"(newest: {_named(newest)}), and {said}: nothing was changed. Deploy code that has that file, with new "
+        f"revisions on top of it ({DOCUMENTATION}run/deploys/#a-revision-that-the-code-does-not-know)"
     )
+    raise ConfigurationError([problem])
 
 
 def _named(revisions: set[str]) -> str:
