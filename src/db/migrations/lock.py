@@ -35,12 +35,13 @@ LOCK_POLL_S = 0.25
 
 
 @contextmanager
-def locked_connection() -> Iterator[Connection]:
+def locked_connection(runtime: Runtime | None = None) -> Iterator[Connection]:
     """A connection that holds the migration lock and closes with the block: lock and settings end with it.
 
-    Raises ConfigurationError where a proxy that pools transactions stands in between.
+    It is one of ``runtime``, by default of the process's own. Raises ConfigurationError where a proxy that pools
+    transactions stands in between.
     """
-    now = process.current()
+    now = runtime or process.current()
     refuse_proxy(now.settings)
     with now.engine("unpooled").connect() as conn:
         refuse_pooler(conn)

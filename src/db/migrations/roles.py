@@ -1,0 +1,220 @@
+"""The roles of an application, made from their secrets by a master that may be no superuser, as RDS's is not.
+
+May run before each migration: what is as it should be is left alone. A password that the server takes is such a thing,
+so that a rotation under way is not undone; which is found by logging in with it, for nobody but a superuser may read
+what the server has stored. One connection is open at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import exc, text
+
+from db.credentials.choice import source_for
+from db.environment import process
+from db.environment.process import Runtime
+from db.errors import ConfigurationError, Verdict, sqlstate, verdict
+from db.wire.search_path import schemas
+
+from .lock import locked_connection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sqlalchemy import Connection
+
+    from db.credentials.source import Credentials, Source
+    from db.settings import Settings
+
+# Where a database that is not there yet is made from: every server and every RDS instance has it.
+_MAINTENANCE = "postgres"
+_INSUFFICIENT_PRIVILEGE = "42501"
+# Executed as they stand: a % in a name begins no parameter.
+_AS_IT_STANDS = {"no_parameters": True}
+
+_FOUND = text("SELECT rolname, rolcanlogin FROM pg_roles WHERE rolname = ANY(:names)")
+_DATABASE_RIGHT = text("SELECT has_database_privilege(:role, :name, :right)")
+_SCHEMA_RIGHT = text("SELECT has_schema_privilege(:role, :name, :right)")
+
+
+class _Login:
+    """A role by its secret: where ``settings`` find the server, and as whom its secret lets in."""
+
+    def __init__(self, settings: Settings, *, like: Runtime) -> None:
+        # A refused password is what is looked for here, and no reason to wait for another.
+        self.runtime = Runtime(dataclasses.replace(settings, connect_wait_s=0.0), clock=like.clock)
+        source = source_for(settings, None, clock=like.clock)
+        if source is None:
+            raise ConfigurationError(["roles are made from their secrets: DB_SECRET_ID names none"])
+        self._source: Source = source
+        self.credentials: Credentials = source.current()
+
+    @property
+    def name(self) -> str:
+        return self.credentials.username
+
+    def gets_in(self) -> bool:
+        """Whether the server takes the password: the current one, or what a rotation under way has staged."""
+        try:
+            with self.runtime.engine("unpooled").connect():
+                return True
+        except exc.OperationalError as error:
+            if verdict(error) is not Verdict.REFETCH_CREDENTIALS:
+                raise
+            return False
+
+    def renew(self) -> None:
+        """Ask for the password past every cache, before it is set."""
+        self.credentials = self._source.refresh(self.credentials)
+
+
+def make_roles(master: str, *, used_by: Iterable[str] = ()) -> list[str]:
+    """Make the role that owns the tables, by the secret in DB_SECRET_ID, and those of the secrets ``used_by``.
+
+    ``master`` is the secret of a role that has CREATEROLE and owns the database, or has CREATEDB where there is none
+    yet: RDS's master does. Each role may log in with its secret's password, and connect; the owner may create in the
+    database and in its schema: the first of DB_SCHEMA that is there, or ``public``. What else a role may do is for the
+    migrations to say. Server and database are those of the settings, or of the owner's secret.
+
+    Returns what was done, without a password in it: the server is sent verifiers, so that its log has none either.
+    Raises ConfigurationError where the master may not do what is missing; CredentialsError, DeadlineError, and
+    SQLAlchemy's own errors.
+    """
+    now = process.current()
+    if now.settings.source != "secret":
+        raise ConfigurationError(["roles are made from their secrets: DB_SECRET_ID names none"])
+    owner = _Login(now.settings, like=now)
+    place = _place(now.settings, owner.credentials)
+    others = [_Login(dataclasses.replace(place, secret_id=secret, user=None), like=now) for secret in used_by]
+    roles = {login.name: login for login in (owner, *others)}
+    as_master = dataclasses.replace(place, secret_id=master, user=None)
+    done: list[str] = []
+    with _locked(as_master, now, done) as conn:
+        before: dict[str, bool] = {row.rolname: row.rolcanlogin for row in conn.execute(_FOUND, {"names": list(roles)})}
+        for name, login in roles.items():
+            if name not in before:
+                _set_password(conn, "CREATE", login, done)
+            elif not before[name]:
+                _run(conn, f"ALTER ROLE {_quoted(name)} LOGIN", done)
+        schema = _schema(conn, now.settings)
+        _grant(conn, owner.name, _OWNER, schema, done)
+        for other in others:
+            _grant(conn, other.name, _OTHERS, schema, done)
+        conn.commit()
+    if drifted := [login for name, login in roles.items() if name in before and not login.gets_in()]:
+        with _locked(as_master, now, done) as conn:
+            for login in drifted:
+                login.renew()
+                _set_password(conn, "ALTER", login, done)
+            conn.commit()
+    return done
+
+
+def _place(settings: Settings, credentials: Credentials) -> Settings:
+    """``settings`` with the server and the database that the owner's secret names, where they name none."""
+    return dataclasses.replace(
+        settings,
+        host=settings.host or credentials.host,
+        port=settings.port or credentials.port,
+        name=settings.name or credentials.database,
+    )
+
+
+@contextlib.contextmanager
+def _locked(settings: Settings, like: Runtime, done: list[str]) -> Iterator[Connection]:
+    """A connection to the database of ``settings``, which is made where it is not there."""
+    runtime = Runtime(settings, clock=like.clock)
+    with contextlib.ExitStack() as opened:
+        try:
+            conn = opened.enter_context(locked_connection(runtime))
+        except exc.OperationalError as error:
+            # No SQLSTATE tells a database that is missing from whatever else waiting cannot mend.
+            if verdict(error) is not Verdict.GIVE_UP or not _create_database(settings, like, done):
+                raise
+            conn = opened.enter_context(locked_connection(runtime))
+        yield conn
+
+
+def _create_database(settings: Settings, like: Runtime, done: list[str]) -> bool:
+    """Make the database of ``settings``; False where it is there."""
+    beside = Runtime(dataclasses.replace(settings, name=_MAINTENANCE), clock=like.clock)
+    engine = beside.engine("unpooled").execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as conn:
+        there = text("SELECT 1 FROM pg_database WHERE datname = :name")
+        if conn.execute(there, {"name": settings.name}).one_or_none() is not None:
+            return False
+        _run(conn, f"CREATE DATABASE {_quoted(settings.name or '')}", done)
+    return True
+
+
+def _set_password(conn: Connection, verb: str, login: _Login, done: list[str]) -> None:
+    encrypt = conn.connection.driver_connection.pgconn.encrypt_password  # type: ignore[union-attr]
+    password = login.credentials.password.encode()
+    verifier = encrypt(password, login.name.encode(), b"scram-sha-256").decode()
+    _run(conn, f"{verb} ROLE {_quoted(login.name)} LOGIN PASSWORD", done, f" '{verifier}'")
+
+
+def _schema(conn: Connection, settings: Settings) -> str | None:
+    """The schema that the owner's tables go to; None where it is not there yet, for a migration to make."""
+    named = next((one for one in schemas(settings.schema or "public") if one != "$user"), "public")
+    found = conn.execute(text("SELECT nspname FROM pg_namespace WHERE nspname = :named"), {"named": named})
+    return found.scalar_one_or_none()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rights:
+    """What a role needs before it can be given anything in a database, and in its schema."""
+
+    of_database: tuple[str, ...]
+    of_schema: tuple[str, ...]
+
+
+_OWNER = _Rights(("CONNECT", "CREATE"), ("USAGE", "CREATE"))
+_OTHERS = _Rights(("CONNECT",), ("USAGE",))
+
+
+def _grant(conn: Connection, role: str, needed: _Rights, schema: str | None, done: list[str]) -> None:
+    database = conn.execute(text("SELECT current_database()")).scalar_one()
+    rights = [("DATABASE", database, right, _DATABASE_RIGHT) for right in needed.of_database]
+    if schema is not None:
+        rights += [("SCHEMA", schema, right, _SCHEMA_RIGHT) for right in needed.of_schema]
+    for kind, name, right, has in rights:
+        asked = {"role": role, "name": name, "right": right}
+        if conn.execute(has, asked).scalar_one():
+            continue
+        statement = f"GRANT {right} ON {kind} {_quoted(name)} TO {_quoted(role)}"
+        _run(conn, statement, done)
+        if not conn.execute(has, asked).scalar_one():
+            # The server takes a grant of what one may not grant, and warns.
+            raise _refused(conn, statement, "nothing was granted")
+
+
+def _run(conn: Connection, statement: str, done: list[str], secret: str = "") -> None:
+    try:
+        conn.exec_driver_sql(statement + secret, execution_options=_AS_IT_STANDS)
+    except exc.DBAPIError as error:
+        # SQLAlchemy's error shows the statement, and this one's reason ends up in CloudFormation's events.
+        code, problem = sqlstate(error), error.orig
+    else:
+        done.append(statement)
+        return
+    if code == _INSUFFICIENT_PRIVILEGE:
+        raise _refused(conn, statement, str(problem).partition("\n")[0])
+    raise problem or AssertionError(statement)
+
+
+def _refused(conn: Connection, statement: str, said: str) -> ConfigurationError:
+    master: Any = conn.connection.driver_connection
+    problem = (
+        f"the master {master.info.user!r} may not run {statement!r} ({said}): it needs CREATEROLE, ADMIN OPTION of "
+        "roles that others have made, and to own the database or have CREATEDB; or somebody who may runs it once"
+    )
+    return ConfigurationError([problem])
+
+
+def _quoted(name: str) -> str:
+    # Not SQLAlchemy's way, which doubles each % for the driver to halve: these are executed as they stand.
+    return '"' + name.replace('"', '""') + '"'
