@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import threading
 import urllib.request
@@ -22,6 +23,8 @@ import db
 logger = Logger()
 
 VERSIONS = Path(__file__).parent / "migrations" / "versions"
+# The secrets of the roles that are made where MASTER_SECRET_ID names a master; the owner's is DB_SECRET_ID.
+ROLES = ("APP_SECRET_ID", "REPORT_SECRET_ID")
 PHYSICAL_ID = "database-schema"
 _ANSWER_TIMEOUT_S = 10
 _REACH_TIMEOUT_S = 2
@@ -54,6 +57,9 @@ def _migrate(event: dict[str, Any]) -> tuple[dict[str, str | None], str]:
     # Alembic is this function's alone, and loads when there is something to do.
     from db import migrations
 
+    if master := os.environ.get("MASTER_SECRET_ID"):
+        made = migrations.make_roles(master, used_by=[os.environ[name] for name in ROLES if os.environ.get(name)])
+        logger.info("roles", made=made)
     # An update that is rolled back is one more Update, whose older properties are those of the release that failed.
     previous = (event.get("OldResourceProperties") or {}).get("Revision")
     done = migrations.upgrade(VERSIONS, previous=previous)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets as tokens
 import socket
 import urllib.error
 import urllib.request
@@ -13,6 +14,7 @@ import pytest
 import db
 from db.environment import process
 from devkit.app.cloudformation import Callbacks
+from devkit.servers.passwords import new_password
 from handlers import migrate
 
 from .conftest import Enter
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from devkit.plugin import Database, MakeLambdaContext
+    from devkit.plugin import Database, MakeLambdaContext, PutSecret
     from devkit.servers.postgres import Postgres
 
 CREATE = {"RequestType": "Create", "StackId": "stack", "RequestId": "r-1", "LogicalResourceId": "Migration"}
@@ -220,3 +222,35 @@ def test_a_migration_answers_for_wrong_settings_too(
 def test_the_migrations_are_found_from_the_handler() -> None:
     """Wherever the package is laid."""
     assert list(migrate.VERSIONS.glob("*.py"))
+
+
+def test_the_roles_are_made_where_there_is_a_master(
+    invoke: Callable[..., Any],
+    releases: Callable[..., None],
+    postgres: Postgres,
+    secret: PutSecret,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before the migration, which runs as one of them: on a server that knows the master and nobody else."""
+    suffix = tokens.token_hex(4)
+    roles = {role: f"{role}_{suffix}" for role in ("master", "owner", "app", "report")}
+    passwords = {role: new_password() for role in roles}
+    for role, name in roles.items():
+        variable = "DB_SECRET_ID" if role == "owner" else f"{role.upper()}_SECRET_ID"
+        monkeypatch.setenv(variable, secret(name, {"username": name, "password": passwords[role]}))
+    for variable, value in {"HOST": postgres.host, "PORT": str(postgres.port), "NAME": f"made_{suffix}"}.items():
+        monkeypatch.setenv(f"DB_{variable}", value)
+    postgres.create_role(roles["master"], passwords["master"], options="LOGIN CREATEROLE CREATEDB")
+    releases("a1")
+    try:
+        db.configure()
+        assert [invoke()["after"] for _ in range(2)] == ["a1", "a1"]
+        owned = "SELECT tableowner FROM pg_tables WHERE tablename = 'made_a1'"
+        assert postgres.execute(owned, database=f"made_{suffix}") == [(roles["owner"],)]
+        assert postgres.execute("SELECT count(*) FROM pg_roles WHERE rolname LIKE %s", [f"%{suffix}"]) == [(4,)]
+    finally:
+        db.dispose()
+        process._runtime = None
+        postgres.drop_database(f"made_{suffix}")
+        for role in ("owner", "app", "report", "master"):
+            postgres.execute(f"DROP ROLE {roles[role]}")
