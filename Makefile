@@ -39,12 +39,13 @@ serve: .venv/ready  ## the HTTP routes on localhost, in the real Lambda runtime:
 test: .venv/ready  ## the tests that need neither Docker nor root, nor minutes
 	$(PYTEST) -m "not slow"
 
-check: .venv/ready  ## lint, types, template lint, every test
+check: .venv/ready  ## lint, types, template and migrations, every test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/sam validate --lint
 	$(BIN)/sam validate --lint --template database.yaml
+	$(BIN)/python -m db.migrations lint
 	$(PYTEST)
 
 bench: .venv/ready  ## the benchmarks beside their peers, to benchmarks/results (about ten minutes)

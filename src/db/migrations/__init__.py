@@ -5,6 +5,9 @@ share its session with other clients; ``runner`` calls Alembic, which loads ``en
 ``script.py.mako``; ``lineage`` writes down what a schema has been through, for code that is rolled back to. It runs as
 the tables' owner, whom ``roles`` can make beforehand. ``tenancy`` audits whether tenants are apart.
 
+``contract`` is the lint of new revisions, by what ``contract_ops``, ``contract_sql`` and ``contract_values`` read in
+them; ``__main__`` is its command. None of that is loaded by what runs in Lambda.
+
 It stands on all rooms below, and no handler loads it but the one that migrates. What a migration may call goes into
 ``operations``, under a name of its own for each new meaning: a migration that has run must mean the same tomorrow.
 """
