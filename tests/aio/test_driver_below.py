@@ -34,7 +34,7 @@ READ_ONLY = text("SELECT current_setting('transaction_read_only')")
 # Where each flight in turn is cut; the last is not reached. asyncpg has BEGIN and prologue in flights of their own.
 SAID = {
     "psycopg": ["done", "RECONNECT", "OUTCOME_UNKNOWN", "done"],
-    "asyncpg": ["done", "done", "RECONNECT", "RECONNECT", "OUTCOME_UNKNOWN", "done"],
+    "asyncpg": ["done", "done", "done", "RECONNECT", "OUTCOME_UNKNOWN", "done"],
 }
 SLOW_COMMIT = """
 CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(30); RETURN NULL; END $$;

@@ -14,10 +14,16 @@ from typing import Any
 import asyncpg
 import pytest
 from asyncpg.protocol.protocol import BaseProtocol
-from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection, PGDialect_asyncpg
+from sqlalchemy.dialects.postgresql.asyncpg import (
+    AsyncAdapt_asyncpg_connection,
+    AsyncAdapt_asyncpg_cursor,
+    AsyncAdapt_asyncpg_ss_cursor,
+    PGDialect_asyncpg,
+)
 from sqlalchemy.engine.default import DefaultDialect
 
-from db.wire.asyncpg_connections import UnitAdapter, UnitConnection, WatchedProtocol
+from db.wire.asyncpg_connections import UnitAdapter, UnitConnection, UnitStream
+from db.wire.asyncpg_protocol import WatchedProtocol
 from tests.contract.test_psycopg_internals import ours, parameters
 
 ROOT = Path(__file__).parents[2]
@@ -28,9 +34,17 @@ TAKES: dict[tuple[type, str], str] = {
     (AsyncAdapt_asyncpg_connection, "_start_transaction"): "self",
     (AsyncAdapt_asyncpg_connection, "commit"): "self",
     (AsyncAdapt_asyncpg_connection, "rollback"): "self",
+    (AsyncAdapt_asyncpg_ss_cursor, "_buffer_rows"): "self",
+    (AsyncAdapt_asyncpg_ss_cursor, "fetchall"): "self",
+    (AsyncAdapt_asyncpg_ss_cursor, "fetchmany"): "self, size",
     (asyncpg.Connection, "_introspect_types"): "self, typeoids, timeout",
     (BaseProtocol, "_is_cancelling"): "self",
+    (BaseProtocol, "abort"): "self",
+    (BaseProtocol, "resume_writing"): "self",
     (DefaultDialect, "do_begin"): "self, dbapi_connection",
+    (DefaultDialect, "do_execute"): "self, cursor, statement, parameters, context",
+    (DefaultDialect, "do_execute_no_params"): "self, cursor, statement, context",
+    (DefaultDialect, "do_executemany"): "self, cursor, statement, parameters, context",
     (PGDialect_asyncpg, "do_ping"): "self, dbapi_connection",
     (PGDialect_asyncpg, "is_disconnect"): "self, e, connection, cursor",
 }
@@ -48,6 +62,7 @@ DOORS = {
 # Awaited there too, but they send no statement.
 NO_DOORS = {"close", "close_portal", "close_statement"}
 OF_THE_ADAPTER = {"_connection", "_execute_mutex", "_isolation_setting", "_transaction"}
+OF_A_CURSOR = {"_adapt_connection", "_connection"}
 
 
 @pytest.mark.parametrize(("owner", "name"), TAKES, ids=lambda v: getattr(v, "__name__", v))
@@ -58,7 +73,9 @@ def test_a_method_takes_what_it_is_given_here(owner: Any, name: str) -> None:
 
 def test_no_other_method_of_the_adapter_is_overridden() -> None:
     """So the list above is all of them."""
-    assert ours(UnitAdapter) == {name for owner, name in TAKES if owner is AsyncAdapt_asyncpg_connection}
+    of_adapter = {name for owner, name in TAKES if owner is AsyncAdapt_asyncpg_connection}
+    assert ours(UnitAdapter) == of_adapter | {"_ss_cursor_cls"}
+    assert ours(UnitStream) == {name for owner, name in TAKES if owner is AsyncAdapt_asyncpg_ss_cursor}
     assert ours(UnitConnection) == {name for owner, name in TAKES if owner is asyncpg.Connection}
 
 
@@ -76,9 +93,10 @@ def test_there_is_no_other_door() -> None:
 
 
 def test_the_attributes_are_there() -> None:
-    """The slots of both classes, and the text of a prepared statement."""
+    """The slots of both classes, what a cursor is bound to, and the text of a prepared statement."""
     slots = {name for cls in AsyncAdapt_asyncpg_connection.__mro__ for name in getattr(cls, "__slots__", ())}
     assert slots >= OF_THE_ADAPTER - {"_connection"}
+    assert set(AsyncAdapt_asyncpg_cursor.__annotations__) >= OF_A_CURSOR
     assert {"_protocol", "_top_xact"} <= set(asyncpg.Connection.__slots__)
     assert parameters(asyncpg.Connection.__init__).startswith("self, protocol, transport, loop")
 

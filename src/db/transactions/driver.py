@@ -37,7 +37,7 @@ def prepare(
         flight.serve(prologue, prologue.patience_s, unit, isolation=isolation, read_only=read_only, pooled=pooled)
     else:
         adapter: Any = conn.connection.dbapi_connection  # asyncpg's
-        adapter.serve(prologue, unit, isolation=isolation, read_only=read_only, pooled=pooled)
+        adapter.serve(prologue, prologue.patience_s, unit, isolation=isolation, read_only=read_only, pooled=pooled)
 
 
 def say(conn: Connection, command: Command) -> None:

@@ -1,56 +1,48 @@
-"""asyncpg's connection while a unit of work holds it: what is sent is looked at, and BEGIN has the prologue behind it.
+"""asyncpg's connection while a unit of work holds it: BEGIN has the prologue behind it, and what was left open ends.
 
-asyncpg tells nobody the state of a transaction, and SQLAlchemy's adapter keeps an account of its own: a COMMIT that was
-sent as text is not in it, and what follows runs in the autocommit of the server, without tenant and limits. So the one
-door that all statements go through, asyncpg's protocol, has a watch here: it knows each by its text, refuses what would
-end the transaction behind the adapter's back, and writes down what became of COMMIT.
-
-tests/contract/test_asyncpg_internals.py names what lies below the public interfaces of asyncpg and SQLAlchemy.
+What goes through it is watched one level below (``asyncpg_protocol``). Whether another one takes its place is decided
+one level above (``asyncpg_replay``).
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
-from functools import partial
+import socket
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import asyncpg
-from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection, AsyncAdapt_asyncpg_ss_cursor
 from sqlalchemy.util import await_
 
-from db.errors import CAME_IN_COMMIT, ConfigurationError, sqlstate
+from db.errors import CAME_IN_COMMIT, ConfigurationError
 
-from .commit_outcome import is_refusal
+from .asyncpg_errors import as_in_psycopg, of_a_lost_connection
+from .asyncpg_protocol import WatchedProtocol
+from .pipeline import is_readable
 from .search_path import NO_AUTOCOMMIT
-from .session_leftovers import CLEANING
-from .statement_kinds import SET_CONFIG, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    import asyncio
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from .commit_outcome import Unit
     from .riders import Command
     from .search_path import PlainPrologue
 
-# SET TRANSACTION READ ONLY, alone among them, may come after the prologue, which is a query to the server.
-_FIRST_MODES = re.compile(r"\b(?:isolation|transaction_isolation|snapshot|deferrable|transaction_deferrable)\b")
-_ENDS = (
-    "a unit of work is ended by tx.commit(), tx.rollback() or the end of its block, and with asyncpg not by a text: "
-    "what would follow it had neither tenant nor time limits"
-)
-_TOO_LATE = (
-    "with asyncpg the prologue of a unit of work goes before its first statement, and the server takes this ahead of "
-    "all queries only: say isolation= of db.aio.begin() or run(), or snapshot=True of read(); for the rest there is "
-    "db.aio.engine()"
-)
+# What the layer's connect arguments say of a socket, in libpq's words.
+SOCKET_OPTIONS = {
+    "keepalives": (socket.SOL_SOCKET, "SO_KEEPALIVE"),
+    "keepalives_idle": (socket.IPPROTO_TCP, "TCP_KEEPIDLE"),
+    "keepalives_interval": (socket.IPPROTO_TCP, "TCP_KEEPINTVL"),
+    "keepalives_count": (socket.IPPROTO_TCP, "TCP_KEEPCNT"),
+    "tcp_user_timeout": (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT"),
+}
 _NO_AUTOCOMMIT = (
     "a unit of work is a transaction of its own, and the driver's autocommit was set in it: what cannot run in a "
     'transaction goes over db.aio.engine().connect().execution_options(isolation_level="AUTOCOMMIT")'
 )
 _NOT_AT_REST = "the connection was not at rest when its transaction ended: connection closed"
-# What stops the cleaning of a session behind a COMMIT that took place: cancellation, shutdown, no resources.
-_AMID_CLEANING = ("53", "57", "58", "XX")
 
 
 class Prologue(Protocol):
@@ -61,143 +53,16 @@ class Prologue(Protocol):
     def tell(self, tenant: str | None) -> None: ...
 
 
-class WatchedProtocol:
-    """asyncpg's protocol, with a look at each statement that a unit of work sends. All else is passed on."""
-
-    def __init__(self, protocol: Any) -> None:
-        self._protocol = protocol
-        self.unit: Unit | None = None
-        self.is_pooled = False  # the session is another client's in the next transaction
-        self._ours = 0
-        self._under_way = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._protocol, name)
-
-    @property
-    def is_at_rest(self) -> bool:
-        """Whether no statement is under way, or being cancelled, and no transaction open."""
-        inner = self._protocol
-        return not (self._under_way or inner._is_cancelling() or inner.is_in_transaction())
-
-    @contextlib.contextmanager
-    def ours(self) -> Iterator[None]:
-        """What is sent in the block begins or ends the transaction in the adapter's name, or is asyncpg's own."""
-        self._ours += 1
-        try:
-            yield
-        finally:
-            self._ours -= 1
-
-    # What sends a statement. Their arguments are asyncpg's.
-
-    async def query(self, query: str, timeout: Any) -> Any:
-        if self.unit is not None and self._ours and kind_of(query).ends:
-            return await self._end(self.unit, query, timeout)
-        return await self._watched(query, (), partial(self._protocol.query, query, timeout))
-
-    async def prepare(self, stmt_name: Any, query: str, *args: Any, **kwargs: Any) -> Any:
-        self._refuse(query)
-        return await self._sent(partial(self._protocol.prepare, stmt_name, query, *args, **kwargs))
-
-    async def bind_execute(self, state: Any, args: Any, *more: Any, **kwargs: Any) -> Any:
-        return await self._watched(
-            state.query, args, partial(self._protocol.bind_execute, state, args, *more, **kwargs)
-        )
-
-    async def bind_execute_many(self, state: Any, args: Any, *more: Any, **kwargs: Any) -> Any:
-        # Of many rows of values it is not looked whether one says "for the session": it costs a connection if not.
-        send = partial(self._protocol.bind_execute_many, state, args, *more, **kwargs)
-        return await self._watched(state.query, (False,), send)
-
-    async def bind(self, state: Any, args: Any, *more: Any, **kwargs: Any) -> Any:
-        return await self._watched(state.query, args, partial(self._protocol.bind, state, args, *more, **kwargs))
-
-    async def execute(self, state: Any, *more: Any, **kwargs: Any) -> Any:
-        return await self._sent(partial(self._protocol.execute, state, *more, **kwargs))
-
-    async def copy_in(self, copy_stmt: str, *more: Any, **kwargs: Any) -> Any:
-        return await self._sent(partial(self._protocol.copy_in, copy_stmt, *more, **kwargs))
-
-    async def copy_out(self, copy_stmt: str, *more: Any, **kwargs: Any) -> Any:
-        return await self._sent(partial(self._protocol.copy_out, copy_stmt, *more, **kwargs))
-
-    async def _watched(self, text: str, args: Any, send: Callable[[], Awaitable[Any]]) -> Any:
-        self._refuse(text)
-        if self.unit is not None and not self._ours:
-            kind = kind_of(text)
-            if kind.leaves is not None or (kind.leaves_if_false and any(value is False for value in args)):
-                self.unit.leaves.add(kind.leaves or SET_CONFIG)
-        return await self._sent(send)
-
-    async def _sent(self, send: Callable[[], Awaitable[Any]]) -> Any:
-        self._under_way += 1
-        try:
-            return await send()
-        except BaseException:
-            if self.unit is not None:
-                self.unit.statement_failed = True
-            raise
-        finally:
-            self._under_way -= 1
-
-    def _refuse(self, text: str) -> None:
-        """Raise InterfaceError for what the adapter would not notice, or the server refuse in its own words."""
-        if self.unit is None or self._ours:
-            return
-        kind = kind_of(text)
-        if kind.is_ordinary:
-            return
-        if kind.ends:
-            raise asyncpg.InterfaceError(_ENDS)
-        if kind.sets_modes and _FIRST_MODES.search(text.lower()):
-            raise asyncpg.InterfaceError(_TOO_LATE)
-
-    async def _end(self, unit: Unit, query: str, timeout: Any) -> Any:
-        """Send the adapter's COMMIT or ROLLBACK; what is left on a pooler's session goes in the same flight."""
-        commits = kind_of(query).commits
-        cleans = self.is_pooled and bool(unit.leaves)
-        if cleans:
-            # The answer is that to the last of them. So where a transaction has failed, COMMIT is not to be reached.
-            proof = ["SELECT 1"] if commits else []
-            query = "; ".join([*proof, query.rstrip(";"), *(text.decode() for text in CLEANING)])
-        send = partial(self._protocol.query, query, timeout)
-        if not commits:
-            return await self._sent(send)
-        unit.outcome_unknown = True
-        try:
-            answer = await self._sent(send)
-        except BaseException as error:
-            unit.commit_failed(error, refused=self._is_refusal(error, cleans=cleans))
-            raise
-        unit.commit_answered(committed=cleans or answer == "COMMIT")
-        return answer
-
-    def _is_refusal(self, error: BaseException, *, cleans: bool) -> bool:
-        if isinstance(error, asyncpg.InterfaceError):
-            return True  # asyncpg's own, before it sends
-        told = server_error(error)
-        if cleans and (sqlstate(told) or "").startswith(_AMID_CLEANING):
-            return False
-        return is_refusal(told, lost=not self._protocol.is_connected())
-
-
-def server_error(error: BaseException) -> BaseException:
-    """The server's last words, where a lost connection had some."""
-    cause = error.__cause__
-    return (
-        cause
-        if isinstance(error, asyncpg.PostgresConnectionError) and isinstance(cause, asyncpg.PostgresError)
-        else error
-    )
-
-
 class UnitConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg is not typed here
-    """``asyncpg.Connection`` with a watch at its door."""
+    """``asyncpg.Connection`` with a watch at its door, that can be closed without its event loop."""
 
-    def __init__(self, protocol: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(protocol, *args, **kwargs)
+    def __init__(
+        self, protocol: Any, transport: Any, loop: asyncio.AbstractEventLoop, *args: Any, **kwargs: Any
+    ) -> None:
+        super().__init__(protocol, transport, loop, *args, **kwargs)
         self._protocol = self.door = WatchedProtocol(protocol)
+        self._line = transport.get_extra_info("socket")
+        self._home = loop
 
     async def _introspect_types(self, typeoids: Any, timeout: Any) -> Any:
         # It switches JIT off for the session and on again.
@@ -210,14 +75,58 @@ class UnitConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg is not
             await self.execute(how)
         self._top_xact = None
 
+    def belongs_to(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether it can be awaited on ``loop``."""
+        return self._home is loop
+
+    def is_quiet(self) -> bool:
+        """Whether the socket is open and has nothing to say, as one that lives, or that died in silence. No trip."""
+        return not (self.is_closed() or is_readable(self._line.fileno()))
+
+    def watch(self, params: Mapping[str, Any]) -> None:
+        """Have the operating system give up a peer that went silent, as libpq would."""
+        if self._line.family == socket.AF_UNIX:
+            return
+        for name, (level, option) in SOCKET_OPTIONS.items():
+            if name in params and hasattr(socket, option):
+                self._line.setsockopt(level, getattr(socket, option), int(params[name]))
+
+    def hang_up(self) -> None:
+        """Close at once, on whatever loop or on none: the server learns it now, not when the loop runs again."""
+        with contextlib.suppress(OSError):  # it is not connected any more
+            self._line.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self.terminate()
+
+
+class UnitStream(AsyncAdapt_asyncpg_ss_cursor):
+    """SQLAlchemy's server-side cursor, whose errors amid the rows are asyncpg's own: these are translated as well."""
+
+    def _buffer_rows(self) -> None:
+        self._translated(super()._buffer_rows)
+
+    def fetchmany(self, size: int | None = None) -> Any:
+        return self._translated(super().fetchmany, size)
+
+    def fetchall(self) -> Any:
+        return self._translated(super().fetchall)
+
+    def _translated(self, work: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return work(*args)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            self._adapt_connection._handle_exception(error)
+
 
 class UnitAdapter(AsyncAdapt_asyncpg_connection):
     """SQLAlchemy's adapter, which says the prologue of the unit that it works for behind each BEGIN.
 
-    ``begun`` counts the transactions that were opened for it.
+    ``begun`` counts the transactions that were opened for it. ``savepoints`` are those statements of its transaction
+    that set one or end one, from before it did anything else.
     """
 
     _connection: Any
+    _ss_cursor_cls = UnitStream
     prologue: Prologue | None = None
     # Behind the BEGIN of a transaction that is no unit of work's, as in ``deferred_begin``.
     plain_prologue: PlainPrologue | None = None
@@ -227,43 +136,99 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
     failed = None  # not known unasked
     # It was left in the middle of something, and is of no use to anybody.
     abandoned = False
+    savepoints: Sequence[str] = ()
 
-    def serve(self, prologue: Prologue, unit: Unit, *, isolation: str | None, read_only: bool, pooled: bool) -> None:
+    def serve(
+        self,
+        prologue: Prologue,
+        patience_s: Callable[[], float | None],
+        unit: Unit,
+        *,
+        isolation: str | None,
+        read_only: bool,
+        pooled: bool,
+    ) -> None:
         """Work for ``unit`` until ``leave()``. Nothing of what was set or left open before holds for it."""
         self._set_modes(isolation, read_only=read_only)
-        self._work_for(prologue, unit, pooled=pooled)
+        self._work_for(prologue, patience_s, unit, pooled=pooled)
         self.begun = 0
 
     def leave(self) -> None:
         """The unit has ended, and with it what held for it."""
         self.single_reads = False
         self._set_modes(None, read_only=False)
-        self._work_for(None, None, pooled=False)
+        self._work_for(None, None, None, pooled=False)
 
     def parked(self) -> None:
-        """A pool keeps the connection: nothing of a unit's is to be met on it."""
+        """A pool keeps the connection: nothing of a unit's is to be met on it, and whoever has it next did nothing."""
         if self.unit is not None:
             self.leave()  # what a signal's handler raised came in its way
+        self._connection.door.sent = self._connection.door.answered = 0
 
     def take_over(self, stale: UnitAdapter) -> None:
         """Stand in for ``stale``, which died before it did anything."""
-        self.isolation_level, self.readonly = stale.isolation_level, stale.readonly
-        self._work_for(stale.prologue, stale.unit, pooled=stale._connection.door.is_pooled)
+        self.isolation_level, self._isolation_setting = stale.isolation_level, stale._isolation_setting
+        self.readonly, self.deferrable = stale.readonly, stale.deferrable
+        door = stale._connection.door
+        self._work_for(stale.prologue, door.patience_s, stale.unit, pooled=door.is_pooled)
+
+    @property
+    def has_sent(self) -> bool:
+        """Whether its holder has sent anything over it that may have done something."""
+        return bool(self._connection.door.sent)
+
+    @property
+    def unproven(self) -> bool:
+        """Whether nothing that its holder had run was answered."""
+        return not self._connection.door.answered
+
+    def ours(self) -> AbstractContextManager[None]:
+        """What is sent in the block does nothing by itself."""
+        ours: AbstractContextManager[None] = self._connection.door.ours()
+        return ours
 
     def _set_modes(self, isolation: str | None, *, read_only: bool) -> None:
         # Not by the adapter's method, which rolls back first.
         self.isolation_level = self._isolation_setting = isolation and isolation.lower().replace(" ", "_")
         self.readonly, self.deferrable = read_only, False
 
-    def _work_for(self, prologue: Prologue | None, unit: Unit | None, *, pooled: bool) -> None:
+    def _work_for(
+        self,
+        prologue: Prologue | None,
+        patience_s: Callable[[], float | None] | None,
+        unit: Unit | None,
+        *,
+        pooled: bool,
+    ) -> None:
         self.prologue, self.unit = prologue, unit
-        self._connection.door.unit, self._connection.door.is_pooled = unit, pooled
+        door = self._connection.door
+        door.unit, door.patience_s, door.is_pooled = unit, patience_s, pooled
         if unit is not None:
             unit.connection = self
 
     def open(self) -> None:
         """Send BEGIN and the prologue; a transaction that a listener of the pool's left open ends ahead of them."""
         await_(self._open())
+
+    def reopen(self, savepoints: Sequence[str]) -> None:
+        """Bring the transaction to where another one was when its connection died: to the last of ``savepoints``."""
+        await_(self._reopen(savepoints))
+
+    async def _reopen(self, savepoints: Sequence[str]) -> None:
+        if self.prologue is not None:
+            await self._open()
+        if not savepoints:
+            return
+        async with self._execute_mutex:
+            if self._transaction is None:
+                await self._start_transaction()
+            try:
+                with self.ours():
+                    for text in savepoints:
+                        await self._connection.execute(text)
+            except Exception as error:  # noqa: BLE001 - translated, and raised
+                self._handle_exception(error)
+        self.savepoints = savepoints
 
     async def _open(self) -> None:
         async with self._execute_mutex:
@@ -278,7 +243,7 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
 
     async def _end_any(self, how: str) -> None:
         try:
-            with self._connection.door.ours():
+            with self.ours():
                 await self._connection.end_any(how)
         except Exception as error:  # noqa: BLE001 - translated, and raised
             self._handle_exception(error)
@@ -286,12 +251,14 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
     # What SQLAlchemy calls.
 
     async def _start_transaction(self) -> None:
+        self.savepoints = ()
         if self.prologue is None:
-            await self._start_plain_transaction()
+            with self.ours():
+                await self._start_plain_transaction()
             return
         if self.autocommit:
             raise self.dbapi.ProgrammingError(_NO_AUTOCOMMIT)
-        with self._connection.door.ours():
+        with self.ours():
             await super()._start_transaction()  # type: ignore[no-untyped-call]
             text, values = self.prologue(alone=False)
             try:
@@ -317,13 +284,18 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
                 self._handle_exception(error)
 
     def commit(self) -> None:
-        with self._connection.door.ours():
-            super().commit()  # type: ignore[no-untyped-call]
+        try:
+            with self.ours():
+                super().commit()  # type: ignore[no-untyped-call]
+        except self.dbapi.OperationalError:
+            if self.unit is None or self.has_sent or not self._connection.is_closed():
+                raise
+            self.unit.commit_answered(committed=False)  # there was nothing to commit
 
     def rollback(self) -> None:
         """Undo the transaction, whoever began it. A connection that is not at rest then is not to be used again."""
         try:
-            with self._connection.door.ours():
+            with self.ours():
                 super().rollback()  # type: ignore[no-untyped-call]
             if not self._connection.is_closed() and self._connection.is_in_transaction():
                 await_(self._end_any("ROLLBACK"))
@@ -335,21 +307,18 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
             raise self.dbapi.OperationalError(_NOT_AT_REST)
 
     def _handle_exception(self, error: Exception) -> NoReturn:
-        """By the one name that psycopg has for a lost connection, and with the server's last words."""
-        lost = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError)
-        if self._connection.is_closed() and isinstance(error, lost):
+        """By the names that psycopg has, and with the server's last words."""
+        told = None
+        if self._connection.is_closed() and (told := of_a_lost_connection(self.dbapi, error)):
             self._transaction = None
-            told = self.dbapi.OperationalError(str(error), server_error(error))
         else:
-            told = None
-        try:
-            if told is not None:
-                raise told from error
-            super()._handle_exception(error)
-        except self.dbapi.Error as translated:
-            if getattr(error, CAME_IN_COMMIT, False):
-                setattr(translated, CAME_IN_COMMIT, True)
-            raise
+            try:
+                super()._handle_exception(error)
+            except self.dbapi.Error as translated:
+                told = as_in_psycopg(self.dbapi, translated)
+        if getattr(error, CAME_IN_COMMIT, False):
+            setattr(told, CAME_IN_COMMIT, True)
+        raise told from error
 
 
 def _text(value: bytes | None) -> str | None:

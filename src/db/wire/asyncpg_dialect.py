@@ -8,8 +8,6 @@ https://serverless-data-access.github.io/serverless-data-access/use/aio/#asyncpg
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode
 
@@ -22,18 +20,16 @@ from sqlalchemy.util import await_
 from db.errors import ConfigurationError
 from db.timing.waiting import on_loop
 
-from .asyncpg_connections import UnitAdapter, UnitConnection
+from .asyncpg_connections import SOCKET_OPTIONS, UnitAdapter, UnitConnection
+from .asyncpg_replay import ReplayingDialect
 from .encoding import ENCODING, other_encoding
-from .first_flight import FirstFlight, asks_to_connect, reopen
-from .pipeline import is_readable
 from .search_path import NO_AUTOCOMMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from sqlalchemy import URL, Connection
     from sqlalchemy.engine.interfaces import ConnectArgsType, DBAPIConnection
-    from sqlalchemy.pool import PoolProxiedConnection
 
     from .search_path import PlainPrologue
 
@@ -45,14 +41,7 @@ _ARGUMENTS = {"user": "user", "password": "password", "dbname": "database", "con
 _TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")
 _STARTUP = ("application_name", "options")
 # Those that the layer does without it; prepare_threshold is psycopg's own, and asyncpg speaks UTF-8 and nothing else.
-_SOCKET = {
-    "keepalives": (socket.SOL_SOCKET, "SO_KEEPALIVE"),
-    "keepalives_idle": (socket.IPPROTO_TCP, "TCP_KEEPIDLE"),
-    "keepalives_interval": (socket.IPPROTO_TCP, "TCP_KEEPINTVL"),
-    "keepalives_count": (socket.IPPROTO_TCP, "TCP_KEEPCNT"),
-    "tcp_user_timeout": (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT"),
-}
-_KNOWN = {"host", "port", "prepare_threshold", "client_encoding", *_ARGUMENTS, *_TLS, *_STARTUP, *_SOCKET}
+_KNOWN = {"host", "port", "prepare_threshold", "client_encoding", *_ARGUMENTS, *_TLS, *_STARTUP, *SOCKET_OPTIONS}
 
 
 def asyncpg_arguments(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,40 +62,6 @@ def asyncpg_arguments(params: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-class WatchedConnection(UnitConnection):
-    """``asyncpg.Connection`` that can be closed without its event loop."""
-
-    def __init__(
-        self, protocol: Any, transport: Any, loop: asyncio.AbstractEventLoop, *args: Any, **kwargs: Any
-    ) -> None:
-        super().__init__(protocol, transport, loop, *args, **kwargs)
-        self._line = transport.get_extra_info("socket")
-        self._home = loop
-
-    def belongs_to(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether it can be awaited on ``loop``."""
-        return self._home is loop
-
-    def is_quiet(self) -> bool:
-        """Whether the socket is open and has nothing to say, as one that lives, or that died in silence. No trip."""
-        return not (self.is_closed() or is_readable(self._line.fileno()))
-
-    def watch(self, params: Mapping[str, Any]) -> None:
-        """Have the operating system give up a peer that went silent, as libpq would."""
-        if self._line.family == socket.AF_UNIX:
-            return
-        for name, (level, option) in _SOCKET.items():
-            if name in params and hasattr(socket, option):
-                self._line.setsockopt(level, getattr(socket, option), int(params[name]))
-
-    def hang_up(self) -> None:
-        """Close at once, on whatever loop or on none: the server learns it now, not when the loop runs again."""
-        with contextlib.suppress(OSError):  # it is not connected any more
-            self._line.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            self.terminate()
-
-
 class AsyncpgExecutionContext(PGExecutionContext_asyncpg):
     """The stock one, which also lets go of the statements that asyncpg has closed."""
 
@@ -118,7 +73,7 @@ class AsyncpgExecutionContext(PGExecutionContext_asyncpg):
             dialect._invalidate_schema_cache()
 
 
-class AsyncpgDialect(PGDialect_asyncpg):
+class AsyncpgDialect(ReplayingDialect, PGDialect_asyncpg):
     """The dialect on asyncpg. ``default_schema_name`` is what the server would say of itself for this user.
 
     Behind a proxy no statement is prepared by a name, for the server's connection is another each time.
@@ -126,9 +81,6 @@ class AsyncpgDialect(PGDialect_asyncpg):
 
     supports_statement_cache = True
     execution_ctx_cls = AsyncpgExecutionContext
-    notes_commits = True
-    # Told of each connection that was replaced before anything was done over it, and why.
-    on_replay: Callable[[PoolProxiedConnection, BaseException], None] | None = None
 
     # Not keyword-only: create_engine() finds a dialect's arguments by reading its positional ones.
     def __init__(
@@ -160,7 +112,7 @@ class AsyncpgDialect(PGDialect_asyncpg):
         dbapi: Any = self.loaded_dbapi
         arguments = asyncpg_arguments(params)
         try:
-            opening = asyncpg.connect(connection_class=WatchedConnection, **arguments, **self._cache)
+            opening = asyncpg.connect(connection_class=UnitConnection, **arguments, **self._cache)
             connection = await_(UnitAdapter.create(dbapi, opening, **self._statements))
         except dbapi.OperationalError:
             raise
@@ -191,40 +143,9 @@ class AsyncpgDialect(PGDialect_asyncpg):
     # Free liveness, as in ``psycopg_dialect``.
 
     def do_ping(self, dbapi_connection: Any) -> bool:
-        return dbapi_connection.driver_connection.is_quiet() or bool(super().do_ping(dbapi_connection))  # type: ignore[no-untyped-call]
-
-    # A unit of work.
-
-    def do_begin(self, dbapi_connection: Any) -> None:
-        """Open a unit's transaction at once, as statements of the driver's own go around the adapter.
-
-        Nothing has been done before the prologue is answered, so a connection that is dead by then is replaced.
-        """
-        if dbapi_connection.dbapi_connection.prologue is None:
-            return
-        flight = FirstFlight()
-        with flight.time_is_up():
-            while True:
-                try:
-                    dbapi_connection.dbapi_connection.open()
-                except self.loaded_dbapi.Error as error:
-                    self._replace_or_raise(error, dbapi_connection, flight)
-                else:
-                    return
-
-    def _replace_or_raise(self, error: Exception, checkout: Any, flight: FirstFlight) -> None:
-        """Put a new connection below ``checkout``, if all that ``error`` tells is that the one below it was dead."""
-        stale, record = checkout.dbapi_connection, checkout._connection_record
-        # A detached one is no longer the pool's to replace.
-        if record is None or not stale.driver_connection.is_closed() or not asks_to_connect(error):
-            raise error
-        checkout.dbapi_connection = reopen(record, error, flight)
-        checkout.dbapi_connection.take_over(stale)
-        if self.on_replay is not None:
-            self.on_replay(checkout, error)
-
-    def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
-        return getattr(connection, "abandoned", False) or bool(super().is_disconnect(e, connection, cursor))  # type: ignore[no-untyped-call]
+        driver = dbapi_connection.driver_connection
+        with driver.door.ours():
+            return driver.is_quiet() or bool(super().do_ping(dbapi_connection))  # type: ignore[no-untyped-call]
 
     # Free initialisation, as in ``psycopg_dialect``.
 

@@ -1,0 +1,201 @@
+"""asyncpg's protocol under a watch: what a unit of work sends is looked at, its COMMIT noted, its wait bounded.
+
+asyncpg tells nobody the state of a transaction, and SQLAlchemy's adapter keeps an account of its own: a COMMIT that was
+sent as text is not in it, and what follows runs in the autocommit of the server, without tenant and limits. So the one
+door that all statements go through, asyncpg's protocol, has a watch here: it knows each by its text, refuses what would
+end the transaction behind the adapter's back, and writes down what became of COMMIT. It counts what was sent and
+answered, for whoever has to know whether anything was done, and gives up a server that is silent for too long.
+
+tests/contract/test_asyncpg_internals.py names what lies below the public interfaces of asyncpg and SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from db.errors import sqlstate
+
+from .asyncpg_errors import NoAnswerError, is_unsent, server_error
+from .commit_outcome import is_refusal
+from .session_leftovers import CLEANING
+from .statement_kinds import SET_CONFIG, kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from .commit_outcome import Unit
+
+# SET TRANSACTION READ ONLY, alone among them, may come after the prologue, which is a query to the server.
+_FIRST_MODES = re.compile(r"\b(?:isolation|transaction_isolation|snapshot|deferrable|transaction_deferrable)\b")
+_ENDS = (
+    "a unit of work is ended by tx.commit(), tx.rollback() or the end of its block, and with asyncpg not by a text: "
+    "what would follow it had neither tenant nor time limits"
+)
+_TOO_LATE = (
+    "with asyncpg the prologue of a unit of work goes before its first statement, and the server takes this ahead of "
+    "all queries only: say isolation= of db.aio.begin() or run(), or snapshot=True of read(); for the rest there is "
+    "db.aio.engine()"
+)
+_NO_ANSWER = "no answer from the server within the time that was left: connection closed"
+# What stops the cleaning of a session behind a COMMIT that took place: cancellation, shutdown, no resources.
+_AMID_CLEANING = ("53", "57", "58", "XX")
+
+
+class WatchedProtocol:
+    """asyncpg's protocol, with a look at each statement that a unit of work sends. All else is passed on.
+
+    ``sent`` and ``answered`` count the statements of whoever has the connection, and not what is ``ours``.
+    ``patience_s`` gives the longest wait for an answer; beyond it the connection is closed.
+    """
+
+    def __init__(self, protocol: Any) -> None:
+        self._protocol = protocol
+        self.unit: Unit | None = None
+        self.is_pooled = False  # the session is another client's in the next transaction
+        self.patience_s: Callable[[], float | None] | None = None
+        self.sent = self.answered = 0
+        self._ours = 0
+        self._under_way = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._protocol, name)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether no statement is under way, or being cancelled, and no transaction open."""
+        inner = self._protocol
+        return not (self._under_way or inner._is_cancelling() or inner.is_in_transaction())
+
+    @contextlib.contextmanager
+    def ours(self) -> Iterator[None]:
+        """What is sent in the block begins or ends the transaction in the adapter's name, or is asyncpg's own."""
+        self._ours += 1
+        try:
+            yield
+        finally:
+            self._ours -= 1
+
+    # What sends a statement. Their arguments are asyncpg's.
+
+    async def query(self, query: str, timeout: Any) -> Any:
+        if self.unit is not None and self._ours and kind_of(query).ends:
+            return await self._end(self.unit, query, timeout)
+        return await self._watched(query, (), partial(self._protocol.query, query, timeout))
+
+    async def prepare(self, stmt_name: Any, query: str, *args: Any, **kwargs: Any) -> Any:
+        self._refuse(query)
+        # What has been read, and not run, is as good as not sent.
+        return await self._sent(partial(self._protocol.prepare, stmt_name, query, *args, **kwargs), runs=False)
+
+    async def bind_execute(self, state: Any, args: Any, *more: Any, **kwargs: Any) -> Any:
+        return await self._watched(
+            state.query, args, partial(self._protocol.bind_execute, state, args, *more, **kwargs)
+        )
+
+    async def bind_execute_many(self, state: Any, args: Any, *more: Any, **kwargs: Any) -> Any:
+        # Of many rows of values it is not looked whether one says "for the session": it costs a connection if not.
+        send = partial(self._protocol.bind_execute_many, state, args, *more, **kwargs)
+        return await self._watched(state.query, (False,), send)
+
+    async def bind(self, state: Any, args: Any, *more: Any, **kwargs: Any) -> Any:
+        return await self._watched(state.query, args, partial(self._protocol.bind, state, args, *more, **kwargs))
+
+    async def execute(self, state: Any, *more: Any, **kwargs: Any) -> Any:
+        return await self._sent(partial(self._protocol.execute, state, *more, **kwargs))
+
+    async def copy_in(self, copy_stmt: str, *more: Any, **kwargs: Any) -> Any:
+        return await self._sent(partial(self._protocol.copy_in, copy_stmt, *more, **kwargs))
+
+    async def copy_out(self, copy_stmt: str, *more: Any, **kwargs: Any) -> Any:
+        return await self._sent(partial(self._protocol.copy_out, copy_stmt, *more, **kwargs))
+
+    async def _watched(self, text: str, args: Any, send: Callable[[], Awaitable[Any]]) -> Any:
+        self._refuse(text)
+        if self.unit is not None and not self._ours:
+            kind = kind_of(text)
+            if kind.leaves is not None or (kind.leaves_if_false and any(value is False for value in args)):
+                self.unit.leaves.add(kind.leaves or SET_CONFIG)
+        return await self._sent(send)
+
+    async def _sent(self, send: Callable[[], Awaitable[Any]], *, runs: bool = True) -> Any:
+        is_theirs = not self._ours
+        self.sent += is_theirs
+        self._under_way += 1
+        try:
+            with self._patience():
+                answer = await send()
+        except BaseException:
+            if self.unit is not None:
+                self.unit.statement_failed = True
+            raise
+        finally:
+            self._under_way -= 1
+        self.answered += is_theirs and runs
+        return answer
+
+    @contextlib.contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Close the connection where what is sent in the block has no answer in time. Raises NoAnswerError then."""
+        limit_s = self.patience_s() if self.patience_s is not None else None
+        if limit_s is None:
+            yield
+            return
+        waiting = asyncio.get_running_loop().call_later(limit_s, self._hang_up)
+        try:
+            yield
+        except asyncpg.PostgresConnectionError as error:
+            if waiting.when() <= asyncio.get_running_loop().time():
+                raise NoAnswerError(_NO_ANSWER) from error
+            raise
+        finally:
+            waiting.cancel()
+
+    def _hang_up(self) -> None:
+        self._protocol.abort()  # whoever waits for an answer hears of it at once
+        self._protocol.resume_writing()  # and who waits to send more
+
+    def _refuse(self, text: str) -> None:
+        """Raise InterfaceError for what the adapter would not notice, or the server refuse in its own words."""
+        if self.unit is None or self._ours:
+            return
+        kind = kind_of(text)
+        if kind.is_ordinary:
+            return
+        if kind.ends:
+            raise asyncpg.InterfaceError(_ENDS)
+        if kind.sets_modes and _FIRST_MODES.search(text.lower()):
+            raise asyncpg.InterfaceError(_TOO_LATE)
+
+    async def _end(self, unit: Unit, query: str, timeout: Any) -> Any:
+        """Send the adapter's COMMIT or ROLLBACK; what is left on a pooler's session goes in the same flight."""
+        commits = kind_of(query).commits
+        cleans = self.is_pooled and bool(unit.leaves)
+        if cleans:
+            # The answer is that to the last of them. So where a transaction has failed, COMMIT is not to be reached.
+            proof = ["SELECT 1"] if commits else []
+            query = "; ".join([*proof, query.rstrip(";"), *(text.decode() for text in CLEANING)])
+        send = partial(self._protocol.query, query, timeout)
+        if not commits:
+            return await self._sent(send)
+        unit.outcome_unknown = True
+        try:
+            answer = await self._sent(send)
+        except BaseException as error:
+            unit.commit_failed(error, refused=self._is_refusal(error, cleans=cleans))
+            raise
+        unit.commit_answered(committed=cleans or answer == "COMMIT")
+        return answer
+
+    def _is_refusal(self, error: BaseException, *, cleans: bool) -> bool:
+        if is_unsent(error):
+            return True
+        told = server_error(error)
+        if cleans and (sqlstate(told) or "").startswith(_AMID_CLEANING):
+            return False
+        return is_refusal(told, lost=not self._protocol.is_connected())
