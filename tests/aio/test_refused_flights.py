@@ -141,9 +141,26 @@ def test_a_pool_that_stays_full_ends_in_capacity_error(
     with pytest.raises(db.CapacityError, match=r"in \d+ attempts in \d\.\d s: .*query_wait_timeout") as caught:
         invoked(door.begin, context)
     assert db.verdict(caught.value) is db.Verdict.WAIT_FOR_CAPACITY
-    # asyncpg waits in a queue for as long as that lasts.
-    assert context.get_remaining_time_in_millis() > 50 or door.name == "asyncpg"
+    assert context.get_remaining_time_in_millis() > 50
     assert crowded()
+
+
+@pytest.mark.parametrize("work", ["begin", "read"])
+def test_a_queue_that_is_longer_than_the_invocation_ends_with_it(
+    work: str, door: Door, pgbouncer: MakePgBouncer, database: Database, lambda_context: MakeLambdaContext
+) -> None:
+    """PgBouncer would have the first statement wait for two minutes, and has refused nothing."""
+    pooler = pgbouncer(default_pool_size=1)
+    url = make_url(database.url()).set(port=pooler.port)
+    db.configure(Settings(url=url, proxy="pgbouncer", sslmode="disable", deadline_reserve_s=1, **door.settings))
+    context = lambda_context(remaining_s=2)
+    with psycopg.connect(
+        host=pooler.host, port=pooler.port, dbname=database.name, user=database.app, password=database.app_password
+    ) as other:
+        other.execute("SELECT 1")
+        with pytest.raises(db.DeadlineError):
+            invoked(getattr(door, work), context)
+    assert context.get_remaining_time_in_millis() > 0
 
 
 def test_rds_proxys_words_are_waited_out_as_well(
