@@ -9,6 +9,7 @@ fixture                  lives for  is
 ``wire``                 test       a factory of proxies that count, read and break what passes
 ``pgbouncer``            test       a factory of poolers (``devkit.servers.pgbouncer.PgBouncer``)
 ``rds_proxy``            test       a factory of proxies that refuse in the words of RDS Proxy
+``door``                 test       each way to the server in turn: straight, by PgBouncer, by that proxy
 ``replicated``           test       a primary and its standby (``devkit.servers.replica.Cluster``)
 ``replicated_database``  test       an empty database of theirs (``Database``)
 ``secret``               test       a function that stores a secret where this process's boto3 looks
@@ -26,12 +27,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pytest
 
 from .lambda_runtime.context import LambdaContext
 from .servers.database import Database, create_database, drop_database
+from .servers.doors import Door
 from .servers.passwords import PREFIX
 
 if TYPE_CHECKING:
@@ -47,7 +49,17 @@ if TYPE_CHECKING:
     from .servers.postgres import Postgres
     from .servers.replica import Cluster
 
-__all__ = ["Database", "LambdaContext", "MakeLambdaContext", "MakePgBouncer", "MakeRdsProxy", "MakeWire", "PutSecret"]
+__all__ = [
+    "Database",
+    "Door",
+    "LambdaContext",
+    "MakeDoor",
+    "MakeLambdaContext",
+    "MakePgBouncer",
+    "MakeRdsProxy",
+    "MakeWire",
+    "PutSecret",
+]
 
 _LEAKED = pytest.StashKey[bool]()
 
@@ -88,6 +100,39 @@ class MakePgBouncer(Protocol):
         max_client_conn: int = 1000,
         settings: Mapping[str, str] | None = None,
     ) -> PgBouncer: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class MakeDoor:
+    """``door()``: a wire that leads to ``postgres`` by the way that it is the test's turn for.
+
+    ``name`` says which, ``proxy`` what ``DB_PROXY`` is there. ``server`` is another one to lead to, ``upstream`` where
+    that is found; ``default_pool_size`` and ``settings`` are PgBouncer's, and without effect elsewhere. The test's end
+    closes it.
+    """
+
+    name: Door
+    _server: Postgres
+    _opened: contextlib.ExitStack
+
+    @property
+    def proxy(self) -> Literal["none", "pgbouncer", "rds-proxy"]:
+        """What ``DB_PROXY`` is there."""
+        return self.name.proxy
+
+    def __call__(
+        self,
+        *,
+        server: Postgres | None = None,
+        upstream: Endpoint | None = None,
+        default_pool_size: int = 20,
+        settings: Mapping[str, str] | None = None,
+    ) -> PostgresWire:
+        return self._opened.enter_context(
+            self.name.on_a_wire(
+                server or self._server, upstream=upstream, default_pool_size=default_pool_size, settings=settings
+            )
+        )
 
 
 class PutSecret(Protocol):
@@ -188,6 +233,13 @@ def pgbouncer(postgres: Postgres) -> Iterator[MakePgBouncer]:
             return started.enter_context(PgBouncer(postgres, **options))
 
         yield make
+
+
+@pytest.fixture(params=list(Door))
+def door(request: pytest.FixtureRequest, postgres: Postgres) -> Iterator[MakeDoor]:
+    """The test runs once for each way to the server: ``database.through(door())``, with ``proxy=door.proxy``."""
+    with contextlib.ExitStack() as opened:
+        yield MakeDoor(request.param, postgres, opened)
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ import boto3
 import pytest
 from aws_lambda_powertools import Logger
 from sqlalchemy import create_engine, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from devkit.network.wire import Counts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from devkit.plugin import Database, LambdaContext, MakeLambdaContext, MakePgBouncer, MakeWire, PutSecret
+    from devkit.plugin import Database, LambdaContext, MakeDoor, MakeLambdaContext, MakePgBouncer, MakeWire, PutSecret
     from devkit.servers.aws import LocalAws
     from devkit.servers.replica import Cluster
     from tests.devkit.conftest import RunPython
@@ -87,6 +87,25 @@ def test_wires_and_poolers_stand_in_a_row(database: Database, wire: MakeWire, pg
     engine.dispose()
     assert outer.counts().connections == 1
     assert inner.counts().connections == 2  # one asks for the password, one serves
+
+
+def test_every_door_leads_to_the_database(door: MakeDoor, database: Database, request: pytest.FixtureRequest) -> None:
+    """Each is a wire, and what stands there has words of its own for a login that is refused."""
+    refused = {
+        "direct": "password authentication failed for user",
+        "pgbouncer": "SASL authentication failed",
+        "rds-proxy": "The password that was provided for the role",
+    }
+    by_door = door()
+    engine = create_engine(database.through(by_door).url(), connect_args={"sslmode": "disable"})
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT current_user")).scalar() == database.app
+    engine.dispose()
+    assert by_door.counts().connections == 1
+    mistyped = engine.url.set(password="mistyped")
+    with pytest.raises(OperationalError, match=refused[door.name]):
+        create_engine(mistyped, connect_args={"sslmode": "disable"}).connect()
+    assert request.node.name.endswith(f"[{door.name}]")
 
 
 def test_a_replicated_database_is_behind_the_clusters_address(
