@@ -11,6 +11,7 @@ from sqlalchemy import exc, text
 
 import db
 from devkit.network.faults import Lost
+from tests.doors import PROXIES, make_prologue, through
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from devkit.network.wire import Wire
-    from devkit.plugin import Database, MakePgBouncer, MakeRdsProxy, MakeWire
+    from devkit.plugin import Database, MakeDoor, MakeWire
     from devkit.servers.postgres import Postgres
 
     from .conftest import Use
@@ -90,21 +91,13 @@ def test_a_cut_at_any_flight(
 
 
 @pytest.mark.parametrize("lost", get_args(Lost))
-@pytest.mark.parametrize("door", ["pgbouncer", "rds-proxy"])
+@through(*PROXIES)
 def test_a_cut_at_any_flight_before_a_pooler(
-    door: str,
-    lost: Lost,
-    *,
-    database: Database,
-    postgres: Postgres,
-    use: Use,
-    wire: MakeWire,
-    pgbouncer: MakePgBouncer,
-    rds_proxy: MakeRdsProxy,
+    door: MakeDoor, lost: Lost, *, database: Database, postgres: Postgres, use: Use
 ) -> None:
     """The promises are the same there."""
-    proxy = wire(upstream=pgbouncer()) if door == "pgbouncer" else rds_proxy()
-    use(wire=proxy, proxy="pgbouncer")
+    make_prologue(database.url("owner"), used_by=database.owner)
+    use(wire=(proxy := door()), proxy=door.proxy)
     cut_each_flight(proxy, by_run, KEPT, lost=lost, database=database, postgres=postgres)
 
 

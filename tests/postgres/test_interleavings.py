@@ -14,16 +14,18 @@ from sqlalchemy import Connection, exc, make_url, text
 import db
 from db.migrations.operations import enable_tenant_rls
 from db.settings import Settings
+from devkit.plugin import Door
+from tests.doors import make_prologue, through
 
 from .conftest import Use
 
 if TYPE_CHECKING:
-    from devkit.plugin import Database, MakePgBouncer
+    from devkit.plugin import Database, MakeDoor, MakePgBouncer
     from devkit.servers.postgres import Postgres
 
 TENANTS = [f"tenant-{n}" for n in range(5)]
 THREADS = 4
-STEPS = 1250  # each thread; twice over, direct and pooled, they are 10,000
+STEPS = 834  # each thread; by the three doors they are 10,000
 SEEN = text("SELECT DISTINCT tenant_id FROM belongings")
 ADD = text("INSERT INTO belongings (tenant_id) VALUES (:tenant)")
 KILL = text("SELECT pg_terminate_backend(pg_backend_pid())")
@@ -33,9 +35,12 @@ class Interrupted(Exception):  # noqa: N818 - by the step itself
     """A block that ends in an error of its own."""
 
 
-@pytest.fixture(params=["direct", "pooled"])
-def shared(request: pytest.FixtureRequest, use: Use, database: Database, pgbouncer: MakePgBouncer) -> None:
-    """A row of each tenant in ``belongings``; two connections for four threads, or two of PgBouncer's for all."""
+@pytest.fixture
+def shared(door: MakeDoor, use: Use, database: Database, pgbouncer: MakePgBouncer) -> None:
+    """A row of each tenant in ``belongings``; two connections for four threads, or two of a pooler's for all.
+
+    RDS Proxy pools as well, so that one stands behind its words.
+    """
     use(role="owner")
     with db.begin() as tx:
         tx.execute(text("CREATE TABLE belongings (tenant_id text NOT NULL)"))
@@ -44,12 +49,13 @@ def shared(request: pytest.FixtureRequest, use: Use, database: Database, pgbounc
     for tenant in TENANTS:
         with db.begin(tenant=tenant) as tx:
             tx.execute(ADD, {"tenant": tenant})
-    if request.param == "direct":
+    if door.name is Door.DIRECT:
         use(pool_size=2, pool_timeout_s=60)
-    else:
-        pooler = pgbouncer(default_pool_size=2)
-        url = make_url(database.through(pooler).url())
-        db.configure(Settings(url=url, sslmode="disable", proxy="pgbouncer", pool_size=THREADS, pool_timeout_s=60))
+        return
+    make_prologue(database.url("owner"), used_by=database.app)
+    pooler = pgbouncer(default_pool_size=2) if door.name is Door.RDS_PROXY else None
+    url = make_url(database.through(door(upstream=pooler, default_pool_size=2)).url())
+    db.configure(Settings(url=url, sslmode="disable", proxy=door.proxy, pool_size=THREADS, pool_timeout_s=60))
 
 
 def seen_by(conn: Connection) -> set[str]:
@@ -118,6 +124,7 @@ def walk(seed: int) -> tuple[int, list[tuple[set[str], set[str]]]]:
     return looked, strange
 
 
+@through(*Door, slow=[Door.RDS_PROXY])
 def test_no_tenant_sees_anothers_rows(shared: None, postgres: Postgres) -> None:
     """Nor does one who names none see any, whoever had the connection before, and however that ended."""
     with ThreadPoolExecutor(THREADS) as threads:

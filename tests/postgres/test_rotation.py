@@ -15,16 +15,15 @@ from sqlalchemy import exc, text
 import db
 from db.environment import process
 from db.settings import Settings
+from tests.doors import make_prologue
 
 from .conftest import Lines, backend_pid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from db.settings import Proxy
-    from devkit.plugin import Database, MakeLambdaContext, MakePgBouncer, MakeRdsProxy, PutSecret
+    from devkit.plugin import Database, MakeDoor, MakeLambdaContext, PutSecret
     from devkit.servers.aws import LocalAws
-    from devkit.servers.ports import Endpoint
     from devkit.servers.postgres import Postgres
 
 
@@ -33,23 +32,23 @@ REFUSED = r"(password|SASL) authentication failed|The password that was provided
 
 
 class Rotation:
-    """The four steps of a rotation function, for the role ``app`` of ``database``, which is reached at ``door``."""
+    """The four steps of a rotation function, for the role ``app`` of ``database``, which is reached by ``door``."""
 
-    def __init__(self, postgres: Postgres, database: Database, put: PutSecret, door: Endpoint) -> None:
-        self._postgres, self._database, self._put, self._door = postgres, database, put, door
+    def __init__(self, postgres: Postgres, database: Database, put: PutSecret, door: MakeDoor) -> None:
+        self._postgres, self._database, self._put = postgres, database, put
+        self._proxy, self._endpoint = door.proxy, door()
         self.secret_id = f"rotation/{uuid.uuid4().hex}"
         self.client = boto3.client("secretsmanager")
         self.put(database.app_password)
 
     def value(self, password: str, username: str | None = None) -> dict[str, object]:
-        database = self._database
-        place = {"engine": "postgres", "host": self._door.host, "port": self._door.port, "dbname": database.name}
-        return {**place, "username": username or database.app, "password": password}
+        reached = self._database.through(self._endpoint)
+        place = {"engine": "postgres", "host": reached.host, "port": reached.port, "dbname": reached.name}
+        return {**place, "username": username or reached.app, "password": password}
 
     def use(self, **settings: Any) -> None:
-        """Configure the layer for it. The function of the prologue is missing, and no test needs it."""
-        through: Proxy = "none" if self._door is self._postgres else "pgbouncer"
-        db.configure(Settings(secret_id=self.secret_id, proxy=through, sslmode="disable", **settings))
+        """Configure the layer for it."""
+        db.configure(Settings(secret_id=self.secret_id, proxy=self._proxy, sslmode="disable", **settings))
 
     def put(self, password: str, username: str | None = None) -> None:
         self._put(self.secret_id, self.value(password, username))
@@ -76,28 +75,11 @@ class Rotation:
         move(SecretId=self.secret_id, VersionStage="AWSPENDING", RemoveFromVersionId=version)
 
 
-@pytest.fixture(params=["none", "pgbouncer", "rds-proxy"])
-def proxy(request: pytest.FixtureRequest) -> Any:
-    """What stands before the server: it refuses in words of its own, or PgBouncer in place of the first statement."""
-    return request.param
-
-
 @pytest.fixture
-def rotation(
-    proxy: Any,
-    *,
-    postgres: Postgres,
-    database: Database,
-    secret: PutSecret,
-    pgbouncer: MakePgBouncer,
-    rds_proxy: MakeRdsProxy,
-) -> Iterator[Rotation]:
-    doors: dict[str, Callable[[], Endpoint]] = {
-        "none": lambda: postgres,
-        "pgbouncer": lambda: pgbouncer(settings={"server_login_retry": "1"}),
-        "rds-proxy": rds_proxy,
-    }
-    made = Rotation(postgres, database, secret, doors[proxy]())
+def rotation(door: MakeDoor, postgres: Postgres, database: Database, secret: PutSecret) -> Iterator[Rotation]:
+    """By each door: what stands there refuses in words of its own, or in place of the first statement."""
+    make_prologue(database.url("owner"), used_by=database.app)
+    made = Rotation(postgres, database, secret, door)
     made.use()
     yield made
     db.dispose()
