@@ -20,6 +20,8 @@ from sqlalchemy.util import greenlet_spawn
 
 import db
 from devkit.network.faults import Speaker
+from devkit.plugin import Door
+from tests.doors import PROXIES, make_prologue, through
 
 from .ledger import COMMITS, LAST, STEPS, Book, Way, Work, enter
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from devkit.network.statements import PostgresWire
-    from devkit.plugin import Database, MakeWire
+    from devkit.plugin import Database, MakeDoor
 
     from .conftest import Use
 
@@ -156,19 +158,28 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(params=SETTINGS)
-def bench(request: pytest.FixtureRequest, ledger: Ledger, use: Use, wire: MakeWire) -> Bench:
-    proxy = wire()
-    use(wire=proxy, **SETTINGS[request.param])
-    return Bench(ledger, proxy, is_async=False)
+def pool(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return SETTINGS[request.param]
 
 
-@pytest.fixture(params=SETTINGS)
-def on_loop(
-    request: pytest.FixtureRequest, ledger: Ledger, use: Use, wire: MakeWire
-) -> Iterator[Callable[[Units, Cuts], None]]:
-    proxy = wire()
-    use(wire=proxy, **SETTINGS[request.param])
-    bench = Bench(ledger, proxy, is_async=True)
+@pytest.fixture
+def broken(door: MakeDoor, pool: dict[str, Any], database: Database, use: Use) -> PostgresWire:
+    """The wire that the layer is on, and that is cut."""
+    if door.name is Door.RDS_PROXY:
+        make_prologue(database.url("owner"), used_by=database.owner)
+    wire = door()
+    use(wire=wire, proxy=door.proxy, **pool)
+    return wire
+
+
+@pytest.fixture
+def bench(broken: PostgresWire, ledger: Ledger) -> Bench:
+    return Bench(ledger, broken, is_async=False)
+
+
+@pytest.fixture
+def on_loop(broken: PostgresWire, ledger: Ledger) -> Iterator[Callable[[Units, Cuts], None]]:
+    bench = Bench(ledger, broken, is_async=True)
     with asyncio.Runner() as runner:
         yield lambda units, cuts: runner.run(greenlet_spawn(bench.try_all, units, cuts))
         runner.run(greenlet_spawn(db.dispose))
@@ -190,17 +201,20 @@ def all_balance(try_all: Callable[[Units, Cuts], None], *, number_of_cuts: int, 
     check()
 
 
+@through(*Door, slow=PROXIES)
 def test_a_cut_between_any_two_bytes(bench: Bench) -> None:
     """Nothing is lost that was reported as committed, nothing is there that was not, and nothing twice."""
     all_balance(bench.try_all, number_of_cuts=COMMON)
 
 
+@through(*Door, slow=PROXIES)
 def test_a_cut_between_any_two_bytes_on_an_event_loop(on_loop: Callable[[Units, Cuts], None]) -> None:
     """Likewise."""
     all_balance(on_loop, number_of_cuts=COMMON)
 
 
 @pytest.mark.slow
+@through(*Door)
 @pytest.mark.parametrize("last", sorted(COMMITS | LAST))
 def test_a_cut_at_the_very_end(bench: Bench, last: str) -> None:
     """Between any two bytes of the answers to a COMMIT, however it is sent."""
@@ -208,12 +222,14 @@ def test_a_cut_at_the_very_end(bench: Bench, last: str) -> None:
 
 
 @pytest.mark.slow
+@through(*Door)
 def test_thousands_of_cuts(bench: Bench) -> None:
     """Others, and many more."""
     all_balance(bench.try_all, number_of_cuts=MANY // 2 // len(SETTINGS), number=1)
 
 
 @pytest.mark.slow
+@through(*Door)
 def test_thousands_of_cuts_on_an_event_loop(on_loop: Callable[[Units, Cuts], None]) -> None:
     """Likewise."""
     all_balance(on_loop, number_of_cuts=MANY // 2 // len(SETTINGS), number=1)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -14,16 +14,17 @@ from sqlalchemy import exc, make_url, text
 import db
 from db.environment import process
 from db.pool.connector import Connector
-from db.pool.crowding import Crowding
 from db.settings import Settings
+from devkit.plugin import Door
 from devkit.servers.postgres import Postgres
+from tests.doors import PROXIES, make_prologue, through
 
 from .conftest import Lines, Use, backend_pid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from devkit.plugin import Database, MakeLambdaContext
+    from devkit.plugin import Database, MakeDoor, MakeLambdaContext
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +37,13 @@ def small() -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def house(small: Postgres) -> Iterator[Settings]:
+def house(small: Postgres, door: MakeDoor) -> Iterator[Settings]:
+    """The layer's way into it. PgBouncer takes both connections, one of them to ask for passwords by."""
     assert small.all_left("house")  # whoever was there before
-    settings = Settings(url=make_url(small.url("house", "guest", "guests")), pool="null")
+    at_home = make_url(small.url("house", "guest", "guests"))
+    make_prologue(at_home, used_by="guest")
+    url = at_home.set(port=door(server=small, default_pool_size=1).port)
+    settings = Settings(url=url, pool="null", proxy=door.proxy, sslmode="disable")
     db.configure(settings)
     yield settings
     db.dispose()
@@ -55,6 +60,7 @@ def invoked(body: Callable[[], Any], context: Any) -> Any:
     return db.invocation(lambda _event, _context: body())({}, context)
 
 
+@through(*Door, slow=PROXIES)
 def test_who_finds_the_house_full_waits_for_room(
     small: Postgres, house: Settings, lambda_context: MakeLambdaContext, lines: Lines
 ) -> None:
@@ -74,6 +80,7 @@ def test_who_finds_the_house_full_waits_for_room(
     assert lines.of("connect waits")[0]["verdict"] == "wait until the database has a connection to give"
 
 
+@through(*Door, slow=PROXIES)
 def test_thirty_at_once_for_two_connections_all_get_their_turn(small: Postgres, house: Settings) -> None:
     """Nobody fails, and the server never holds more than it grants."""
     failures: list[BaseException] = []
@@ -93,6 +100,7 @@ def test_thirty_at_once_for_two_connections_all_get_their_turn(small: Postgres, 
     assert failures == []
 
 
+@through(*Door, slow=PROXIES)
 def test_room_that_does_not_come_has_an_error_of_its_own(
     small: Postgres, house: Settings, lambda_context: MakeLambdaContext
 ) -> None:
@@ -106,6 +114,7 @@ def test_room_that_does_not_come_has_an_error_of_its_own(
     assert db.verdict(caught.value) is db.Verdict.WAIT_FOR_CAPACITY
 
 
+@through(Door.DIRECT)
 def test_an_attempt_that_outlasts_the_time_leaves_the_refusal_before_it(
     house: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +134,7 @@ def test_an_attempt_that_outlasts_the_time_leaves_the_refusal_before_it(
         connector(db.engine().dialect, (), {})
 
 
+@through(Door.DIRECT)
 def test_a_refusal_of_other_credentials_is_not_what_an_overrun_was_about(house: Settings) -> None:
     """A password that has been replaced meanwhile would send whoever reads it the wrong way."""
     connector = Connector(house, None, role="writer", clock=lambda: 0.0)
@@ -140,21 +150,18 @@ def test_a_refusal_of_other_credentials_is_not_what_an_overrun_was_about(house: 
             connector(db.engine().dialect, (), {})
 
 
+@through(*Door, slow=PROXIES)
 def test_a_refusal_for_want_of_room_is_remembered(small: Postgres, house: Settings) -> None:
     """So that the environment gives its connection back while the house is crowded."""
-    crowding = Crowding(time.time)
-    settings = Settings(url=house.url, connect_wait_s=0)
-    connector = Connector(settings, None, role="writer", clock=time.time, crowding=crowding)
-    assert house.url is not None
-    dialect = db.engine().dialect
-    _, given = dialect.create_connect_args(house.url)
-    connector(dialect, (), dict(given)).close()
+    db.configure(dataclasses.replace(house, connect_wait_s=0))
+    crowding = process.current()._crowding
     before = crowding.crowded
     with guest(small), guest(small), pytest.raises(db.CapacityError):
-        connector(dialect, (), dict(given))
+        backend_pid()
     assert (before, crowding.crowded) == (False, True)
 
 
+@through(*Door, slow=PROXIES)
 def test_a_restart_is_waited_out(small: Postgres, house: Settings, lambda_context: MakeLambdaContext) -> None:
     """Shutting down, away, starting up: nothing has run, so the connect is tried again."""
     stopping = threading.Thread(target=small.restart)
@@ -162,8 +169,8 @@ def test_a_restart_is_waited_out(small: Postgres, house: Settings, lambda_contex
     stopping.start()
     while stopping.is_alive():
         try:
-            with db.engine().connect():
-                pass
+            with db.engine().connect() as conn:
+                conn.execute(text("SELECT 1"))
         except Exception as error:  # noqa: BLE001 - what the test asks for
             failures.append(error)
     stopping.join()
