@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .fork_server import ForkServer
-from .report import save, shown, table
+from .report import save, shown, tables
 from .scenarios import SCENARIOS
 from .scenarios.fuzz import fuzz
 
@@ -44,7 +44,7 @@ def run(names: Sequence[str], *, results: Path | None = None, fuzzed_by: Path | 
     missed = [finding.name for finding in findings if not finding.met]
     if results is not None:
         save(findings, results)
-    print(table(findings))
+    print(tables(findings))
     print(f"\n{len(findings) - len(missed)} of {len(findings)} targets met in {time.perf_counter() - started:.0f} s")
     if missed:
         print(f"missed: {', '.join(missed)}", file=sys.stderr)

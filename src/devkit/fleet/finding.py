@@ -24,7 +24,7 @@ class Curve:
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """``parts`` are the target's conditions, and whether ours met each; ``figures`` is what the table shows for each
-    function."""
+    function, or with ``by_door`` for ours on each driver at each door."""
 
     name: str
     title: str
@@ -34,6 +34,7 @@ class Finding:
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
     curves: Mapping[str, Curve] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
+    by_door: bool = False
 
     @property
     def met(self) -> bool:

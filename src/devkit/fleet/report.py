@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .finding import Finding
 
-LABEL = 14
+LABEL = 20
 PACKAGES = ("sqlalchemy", "psycopg", "awslambdaric", "boto3")
 
 
@@ -35,8 +35,25 @@ def shown(finding: Finding) -> str:
     return "\n".join(lines)
 
 
+def tables(findings: Sequence[Finding]) -> str:
+    """All of them as the Markdown tables of docs/run/survival.md."""
+    beside_plain = [finding for finding in findings if not finding.by_door]
+    by_door = [finding for finding in findings if finding.by_door]
+    return "\n\n".join([*([table(beside_plain)] if beside_plain else []), *([doors(by_door)] if by_door else [])])
+
+
+def doors(findings: Sequence[Finding]) -> str:
+    """Those by door: a column for each driver at each."""
+    columns = list(dict.fromkeys(label for finding in findings for label in finding.figures))
+    rows = [f"| scenario | {' | '.join(columns)} | |", f"|---|{'---|' * len(columns)}---|"]
+    for finding in findings:
+        cells = [finding.figures.get(column, "") for column in columns]
+        rows.append(f"| {finding.title} | {' | '.join(cells)} | {'met' if finding.met else 'missed'} |")
+    return "\n".join(rows)
+
+
 def table(findings: Sequence[Finding]) -> str:
-    """All of them as the Markdown table of docs/run/survival.md."""
+    """Those with a plain function beside."""
     rows = ["| scenario | target | this layer | plain SQLAlchemy | |", "|---|---|---|---|---|"]
     for finding in findings:
         figures = dict(finding.figures)

@@ -24,13 +24,22 @@ if TYPE_CHECKING:
 
 
 def function(
-    name: str, site: Site, endpoint: Endpoint, *, timeout_s: int, variables: Mapping[str, str] | None = None
+    name: str,
+    site: Site,
+    endpoint: Endpoint,
+    *,
+    timeout_s: int,
+    variables: Mapping[str, str] | None = None,
+    module: str | None = None,
 ) -> Function:
-    """The function ``name``, entering ``site`` through ``endpoint`` unless ``variables`` say otherwise."""
+    """The function ``name``, entering ``site`` through ``endpoint`` unless ``variables`` say otherwise.
+
+    ``name`` is its login, and that of its module unless ``module`` is.
+    """
     environment = dict(variables or {})
     if "DB_SECRET_ID" not in environment:
         environment |= site.variables(name, endpoint)
-    return Function(name, f"devkit.fleet.functions.{name}.handler", environment, timeout_s)
+    return Function(name, f"devkit.fleet.functions.{module or name}.handler", environment, timeout_s)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import URL, NullPool, create_engine, make_url, text
 
-from db.migrations.operations import create_once_table
+from db.migrations.operations import create_once_table, create_prologue_function
 from devkit.servers.passwords import new_password
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ class Site:
         server.create_database(DATABASE, owner=OWNER)
         engine = create_engine(self.url(OWNER, server), poolclass=NullPool)
         with engine.begin() as conn:
-            create_once_table(Operations(MigrationContext.configure(conn)), used_by=["ours"])
+            op = Operations(MigrationContext.configure(conn))
+            create_once_table(op, used_by=["ours"])
+            create_prologue_function(op, used_by=["ours"])  # for who comes in by RDS Proxy's door
             for statement in (_TABLE, "CREATE INDEX ON written (id)", "GRANT SELECT, INSERT ON written TO ours, plain"):
                 conn.execute(text(statement))
 

@@ -43,6 +43,10 @@ def handler(event: dict[str, Any], _context: Any) -> str | None:
             with db.read() as conn:
                 conn.execute(_SELECT, {"id": name}).all()
             return db.run(insert, name)
+        case "read, then once":
+            with db.read() as conn:
+                conn.execute(_SELECT, {"id": name}).all()
+            return str(db.once(name).run(insert, name))
         case "sleep":
             with db.begin() as tx:
                 tx.execute(_SLEEP, {"seconds": event["seconds"]})

@@ -25,15 +25,27 @@ async def insert(tx: AsyncConnection, name: str) -> str:
     return name
 
 
+async def write(tx: AsyncConnection, name: str) -> str:
+    await insert(tx, name)
+    return str((await tx.execute(_SELECT, {"id": name})).scalars().first())
+
+
 @db.invocation
 async def handler(event: dict[str, Any], _context: Any) -> str | None:
     name = event["id"]
-    if event["work"] == "nothing":
-        aio.engine()  # what the plain function has from its module
-        return None
-    if event["work"] == "run twice":
-        await aio.run(look, name)
-    else:
-        async with aio.read() as conn:
-            await look(conn, name)
+    match event["work"]:
+        case "nothing":
+            aio.engine()  # what the plain function has from its module
+            return None
+        case "run":
+            return await aio.run(write, name)
+        case "once":
+            return str(await aio.once(name).run(write, name))
+        case "run twice":
+            await aio.run(look, name)
+        case "read, then run" | "read, then once":
+            async with aio.read() as conn:
+                await look(conn, name)
+    if event["work"] == "read, then once":
+        return str(await aio.once(name).run(insert, name))
     return await aio.run(insert, name)

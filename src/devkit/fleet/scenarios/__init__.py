@@ -2,7 +2,8 @@
 
 ``alarms`` has exceptions out of signal handlers, ``crowds`` too many at once, ``cuts`` a network that breaks at each
 flight, ``freezes`` what sleeps, ``kills`` backends that are terminated, ``outages`` a server that goes away,
-``rotations`` passwords that change, ``fuzz`` events that nobody would send.
+``rotations`` passwords that change, ``fuzz`` events that nobody would send. ``by_door`` has some of them once more,
+through proxies and with either driver.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .alarms import alarms
+from .by_door import kills_by_door, restart_by_door, rotation_by_door, storm_by_door
 from .crowds import deploy, pooler, storm, warm
 from .cuts import cuts
 from .freezes import freezes, sleep
@@ -36,4 +38,8 @@ SCENARIOS: dict[str, Callable[[ForkServer], Finding]] = {
     "sleep": sleep,
     "alarms": alarms,
     "kills": kills,
+    "rotation-by-door": rotation_by_door,
+    "restart-by-door": restart_by_door,
+    "storm-by-door": storm_by_door,
+    "kills-by-door": kills_by_door,
 }

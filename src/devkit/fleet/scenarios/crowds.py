@@ -47,9 +47,9 @@ def storm(fork_server: ForkServer, *, environments: int = 300, max_connections: 
     for name in (OURS, PLAIN):
         with _alone(name, fork_server, environments=environments, max_connections=max_connections) as running:
             fleet = running.fleets[name]
-            for wave in _waves(fleet):
+            for wave in waves(fleet):
                 fleet.invoke_all(wave)
-                _end_sessions(running.server(), name)
+                end_sessions(running.server(), name)
             running.begin_anew()
             fleet.invoke_all()
             outcomes |= running.outcomes()
@@ -110,7 +110,7 @@ def warm(
     for name in (OURS, PLAIN):
         with _alone(name, fork_server, environments=environments, max_connections=environments + 20) as running:
             fleet = running.fleets[name]
-            for wave in _waves(fleet):
+            for wave in waves(fleet):
                 fleet.invoke_all(wave)
             for environment in fleet.environments[active:]:
                 environment.freeze()
@@ -139,13 +139,13 @@ def _think(_: Environment, pause: Pause) -> None:
     pause.wait(pause.draw.uniform(0, 0.4))
 
 
-def _waves(fleet: Fleet) -> Iterator[Sequence[Environment]]:
+def waves(fleet: Fleet) -> Iterator[Sequence[Environment]]:
     """All environments, as many at a time as one machine has the processors for."""
     for first in range(0, len(fleet.environments), WAVE):
         yield fleet.environments[first : first + WAVE]
 
 
-def _end_sessions(server: Postgres, login: str) -> None:
+def end_sessions(server: Postgres, login: str) -> None:
     """As idle_session_timeout does, at once."""
     server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [login])
     if not server.all_left(DATABASE, login):

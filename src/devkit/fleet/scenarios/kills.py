@@ -68,8 +68,8 @@ def kills(fork_server: ForkServer, *, environments: int = 4, kills: int = 1_000,
                 fork_server=fork_server,
                 connected=True,
             ) as running:
-                with under_load([*running.fleets.values()], _think):
-                    _kill(server, running.fleets[label], login, share)
+                with under_load([*running.fleets.values()], think):
+                    kill(server, running.fleets[label], login, share)
                 outcomes |= running.outcomes()
             curves |= running.curves()
             server.terminate(DATABASE, login)
@@ -89,7 +89,7 @@ def kills(fork_server: ForkServer, *, environments: int = 4, kills: int = 1_000,
     )
 
 
-def _kill(server: Postgres, fleet: Fleet, login: str, kills: int) -> None:
+def kill(server: Postgres, fleet: Fleet, login: str, kills: int) -> None:
     """One at a time, and the next when each environment has had its turn. Raises RuntimeError where it takes too long.
 
     More of them would be no accidents any more: a statement is sent again for two deaths, and not for a third.
@@ -115,7 +115,7 @@ def _kill(server: Postgres, fleet: Fleet, login: str, kills: int) -> None:
                     time.sleep(0.001)
 
 
-def _think(_: Environment, pause: Pause) -> None:
+def think(_: Environment, pause: Pause) -> None:
     # Some are killed while they idle.
     pause.wait(pause.draw.uniform(0, 0.01))
 

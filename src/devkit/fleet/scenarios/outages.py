@@ -35,17 +35,22 @@ def restart(
         site = Site(server)
         fleets = _fleets(site, wire, timeout_s=10)
         with run(fleets, size=environments, server=lambda: server, fork_server=fork_server, connected=True) as running:
-            with under_load([*running.fleets.values()], _thinking(pause_s)):
-                for _ in range(restarts):
-                    time.sleep(SETTLE_S)
-                    wire.refuse()
-                    server.restart("fast")
-                    time.sleep(away_s)
-                    wire.accept()
-                time.sleep(SETTLE_S)
+            with under_load([*running.fleets.values()], thinking(pause_s)):
+                restart_behind(wire, server, restarts=restarts, away_s=away_s)
             outcomes = running.outcomes()
     title = f"{restarts} server restarts (fast) under load, each {away_s:g} s away, deadline 10 s"
     return _finding("restart", title, "0 failed", outcomes, running.curves())
+
+
+def restart_behind(wire: Wire, server: Postgres, *, restarts: int, away_s: float) -> None:
+    """Fast shutdowns; for ``away_s`` beyond each, ``wire`` before the server refuses connections."""
+    for _ in range(restarts):
+        time.sleep(SETTLE_S)
+        wire.refuse()
+        server.restart("fast")
+        time.sleep(away_s)
+        wire.accept()
+    time.sleep(SETTLE_S)
 
 
 def failover(fork_server: ForkServer, *, environments: int = 20, away_s: float = 2.0, pause_s: float = 0.1) -> Finding:
@@ -55,7 +60,7 @@ def failover(fork_server: ForkServer, *, environments: int = 20, away_s: float =
         with run(
             fleets, size=environments, server=lambda: cluster.primary, fork_server=fork_server, connected=True
         ) as running:
-            with under_load([*running.fleets.values()], _thinking(pause_s)):
+            with under_load([*running.fleets.values()], thinking(pause_s)):
                 time.sleep(SETTLE_S)
                 cluster.primary.kill()
                 time.sleep(away_s)
@@ -90,7 +95,7 @@ def _finding(name: str, title: str, target: str, outcomes: dict[str, Outcome], c
     )
 
 
-def _thinking(mean_s: float) -> Callable[[Environment, Pause], None]:
+def thinking(mean_s: float) -> Callable[[Environment, Pause], None]:
     def between(_: Environment, pause: Pause) -> None:
         pause.wait(pause.draw.uniform(0, 2 * mean_s))
 

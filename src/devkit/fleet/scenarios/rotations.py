@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from devkit.fleet.environment import Environment
     from devkit.fleet.fleet import Pause
     from devkit.fleet.fork_server import ForkServer
+    from devkit.servers.ports import Endpoint
 
 # Sessions end soon, so that most invocations have to enter anew: a connection that works needs no password.
 IDLE_SESSION_S = 0.3
@@ -34,9 +35,12 @@ BETWEEN_S = 0.5
 class Rotation:
     """The secret of ``login``, and the steps of its rotation."""
 
-    def __init__(self, login: str, site: Site, server: Postgres, aws: LocalAws) -> None:
+    def __init__(
+        self, login: str, site: Site, server: Postgres, aws: LocalAws, *, endpoint: Endpoint | None = None
+    ) -> None:
+        reached: Endpoint = endpoint or server
         self.secret_id = f"fleet-{login}-{uuid.uuid4().hex}"
-        self._place = {"engine": "postgres", "host": server.host, "port": server.port, "dbname": DATABASE}
+        self._place = {"engine": "postgres", "host": reached.host, "port": reached.port, "dbname": DATABASE}
         self._server = server
         self._logins = (login, f"{login}_b")
         variables = aws.environment()
@@ -117,8 +121,20 @@ def _rotate_unseen(rotated: Sequence[Rotation], window_s: float) -> None:
         one.finish_unseen(password)
 
 
-def _pause(_: Environment, pause: Pause) -> None:
-    pause.wait(pause.draw.uniform(0, PAUSE_S))
+def rotate(rotated: Sequence[Rotation], *, rotations: int, alternations: int, window_s: float) -> None:
+    """Single-user rotations; in every other one AWSPENDING is not to be read. Then some between two users."""
+    for number in range(rotations):
+        time.sleep(BETWEEN_S)
+        (_rotate_unseen if number % 2 else _rotate)(rotated, window_s)
+    for _ in range(alternations):
+        time.sleep(BETWEEN_S)
+        for one in rotated:
+            one.alternate()
+    time.sleep(BETWEEN_S)
+
+
+def pause(_: Environment, until: Pause) -> None:
+    until.wait(until.draw.uniform(0, PAUSE_S))
 
 
 def rotation(
@@ -147,15 +163,8 @@ def rotation(
             for name, one in rotated.items()
         }
         with run(fleets, size=environments, server=lambda: server, fork_server=fork_server) as running:
-            with under_load([*running.fleets.values()], _pause):
-                for number in range(rotations):
-                    time.sleep(BETWEEN_S)
-                    (_rotate_unseen if number % 2 else _rotate)([*rotated.values()], window_s)
-                for _ in range(alternations):
-                    time.sleep(BETWEEN_S)
-                    for one in rotated.values():
-                        one.alternate()
-                time.sleep(BETWEEN_S)
+            with under_load([*running.fleets.values()], pause):
+                rotate([*rotated.values()], rotations=rotations, alternations=alternations, window_s=window_s)
             outcomes = running.outcomes()
             asked = aws.count("GetSecretValue")
     return Finding(
