@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
@@ -13,10 +16,51 @@ from db.timing.invocation import current_invocation
 from .statement_events import LOGGED_SQL_CHARS, named
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from .repeated_statements import Repeats
+
+_HERE = str(Path(__file__).parents[1]) + os.sep
 
 # No service of its own: Powertools then shares the handler's logger, and with it level, keys and correlation id.
 logger = Logger()
+
+
+class _StderrHandler(logging.StreamHandler["TextIO"]):
+    """Writes to whatever ``sys.stderr`` is at the time, as logging's handler of last resort does."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]  # nobody sets it
+        return sys.stderr
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return record.pathname.startswith(_HERE)
+
+
+def _is_anothers(record: logging.LogRecord) -> bool:
+    return not _is_ours(record)
+
+
+def _leave_stdout(shared: logging.Logger) -> None:
+    """Have our lines go to stderr, where they would to stdout, and all that others log through it go where it went.
+
+    Lambda reads both streams. Anywhere else stdout is a script's result, of which `alembic current | ...` is one.
+    """
+    for handler in list(shared.handlers):
+        if getattr(handler, "stream", None) is sys.stdout:
+            ours = _StderrHandler()
+            ours.addFilter(_is_ours)
+            ours.setFormatter(handler.formatter)  # one object: keys that are appended to it are in our lines, too
+            handler.addFilter(_is_anothers)
+            shared.addHandler(ours)
+
+
+if "AWS_LAMBDA_RUNTIME_API" not in os.environ:
+    _leave_stdout(logger._logger)  # noqa: SLF001 - that of Powertools has no name for it
 
 # Powertools' Logger has no log(level, ...).
 WRITE = {logging.DEBUG: logger.debug, logging.INFO: logger.info, logging.WARNING: logger.warning}
