@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.utilities.idempotency import BasePersistenceLayer
@@ -29,7 +29,7 @@ from .transactions.tenant_scope import tenant_for
 from .work.once_records import claim, find, store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import FrameType
 
     from sqlalchemy import Connection
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _DISABLED = "POWERTOOLS_IDEMPOTENCY_DISABLED"
 _LOCK_NOT_AVAILABLE = "55P03"
+_SERIALIZER = "; so nothing was done: return what it can hold, or give @idempotent_function an output_serializer"
 
 
 class OncePersistenceLayer(BasePersistenceLayer):
@@ -98,7 +99,8 @@ class OncePersistenceLayer(BasePersistenceLayer):
         self.function_name = call.function_name
         try:
             _require_done(result, call.function_name)
-            super().save_success(data=data, result=result)
+            with _said_of_json(f"what {call.function_name} returned", also=_SERIALIZER):
+                super().save_success(data=data, result=result)
             call.commit()  # where there was no key
         except BaseException:
             call.undo()
@@ -115,6 +117,11 @@ class OncePersistenceLayer(BasePersistenceLayer):
         super().delete_record(data=data, exception=exception)
 
     # What those call for a key.
+
+    def _generate_hash(self, data: Any) -> str:
+        with _said_of_json(f"the key, or the payload, of {self.function_name}"):
+            hashed: str = super()._generate_hash(data)
+        return hashed
 
     def _put_record(self, data_record: DataRecord) -> None:
         call, key = _running()[-1], data_record.idempotency_key
@@ -268,6 +275,15 @@ def _require_done(result: object, function_name: str) -> None:
         raise WrongKindError(
             f"{function_name} is async def, which Powertools' decorator does not await: aio.idempotent does"
         )
+
+
+@contextmanager
+def _said_of_json(what: str, *, also: str = "") -> Iterator[None]:
+    """Say of what JSON is made where it cannot be: json's own error names a type and no place."""
+    try:
+        yield
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"JSON cannot hold {what}: {error}{also}") from error
 
 
 def _of_tenant(key: str) -> str:

@@ -55,6 +55,13 @@ def test_an_event_without_a_key_is_refused(key: Any, database: Database, postgre
     assert noted(postgres, database) == []
 
 
+def test_a_key_that_json_cannot_hold_is_refused_before_anything_is_sent() -> None:
+    """An event that a decorator has made objects of; no caller can send such a key."""
+    with pytest.raises(TypeError, match="JSON cannot hold the key id: Object of type object"):
+        db.idempotent(key="id")(answer)({"id": object()}, None)
+    assert db.status()["totals"]["connects"] == 0
+
+
 def test_another_payload_under_the_key_is_refused() -> None:
     """By the part of the event that an expression names."""
     handler = db.idempotent(key=BY_ID, payload="powertools_json(body).note")(answer)

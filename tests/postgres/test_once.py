@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import exc, make_url, text
 
 import db
+from db import aio
 from db.settings import Settings
 from devkit.fleet.once_storm import storm
 
@@ -98,6 +99,17 @@ def test_a_result_that_json_cannot_hold_undoes_the_work(database: Database, post
     with pytest.raises(TypeError, match="not JSON serializable"):
         db.once("k").run(lambda tx: (note(tx, "one"), object()))
     assert (noted(postgres, database), keys(postgres, database)) == ([], 0)
+
+
+@pytest.mark.parametrize("make", [db.once, aio.once])
+def test_a_payload_that_json_cannot_hold_is_refused_before_anything_is_sent(make: Any) -> None:
+    """With its place: json's own error names a type alone. Things that hold themselves, and keys of two types, too."""
+    circle: list[Any] = []
+    circle.append(circle)
+    for part, why in ((object(), "object is not"), (circle, "Circular"), ({1: 1, "a": 2}, "'<' not supported")):
+        with pytest.raises(TypeError, match=f"JSON cannot hold the payload of db.once: .*{why}"):
+            make("k", payload={"order": part})
+    assert db.status()["totals"]["connects"] == 0
 
 
 @pytest.mark.parametrize("result", [None, 0, "", [], {"nul": "\x00", "lone": "\ud800", "much": "x" * 100_000}])

@@ -252,11 +252,24 @@ def test_an_answer_that_cannot_be_stored_leaves_nothing(
         return {1, 2}.__iter__() if data["note"] == "one" else "done"
 
     call = function(layer, work)
-    with pytest.raises(IdempotencyPersistenceLayerError):
+    with pytest.raises(
+        IdempotencyPersistenceLayerError,
+        match=r"JSON cannot hold what .*decorated_function returned: .* an output_serializer",
+    ):
         call({"id": 7, "note": "one"})
     assert db.status()["engines"]["writer"]["checked_out"] == 0
     assert call({"id": 7, "note": "two"}) == "done"
     assert noted(postgres, database) == ["two"]
+
+
+def test_a_key_that_json_cannot_hold_is_refused_before_the_work(layer: OncePersistenceLayer) -> None:
+    """Its place is named, inside of Powertools' own error; no transaction has begun."""
+    done: list[Any] = []
+    with pytest.raises(
+        IdempotencyPersistenceLayerError, match=r"JSON cannot hold the key, or the payload, of .*: Object of type"
+    ):
+        function(layer, done.append)({"id": object()})
+    assert (done, db.status()["totals"]["connects"]) == ([], 0)
 
 
 @pytest.mark.parametrize("shared", [True, False])

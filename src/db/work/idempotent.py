@@ -63,7 +63,7 @@ def idempotent(
             if tenant is not None and whose is None:
                 raise TenantError(f"the event names no tenant: {tenant}")
             # The hash has one length, whatever the event brings.
-            hashed = hash_of([prefix, found])
+            hashed = hash_of([prefix, found], of=f"the key {key}")
             work = once(hashed, tenant=whose, payload=find_payload(event), expires_in_s=expires_in_s)
             return work.run(fn, event, context)
 

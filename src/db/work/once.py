@@ -72,7 +72,7 @@ class Once:
         self.result: Any = None
         self.replayed: bool = False
         self._tenant = tenant
-        self._payload_hash = None if payload is None else hash_of(payload)
+        self._payload_hash = None if payload is None else hash_of(payload, of="the payload of db.once")
         self._expires_in_s = expires_in_s
         self._isolation = isolation
         self._tx = plain_connection(tx, call="db.once") if tx is not None else None
@@ -186,7 +186,8 @@ def once(
     ``expires_in_s`` seconds, a day unless told otherwise; then the key is new again. ``tx`` takes part in a transaction
     of the caller's, in a savepoint of its own, and commits with that. ``tenant`` and ``isolation`` are as in ``begin``.
 
-    Raises InvalidKeyError before anything is sent; KeyReusedError; AlreadyDoneError; and the errors of ``begin``, where
+    Raises InvalidKeyError, and TypeError for a payload that JSON cannot hold, before anything is sent; KeyReusedError;
+    AlreadyDoneError; and the errors of ``begin``, where
     OutcomeUnknownError is settled by asking again under the same key. Needs the table that ``create_once_table`` of
     ``db.migrations.operations`` makes.
     """

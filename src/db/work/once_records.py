@@ -153,8 +153,15 @@ def checked_key(key: str) -> str:
     return key
 
 
-def hash_of(value: Any) -> str:
-    """The SHA-256 of ``value`` as JSON, whatever the order of its keys. Raises TypeError for what JSON cannot hold."""
+def hash_of(value: Any, *, of: str) -> str:
+    """The SHA-256 of ``value`` as JSON, whatever the order of its keys.
+
+    Raises TypeError for what JSON cannot hold; json's own error names a type, and not ``of`` what it is.
+    """
     import hashlib  # loads OpenSSL, where nothing else has
 
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    try:
+        as_json = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"JSON cannot hold {of}: {error}") from error
+    return hashlib.sha256(as_json.encode()).hexdigest()
