@@ -1,14 +1,20 @@
 """What Powertools promises of its decorators whatever the store is: held by the layer on a real server.
 
-The behaviours are those of its functional tests of idempotency and of batches, which run on a stubbed DynamoDB there.
-Each is looked at with its local cache and without.
+The behaviours are those of its functional tests of idempotency, which run on a stubbed DynamoDB there and come with
+neither its wheel nor its sdist. Each is looked at with its local cache and without. Those of its tests of batches are in
+``test_powertools_batch``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from datetime import date, time
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import jmespath  # type: ignore[import-untyped]
 import pytest
@@ -17,11 +23,14 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2,
 from aws_lambda_powertools.utilities.idempotency import IdempotencyConfig, idempotent, idempotent_function
 from aws_lambda_powertools.utilities.idempotency.exceptions import (
     IdempotencyKeyError,
+    IdempotencyNoSerializationModelError,
     IdempotencyPersistenceLayerError,
     IdempotencyValidationError,
 )
 from aws_lambda_powertools.utilities.idempotency.serialization.custom_dict import CustomDictSerializer
 from aws_lambda_powertools.utilities.idempotency.serialization.dataclass import DataclassSerializer
+from aws_lambda_powertools.utilities.idempotency.serialization.pydantic import PydanticSerializer
+from pydantic import BaseModel
 
 import db
 from db.powertools import OncePersistenceLayer
@@ -229,6 +238,73 @@ def test_an_argument_may_be_a_dataclass_and_so_may_the_answer(cached: bool, laye
         output_serializer=DataclassSerializer(model=Order),
     )
     assert [call(Order(1)), call(Order(1, "other")), work.calls] == [Order(1, "sold"), Order(1, "sold"), 1]
+
+
+class OrderModel(BaseModel):
+    number: int
+    what: str = "book"
+
+
+def test_an_argument_may_be_a_model_and_so_may_the_answer(cached: bool, layer: OncePersistenceLayer) -> None:
+    """Given back as one, as a dataclass is."""
+    calls: list[int] = []
+
+    @idempotent_function(  # type: ignore[untyped-decorator]
+        data_keyword_argument="data",
+        persistence_store=layer,
+        config=IdempotencyConfig(event_key_jmespath="number", use_local_cache=cached),
+        output_serializer=PydanticSerializer(model=OrderModel),
+    )
+    def function(*, data: OrderModel, what: str) -> OrderModel:
+        calls.append(data.number)
+        return OrderModel(number=data.number, what=what)
+
+    first, second = (function(data=OrderModel(number=1), what=what) for what in ("sold", "lost"))
+    assert first == second == OrderModel(number=1, what="sold")
+    assert calls == [1]
+
+
+def test_a_serializer_that_cannot_know_its_model_fails_before_any_work(layer: OncePersistenceLayer) -> None:
+    """Where the function stands, not where it is called."""
+
+    def function(*, data: Any):  # type: ignore[no-untyped-def]  # noqa: ANN202 - the point
+        return data
+
+    decorate = idempotent_function(
+        data_keyword_argument="data", persistence_store=layer, output_serializer=PydanticSerializer
+    )
+    with pytest.raises(IdempotencyNoSerializationModelError):
+        decorate(function)(data={"id": 7})
+    assert db.status()["totals"]["connects"] == 0
+
+
+class Kind(Enum):
+    BOOK = "book"
+
+
+@pytest.mark.parametrize(
+    "key", [UUID(int=7), date(2026, 11, 28), time(9, 30), Kind.BOOK, PurePosixPath("a/b"), Decimal("1.10")], ids=repr
+)
+def test_a_key_may_be_what_powertools_makes_text_of(key: Any, layer: OncePersistenceLayer) -> None:
+    """As often as it comes; another one is another."""
+    work = Counted(lambda data: str(data["note"]))
+    call = function_of(layer, work, config=IdempotencyConfig(event_key_jmespath="id"))
+    assert [call({"id": key, "note": note}) for note in ("one", "two")] == ["one", "one"]
+    assert call({"id": f"{key}.", "note": "three"}) == "three"
+    assert work.calls == 2
+
+
+def test_other_arguments_reach_the_function_and_are_no_part_of_the_key(layer: OncePersistenceLayer) -> None:
+    """By place and by name."""
+    seen: list[Any] = []
+
+    @idempotent_function(data_keyword_argument="data", persistence_store=layer)  # type: ignore[untyped-decorator]
+    def function(one: int, two: int, data: Any, more: bool = False) -> Any:
+        seen.append((one, two, data, more))
+        return one + two
+
+    assert [function(1, 2, data={"id": 7}, more=True), function(3, two=4, data={"id": 7})] == [3, 3]
+    assert seen == [(1, 2, {"id": 7}, True)]
 
 
 def test_a_serializer_is_asked_for_what_there_is(cached: bool, layer: OncePersistenceLayer) -> None:
