@@ -1,8 +1,8 @@
 """What Powertools promises of its decorators whatever the store is: held by the layer on a real server.
 
 The behaviours are those of its functional tests of idempotency, which run on a stubbed DynamoDB there and come with
-neither its wheel nor its sdist. Each is looked at with its local cache and without. Those of its tests of batches are in
-``test_powertools_batch``.
+neither its wheel nor its sdist. Each is looked at with its local cache and without. Those of its tests of batches are
+in ``test_powertools_batch``.
 """
 
 from __future__ import annotations
