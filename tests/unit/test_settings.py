@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
+import db
 from db.errors import ConfigurationError
 from db.settings import Settings, fields
 from db.settings import names as mistakes
@@ -131,7 +132,7 @@ def test_an_empty_variable_counts_as_unset() -> None:
 
 def test_a_variable_of_another_program_is_left_alone() -> None:
     """Its name resembles nothing here, or it is empty, or DB_IGNORE has it."""
-    environ = {"DB_SECRET_ID": "a", "DB_BACKUP_BUCKET": "x", "DB_PATH": "/x", "DB_PASSWORD": "", "DATABASE_URL": "x"}
+    environ = {"DB_SECRET_ID": "a", "DB_BACKUP_BUCKET": "x", "DB_MIGRATE": "1", "DB_PASSWORD": "", "DATABASE_URL": "x"}
     assert Settings.from_env(environ).secret_id == "a"
     assert Settings.from_env(environ | {"DB_USERNAME": "x", "DB_IGNORE": "DB_PWD, DB_USERNAME"}).user is None
 
@@ -171,8 +172,67 @@ def test_what_is_meant_exists() -> None:
     """Of the words that people try, none is a setting, and each is told of one that is."""
     names = {f"DB_{f.name.upper()}" for f in fields()}
     assert not names & mistakes._MEANT.keys()
-    named = {word for meant in mistakes._MEANT.values() for word in re.findall(r"DB_[A-Z_]+", meant)}
-    assert named | set(mistakes._WITHOUT_PREFIX.values()) <= names
+    said = {*mistakes._MEANT.values(), *mistakes._MEANT_WITHOUT_PREFIX.values()}
+    assert {word for meant in said for word in re.findall(r"\bDB_[A-Z_]+", meant)} <= names
+
+
+def test_what_people_try_means_one_thing() -> None:
+    """A word under two remedies would be told of the one that happens to stand last."""
+    for table in (mistakes._WORDS, mistakes._WORDS_WITHOUT_PREFIX):
+        words = [word for words in table.values() for word in words.split()]
+        assert sorted(words) == sorted(set(words))
+
+
+HABITS = """
+    JSON_SERIALIZER JSON_DESERIALIZER ENGINE_OPTIONS EXECUTION_OPTIONS POOL_USE_LIFO RESET_ON_RETURN
+    QUERY_CACHE_SIZE POOLCLASS SQLALCHEMY_ENGINE_OPTIONS SQLALCHEMY_POOL_SIZE SQLALCHEMY_ECHO
+    SQLALCHEMY_DATABASE_URI MAX_OVERFLOWS POOL_RECYCLE_SECONDS CONN_MAX_AGE CONN_HEALTH_CHECKS ATOMIC_REQUESTS
+    DISABLE_SERVER_SIDE_CURSORS OPTIONS ENGINE TIME_ZONE INIT_COMMAND ASSUME_ROLE PGHOST PGUSER PGPASSWORD SERVICE
+    PASSFILE SSLNEGOTIATION GSSENCMODE KEEPALIVES_COUNT LOAD_BALANCE_HOSTS TARGET_SESSION_ATTRS RDS_HOSTNAME
+    RDS_PASSWORD INSTANCE_IDENTIFIER CLUSTER_ARN MASTER_USERNAME MASTER_USER_SECRET_ARN PROXY_ENDPOINT
+    AURORA_ENDPOINT CLUSTER_IDENTIFIER READER_ENDPOINT FAILOVER_TIMEOUT READ_WRITE_SPLITTING IAM_ROLE_ARN AUTH_TOKEN
+    SSM_PARAMETER SECRET_VERSION_STAGE SECRETS_MANAGER_ENDPOINT SECRET_EXTENSION SECRET_CACHE_TTL SECRET_REGION
+    SECRET_JSON METRICS_NAMESPACE POWERTOOLS_SERVICE_NAME LOG_FORMAT IDEMPOTENCY_TABLE IDEMPOTENCY_DISABLED
+    TRACER POOL_MAX_USES MAX_WAITING RETRY_ATTEMPTS TRANSACTION_TIMEOUT LOG_MIN_DURATION_STATEMENT
+    ROW_LEVEL_SECURITY HSTORE
+"""
+
+
+def test_no_habit_is_without_effect_and_without_a_word() -> None:
+    """From SQLAlchemy, Django, libpq, RDS, Aurora, Secrets Manager, Powertools and pools of other languages."""
+    for word in HABITS.split():
+        (problem,) = problems_of({"DB_SECRET_ID": "a", f"DB_{word}": "x"})
+        assert problem.startswith(f"DB_{word} is not a setting: "), word
+
+
+@pytest.mark.parametrize(
+    "name", ["DATABASE_HOST", "PGHOST", "POSTGRES_PASSWORD", "RDS_PROXY_ENDPOINT", "DBNAME", "PGPORT"]
+)
+def test_where_a_database_is_by_anothers_name_is_said_where_nothing_else_says_it(name: str) -> None:
+    """Beside a URL they are of another program: libpq's own, or of a container that runs the database."""
+    problem, no_database = problems_of({name: "x"})
+    assert problem.startswith(f"{name} is not a setting: ")
+    assert no_database.startswith("no database: ")
+    assert Settings.from_env({"DB_URL": "sqlite://", name: "x"}).is_sqlite
+
+
+def test_what_resembles_nothing_is_said_to_be_without_effect(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be another program's, so it is a warning: once a process, by its name, without its value."""
+    for name, value in (
+        ("DB_URL", "sqlite://"),
+        ("DB_BACKUP_BUCKET", "canary"),
+        ("DB_EMPTY", ""),
+        ("DB_QUOTA", "1"),
+        ("DB_IGNORE", "DB_QUOTA"),
+    ):
+        monkeypatch.setenv(name, value)
+    for _ in range(2):
+        db.configure()
+    (warned,) = [record for record in caplog.records if "have no effect" in record.getMessage()]
+    assert vars(warned)["variables"] == ["DB_BACKUP_BUCKET"]
+    assert "canary" not in caplog.text
 
 
 def test_another_name_for_the_place_counts_where_no_setting_says_it() -> None:

@@ -23,9 +23,9 @@ from db.pool.engines import build_engine
 from db.pool.pools import IdleAwareQueuePool
 from db.pool.reader_route import ReaderConnector, ReaderRoute
 from db.pool.switchover import Switchover, WaryConnector, serve_until
-from db.settings import Settings
+from db.settings import Settings, unread
 from db.telemetry.connection_events import ConnectionEvents
-from db.telemetry.log import warn_of_echo
+from db.telemetry.log import warn_of_echo, warn_of_unread
 from db.telemetry.metrics import Tally
 from db.timing.invocation import current_invocation
 
@@ -235,8 +235,14 @@ def current() -> Runtime:
     if _runtime is None:
         with _lock:
             if _runtime is None:
-                _runtime = Runtime(Settings.from_env(os.environ), options=_options)
+                _runtime = Runtime(_from_environment(), options=_options)
     return _runtime
+
+
+def _from_environment() -> Settings:
+    settings = Settings.from_env(os.environ)
+    warn_of_unread(unread(os.environ, settings))
+    return settings
 
 
 def peek() -> Runtime | None:
@@ -268,7 +274,7 @@ def configure(
         _options.options if engine_options is None else dict(engine_options),
         _options.on_engine if on_engine is None else on_engine,
     )
-    replacement = Runtime(settings if settings is not None else Settings.from_env(os.environ), options=options)
+    replacement = Runtime(settings if settings is not None else _from_environment(), options=options)
     with _lock:
         old, _runtime, _options = _runtime, replacement, options
     if old is not None:

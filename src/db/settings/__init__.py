@@ -23,6 +23,7 @@ from .table import (
     Trace,
     fields,
     single,
+    unread,
 )
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "Trace",
     "fields",
     "single",
+    "unread",
 ]

@@ -207,7 +207,7 @@ class Settings:
             except ValueError as error:
                 shown = "" if row.metadata["secret"] else f": {raw[:80]!r}"
                 problems.append(f"{name} {error}{shown}")
-        if _may_hold_mistakes(environ, table):
+        if _may_hold_mistakes(environ):
             from .names import mistaken
 
             problems = [*mistaken(environ, table, ignored=values.get("ignore") or ""), *problems]
@@ -250,8 +250,17 @@ def single(environ: Mapping[str, str], name: str) -> Any:
         return row.default
 
 
-def _may_hold_mistakes(environ: Mapping[str, str], table: Mapping[str, object]) -> bool:
+def unread(environ: Mapping[str, str], settings: Settings) -> list[str]:
+    """The names that begin as ours do, are none, resemble none, and are not said to be another program's."""
+    others = {name.strip() for name in (settings.ignore or "").split(",")}
+    return sorted(name for name in _look_like_ours(environ) if environ[name].strip() and name not in others)
+
+
+def _look_like_ours(environ: Mapping[str, str]) -> list[str]:
+    ours = {PREFIX + f.name.upper() for f in fields()}
+    return [name for name in environ if name[: len(PREFIX)].upper() == PREFIX and name not in ours]
+
+
+def _may_hold_mistakes(environ: Mapping[str, str]) -> bool:
     """Whether a name looks like one of ours and is none, or no name of ours says where the database is."""
-    if any(name[: len(PREFIX)].upper() == PREFIX and name not in table for name in environ):
-        return True
-    return not (environ.get("DB_SECRET_ID") or environ.get("DB_AUTH"))
+    return bool(_look_like_ours(environ)) or not (environ.get("DB_SECRET_ID") or environ.get("DB_AUTH"))

@@ -89,6 +89,20 @@ def warn_of_no_invocation() -> None:
     )
 
 
+_said_to_be_unread: set[str] = set()
+
+
+def warn_of_unread(names: list[str]) -> None:
+    """Say, once for each name, that it looks like a setting and has no effect."""
+    if new := [name for name in names if name not in _said_to_be_unread]:
+        _said_to_be_unread.update(new)
+        logger.warning(
+            "variables that begin with DB_ and are no settings have no effect: DB_IGNORE takes the names of those that "
+            "are another program's",
+            extra={"variables": new, "see": f"{DOCUMENTATION}reference/settings/#names-that-are-none"},
+        )
+
+
 _said_to_be_left: set[str] = set()
 
 
