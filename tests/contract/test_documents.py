@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from aws_lambda_powertools.utilities import parameters
 from sqlalchemy import Engine, event, make_url, text
 
 import db
-from db.environment import process
+from db.environment import event_loop, process
 from db.settings import Settings
 from devkit.servers.postgres import Postgres
 
@@ -334,3 +336,48 @@ def test_units_of_work_are_as_documented(page: Callable[..., Any], database: Dat
         shown["handler"](event | {"amount": 40}, None)
     balances = "SELECT balance FROM accounts ORDER BY id"
     assert postgres.execute(balances, database=database.name) == [(16,), (4,)]
+
+
+def test_notifications_come_as_documented(page: Callable[..., Any], database: Database, postgres: Postgres) -> None:
+    """Beside the units of work that send them, and the connection is no other's afterwards."""
+    shown = page(
+        "use/units-of-work.md",
+        "CREATE TABLE accounts (id int PRIMARY KEY, balance int); GRANT ALL ON accounts TO {role}",
+    )
+    heard = shown["orders"](20)
+    postgres_listens = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND query LIKE 'LISTEN%%'"
+
+    def send() -> None:
+        until = time.monotonic() + 20
+        while postgres.execute(postgres_listens, [database.name]) == [(0,)]:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        db.run(lambda tx: tx.execute(text("SELECT pg_notify('orders', '7')")))
+
+    with ThreadPoolExecutor(1) as threads:
+        sent = threads.submit(send)
+        assert next(heard) == "7"
+        sent.result(20)
+    heard.close()
+    db.dispose()
+    assert postgres.all_left(database.name)
+
+
+def test_a_listener_below_the_async_engine_hears_as_documented(page: Callable[..., Any]) -> None:
+    """Each statement of ``db.aio``, and none of ``db``."""
+    shown = page("use/aio.md", "CREATE TABLE notes (tenant_id text, body text); GRANT ALL ON notes TO {role}")
+    statements: list[str] = []
+    shown["listen"](statements)
+    assert event_loop.run(shown["notes"]("acme")) == []
+    db.fetch(text("SELECT 1"))
+    assert statements == ["SELECT body FROM notes ORDER BY body"]
+    db.dispose()
+    event_loop.close()
+
+
+def test_the_script_of_the_page_on_testing_prints_its_answer_alone(tmp_path: Path) -> None:
+    """With a server of its own, and no log line among it."""
+    (script,) = (block for block in python_in(ROOT / "docs" / "reference" / "testing.md") if "__main__" in block)
+    (tmp_path / "script.py").write_text(script)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "['hello']\n"), done.stderr

@@ -448,6 +448,30 @@ def has_another_database(_tx: Connection) -> None:
     raise OfElsewhereError
 
 
+class StoppedError(Exception):
+    """As an alarm of the function's own raises it; and below, as it had better."""
+
+
+class Stopped(BaseException):  # noqa: N818 - no Error, so that nobody takes it for one
+    pass
+
+
+@pytest.mark.parametrize("kind", [StoppedError, Stopped])
+def test_an_alarm_ends_the_batch_by_its_class(
+    kind: type[BaseException], database: Database, postgres: Postgres
+) -> None:
+    """An Exception is the record's, and the others go on; what is none ends the batch, of which nothing is kept."""
+
+    def store(tx: Connection, record: Any) -> None:
+        note_it(tx, record)
+        if record.json_body["note"] == "b":
+            raise kind
+
+    with pytest.raises(Stopped) if kind is Stopped else contextlib.nullcontext():
+        assert failed(db.batch(queue("a", "b", "c"), store)) == ["2"]
+    assert noted(postgres, database) == ([] if kind is Stopped else ["a", "c"])
+
+
 @pytest.mark.parametrize("fails", [fails_at_each_attempt, writes_in_a_read_of_its_own, has_another_database])
 def test_what_looks_like_the_transactions_failure_is_in_the_end_the_records_own(
     fails: Callable[[Connection], None], use: Use, database: Database, postgres: Postgres
