@@ -452,7 +452,7 @@ class StoppedError(Exception):
     """As an alarm of the function's own raises it; and below, as it had better."""
 
 
-class Stopped(BaseException):  # noqa: N818 - no Error, so that nobody takes it for one
+class Stopped(BaseException):
     pass
 
 
