@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 import db
 from db import aio
-from db.environment import event_loop
+from db.environment import event_loop, process
 
 from .conftest import Use
 from .fix_once import effects  # noqa: F401 - a fixture
@@ -101,6 +101,17 @@ def test_work_that_has_not_been_done_is_not_committed(fn: Any, call: str) -> Non
         CALLS[call](fn)
     with db.read() as conn:
         assert conn.execute(STORED).scalar_one() == 0
+
+
+@pytest.mark.parametrize("tenant", [coroutine, generator, Callee()])
+def test_a_batchs_tenant_that_is_not_named_at_once_is_refused(tenant: Any) -> None:
+    """Every record would be reported, at every delivery, and no error would say why."""
+    with pytest.raises(TypeError, match="tenant of a batch is a plain function"):
+        db.batch(EVENT, plain, tenant=tenant)
+    with pytest.raises(TypeError, match="tenant of a batch is a plain function"):
+        event_loop.run(aio.batch(EVENT, coroutine, tenant=tenant))
+    event_loop.close()
+    assert process.peek() is None
 
 
 ASYNC_CALLS: dict[str, Callable[[Any], Any]] = {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from db.environment import process
+from db.transactions.callables import WrongKindError
 from db.transactions.tenant_scope import tenant_for
 
 if TYPE_CHECKING:
@@ -62,7 +64,10 @@ def is_stream(event: Mapping[str, Any]) -> bool:
 
 
 def items_of(event: Mapping[str, Any], *, tenant: Any, model: Any, skip_group_on_error: bool) -> Iterator[Item]:
-    """The event's records, each id once, read as far as can be without the database. Raises ValueError."""
+    """The event's records, each id once, read as far as can be without the database.
+
+    Raises ValueError, and WrongKindError for a function of the tenant that names none when it is called.
+    """
     contents: dict[str, Any] = {}
     items: dict[str, Item] = {}
     for raw, source, identifier in _identified(event):
@@ -109,10 +114,23 @@ def _order(raw: Any, source: Source, *, skip_group_on_error: bool) -> str | None
 def _read(item: Item, raw: Any, source: Source, *, tenant: Any, model: Any) -> None:
     try:
         item.record = model.model_validate(raw) if model is not None else _data_class(source)(raw)
-        named = tenant(item.record) if callable(tenant) else tenant
+        named = _said_by(tenant, item.record) if callable(tenant) else tenant
         item.tenant = tenant_for(named, required=process.current().settings.tenant_required)
+    except WrongKindError:
+        raise  # of the call, and so of every record at every delivery
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this record's
         item.error = error
+
+
+def _said_by(tenant: Callable[[Any], Any], record: Any) -> Any:
+    named = tenant(record)
+    if inspect.isawaitable(named) or inspect.isgenerator(named):
+        if inspect.iscoroutine(named):
+            named.close()  # it would be warned of
+        raise WrongKindError(
+            f"tenant of a batch is a plain function of the record, which gives its name, not {type(named).__name__}"
+        )
+    return named
 
 
 def _data_class(source: Source) -> Any:
