@@ -249,7 +249,7 @@ def test_gather_leaves_room_for_the_unit_around_it(use: Use, driver: str) -> Non
 
 
 def test_the_own_pools_error_names_the_tasks_that_hold_it(use: Use, driver: str) -> None:
-    """Each by its name, since when and where it stands."""
+    """Each by its name, since when and where from."""
     use(async_connections=1, pool_timeout_s=0.1, async_driver=driver)
 
     async def hold() -> None:

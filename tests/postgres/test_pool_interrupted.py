@@ -89,7 +89,7 @@ def test_a_place_that_is_taken_stays_taken(use: Use) -> None:
     with db.begin(), db.begin():
         pass
     lose_one()
-    with db.engine().connect(), db.engine().connect(), pytest.raises(sqlalchemy.exc.TimeoutError, match="overflow 1"):
+    with db.engine().connect(), db.engine().connect(), pytest.raises(db.ConfigurationError, match="wait for itself"):
         db.engine().connect()
 
 

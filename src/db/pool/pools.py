@@ -8,7 +8,7 @@ import math
 import time
 import weakref
 from dataclasses import dataclass
-from threading import active_count, get_ident
+from threading import active_count, current_thread, get_ident, main_thread
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc
@@ -17,8 +17,8 @@ from sqlalchemy.pool.base import _ConnectionRecord
 from sqlalchemy.util.queue import Empty, Full
 
 from db.errors import ConfigurationError
-from db.telemetry.connection_events import RETURNED_AT, TAKEN_AT, TAKEN_FROM
-from db.telemetry.holders import in_words
+from db.telemetry.connection_events import RETURNED_AT, TAKEN_AT, TAKEN_FROM, TAKEN_IN
+from db.telemetry.holders import in_words, is_running_here, task_now
 from db.telemetry.log import warn_of_lost_loop
 from db.timing.deadline import usable_s
 from db.timing.invocation import current_invocation
@@ -60,7 +60,11 @@ class IdleAwareQueuePool(QueuePool):
 
     Its room is what its records leave of it. QueuePool counts up and down instead, and an exception that a signal
     handler raises while a record is in no hands takes a place for good.
+
+    Who holds all of it and comes for more would wait for itself, and is refused at once.
     """
+
+    _room = "DB_POOL_SIZE or DB_MAX_OVERFLOW"
 
     def __init__(self, creator: Any, idle_s: float = math.inf, reserve_s: float = 0.0, **kwargs: Any) -> None:
         # Not keyword-only: create_engine() finds a pool's arguments by reading its positional ones.
@@ -96,22 +100,52 @@ class IdleAwareQueuePool(QueuePool):
 
     def _waited_for(self) -> ConnectionPoolEntry:
         """What somebody gives back within ``pool_timeout`` and the time of the invocation."""
+        if self._is_held_here():
+            problem = (
+                "this very thread or task holds every connection of the pool, and would wait for itself: all are in "
+                f"use, by {self._held()}. Use that one (tx, or db.session(tx=tx)), close it first, or raise "
+                f"{self._room}"
+            )
+            raise ConfigurationError([problem])
         deadline, now = current_invocation().deadline, time.time()
         limit_s = usable_s(deadline, now=now, reserve_s=self._reserve_s, at_most_s=self._timeout)
         # It may have been given back and closed, or lost, while this one waited.
         record = self._taken(within_s=limit_s) or self._added()
         if record is not None:
             return record
-        now = time.time()
-        held = "; ".join(
-            in_words(one.info.get(TAKEN_AT, now), vars(one).get(_TAKEN_BY), one.info.get(TAKEN_FROM), now=now)
-            for one in list(self._records)
-        )
         raise exc.TimeoutError(
             f"QueuePool limit of size {self.size()} overflow {self._max_overflow} reached, and no connection came back "
-            f"in {limit_s:.1f} s (DB_POOL_TIMEOUT_S, or what the invocation had left): all are in use, by {held}",
+            f"in {limit_s:.1f} s (DB_POOL_TIMEOUT_S, or what the invocation had left): all are in use, by "
+            f"{self._held()}",
             code="3o7r",
         )
+
+    def _held(self) -> str:
+        """By whom, since when and where from."""
+        now = time.time()
+        return "; ".join(
+            in_words(one.info.get(TAKEN_AT, now), self._holder(one), one.info.get(TAKEN_FROM), now=now)
+            for one in list(self._records)
+        )
+
+    def _holder(self, record: ConnectionPoolEntry) -> Any:
+        """The thread, by its identity."""
+        return vars(record).get(_TAKEN_BY)
+
+    def _is_held_here(self) -> bool:
+        """Whether all is in the hands of whoever comes, so that nobody gives one back while it waits.
+
+        What a thread of a pool of threads took, another one may give back, as where a framework enters and leaves a
+        block by threads of its own: only where the code that took it still runs, it certainly does not.
+        """
+        records, here = list(self._records), {get_ident()}
+        if active_count() == 1:
+            here.add(_CONNECTING)
+        if not records or any(self._holder(one) not in here for one in records):
+            return False
+        if active_count() == 1 or current_thread() is main_thread():
+            return True
+        return all(is_running_here(one.info.get(TAKEN_FROM)) for one in records)
 
     def _taken(self, *, within_s: float | None = None) -> ConnectionPoolEntry | None:
         """What is idle, or will be ``within_s``; from then on in this thread's hands."""
@@ -149,7 +183,7 @@ class IdleAwareQueuePool(QueuePool):
 
     def _swept(self) -> ConnectionPoolEntry | None:
         """What an exception held that nobody holds any more, in a cycle with what it struck in."""
-        if active_count() > 1:
+        if active_count() > 1 and not self._is_held_here():
             return None  # another thread may give one back, and has to be waited for anyway
         gc.collect()
         return self._taken() or self._added()
@@ -220,6 +254,7 @@ class AsyncIdleAwareQueuePool(IdleAwareQueuePool, AsyncAdaptedQueuePool):
     """
 
     _loop: asyncio.AbstractEventLoop | None = None
+    _room = "DB_ASYNC_CONNECTIONS"
 
     def _do_get(self) -> ConnectionPoolEntry:
         self._stay_on(asyncio.get_running_loop())
@@ -232,7 +267,15 @@ class AsyncIdleAwareQueuePool(IdleAwareQueuePool, AsyncAdaptedQueuePool):
             return None
 
     def _swept(self) -> ConnectionPoolEntry | None:
-        return None  # another task may give one back
+        return super()._swept() if self._is_held_here() else None  # another task may give one back
+
+    def _holder(self, record: ConnectionPoolEntry) -> Any:
+        """The task."""
+        return record.info.get(TAKEN_IN)
+
+    def _is_held_here(self) -> bool:
+        records, here = list(self._records), task_now()
+        return here is not None and bool(records) and all(self._holder(one) is here for one in records)
 
     def _is_lost(self, record: ConnectionPoolEntry) -> bool:
         # A task that waits for a connect, or a close, is in no thread's hands.

@@ -21,7 +21,7 @@ from db.wire.commit_outcome import unit_of
 from db.wire.first_flight import refused_on
 from db.wire.forked import part_from
 
-from .holders import place_of, task_now
+from .holders import place_in_task, place_of, task_now
 from .log import WRITE, logger
 from .statement_events import StatementEvents, named
 
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 OPENED_AT = "db_opened_at"
 RETURNED_AT = "db_returned_at"
 TAKEN_AT = "db_taken_at"
-TAKEN_FROM = "db_taken_from"  # the user's line of code, or the task
+TAKEN_FROM = "db_taken_from"  # the user's line of code
+TAKEN_IN = "db_taken_in"  # the task, where the engine is for tasks; None where nobody has it
 BACKEND_PID = "db_backend_pid"  # a lost connection can no longer be asked for it
 # Connections of the process that this one was forked from. They are kept, for one of asyncio's that is collected takes
 # its socket out of an epoll that it shares with the parent's.
@@ -180,14 +181,19 @@ class ConnectionEvents:
     ) -> None:
         reused = RETURNED_AT in record.info
         record.info[TAKEN_AT] = self._clock()
-        record.info[TAKEN_FROM] = task_now() if self._dialect.is_async else place_of(sys._getframe())  # noqa: SLF001
+        if self._dialect.is_async:
+            record.info[TAKEN_IN], record.info[TAKEN_FROM] = task_now(), place_in_task()
+        else:
+            record.info[TAKEN_FROM] = place_of(sys._getframe())  # noqa: SLF001 - there is no other way to a frame
         self._tally.checkouts += 1
         self._tally.reuses += reused
         if logger.log_level <= logging.DEBUG:
             self._log(logging.DEBUG, "checkout", record, reused=reused, idle_s=self._since(record, RETURNED_AT))
 
     def _checked_in(self, _connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
-        record.info[RETURNED_AT] = self._clock()
+        info = record.info
+        info[RETURNED_AT] = self._clock()
+        info[TAKEN_IN] = None
         if logger.log_level <= logging.DEBUG:
             self._log(logging.DEBUG, "checkin", record, held_s=self._since(record, TAKEN_AT))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio  # SQLAlchemy has loaded it
 import contextlib
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
 
-_INSIDE = str(Path(sqlalchemy.__file__ or "").parent), str(Path(__file__).parents[1])
+_INSIDE = str(Path(sqlalchemy.__file__ or "").parent), str(Path(__file__).parents[1]), "<sqlalchemy generated"
 
 
 class _IsInside(dict["CodeType", bool]):
@@ -41,24 +42,37 @@ def place_of(frame: FrameType | None) -> tuple[CodeType, int] | None:
     return None
 
 
+def place_in_task() -> tuple[CodeType, int] | None:
+    """The same for whoever asks in a greenlet, as all of ``db.aio`` does: its caller's frames are its parent's."""
+    from greenlet import getcurrent  # type: ignore[import-untyped]  # it has no types; and is not imported with db
+
+    parent = getcurrent().parent
+    return place_of(sys._getframe()) or place_of(None if parent is None else parent.gr_frame)  # noqa: SLF001 - likewise
+
+
 def task_now() -> asyncio.Task[Any] | None:
-    """The task that runs; its place is looked up when it is asked for, as its frames are not those of a greenlet."""
+    """The task that runs."""
     return asyncio.current_task()
 
 
+def is_running_here(place: tuple[CodeType, int] | None) -> bool:
+    """Whether that code is still at work in this thread, below whoever asks."""
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - as in `connection_events`
+    while frame is not None and place is not None:
+        if frame.f_code is place[0]:
+            return True
+        frame = frame.f_back
+    return False
+
+
 def in_words(
-    taken_at: float, thread: int | None, taken_from: tuple[CodeType, int] | asyncio.Task[Any] | None, *, now: float
+    taken_at: float, holder: asyncio.Task[Any] | int | None, place: tuple[CodeType, int] | None, *, now: float
 ) -> str:
-    """As in "thread 'MainThread' for 1.2 s, from function.py:12 in handler"."""
-    if isinstance(taken_from, asyncio.Task):
-        name, place = f"task {taken_from.get_name()!r}", _place_of_task(taken_from)
+    """As in "thread 'MainThread' for 1.2 s, from function.py:12 in handler"; ``holder`` is a task, or a thread."""
+    if isinstance(holder, asyncio.Task):
+        name = f"task {holder.get_name()!r}"
     else:
-        found = next((one.name for one in threading.enumerate() if one.ident == thread), "that has ended")
-        name, place = f"thread {found!r}", taken_from
+        found = next((one.name for one in threading.enumerate() if one.ident == holder), "that has ended")
+        name = f"thread {found!r}"
     where = f", from {Path(place[0].co_filename).name}:{place[1]} in {place[0].co_qualname}" if place else ""
     return f"{name} for {max(now - taken_at, 0.0):.1f} s{where}"
-
-
-def _place_of_task(task: asyncio.Task[Any]) -> tuple[CodeType, int] | None:
-    frames = task.get_stack(limit=1)
-    return (frames[0].f_code, frames[0].f_lineno) if frames else None
