@@ -167,6 +167,8 @@ def test_what_ends_a_transaction(text: str, *, ends: bool, commits: bool) -> Non
         ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "a cursor WITH HOLD"),
         ("SELECT 1; SET work_mem = '1MB'", "SET"),
         ("SELECT 1; LISTEN jobs", "LISTEN"),
+        ("SET a = 1; SET b TO DEFAULT", "SET"),
+        ("SET work_mem = 'default'", "SET"),
     ],
 )
 def test_what_is_left_on_the_session(text: str, left: str) -> None:
@@ -191,6 +193,10 @@ def test_what_is_left_on_the_session(text: str, left: str) -> None:
         "CREATE TABLE t AS SELECT * FROM temp",
         "UPDATE t SET n = 1",
         "SELECT 1 FROM sets",
+        "RESET ALL",
+        "SET work_mem TO DEFAULT",
+        "set session search_path=default;",
+        "SET SESSION AUTHORIZATION DEFAULT",
     ],
 )
 def test_what_is_not(text: str) -> None:

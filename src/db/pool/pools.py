@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, Pool, QueuePool, StaticPool
-from sqlalchemy.pool.base import _ConnectionRecord
+from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 from sqlalchemy.util.queue import Empty, Full
 
 from db.errors import ConfigurationError
@@ -24,6 +24,7 @@ from db.timing.deadline import usable_s
 from db.timing.invocation import current_invocation
 from db.wire.commit_outcome import unit_of
 from db.wire.deferred_begin import FlightState
+from db.wire.session_leftovers import IN_HANDS, LEFT, SessionLeftError
 
 from .reader_route import AWAY_S
 from .switchover import SUSPECT_S, serves_until
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sqlalchemy import Engine
-    from sqlalchemy.pool import ConnectionPoolEntry
+    from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
     from db.settings import Settings
 
@@ -61,7 +62,8 @@ class IdleAwareQueuePool(QueuePool):
     Its room is what its records leave of it. QueuePool counts up and down instead, and an exception that a signal
     handler raises while a record is in no hands takes a place for good.
 
-    Who holds all of it and comes for more would wait for itself, and is refused at once.
+    Who holds all of it and comes for more would wait for itself, and is refused at once. A connection on whose session
+    its last user left something is replaced as well.
     """
 
     _room = "DB_POOL_SIZE or DB_MAX_OVERFLOW"
@@ -73,6 +75,13 @@ class IdleAwareQueuePool(QueuePool):
         self._reserve_s = reserve_s
         # Weak, so that one which nobody holds any more is not counted.
         self._records: weakref.WeakSet[ConnectionPoolEntry] = weakref.WeakSet()
+
+    def connect(self) -> PoolProxiedConnection:
+        """QueuePool's. What the pool's listeners have said by now is the connection's own; what follows, its user's."""
+        checkout = _ConnectionFairy._checkout(self)  # noqa: SLF001 - all of QueuePool's; super() were a call for each
+        if (record := checkout._connection_record) is not None:  # noqa: SLF001 - what a pool is made of
+            record.info[IN_HANDS] = True
+        return checkout
 
     def _do_get(self) -> ConnectionPoolEntry:
         record = self._taken()
@@ -218,6 +227,8 @@ class IdleAwareQueuePool(QueuePool):
                 driver.parked()
             elif (parked := getattr(record.dbapi_connection, "parked", None)) is not None:
                 parked()  # asyncpg's
+            if LEFT in record.info:
+                record.invalidate(SessionLeftError())
         finally:  # whatever a signal's handler raises there
             taken_by = vars(record).pop(_TAKEN_BY, None)
             if taken_by == _DISPOSED:

@@ -20,9 +20,10 @@ from db.timing.invocation import current_invocation
 from db.wire.commit_outcome import unit_of
 from db.wire.first_flight import refused_on
 from db.wire.forked import part_from
+from db.wire.session_leftovers import IN_HANDS, LEFT
 
 from .holders import place_in_task, place_of, task_now
-from .log import WRITE, logger
+from .log import WRITE, logger, warn_of_leftovers
 from .statement_events import StatementEvents, named
 
 if TYPE_CHECKING:
@@ -173,6 +174,7 @@ class ConnectionEvents:
     def _connected(self, connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
         record.info[OPENED_AT] = self._clock()
         record.info[BACKEND_PID] = _backend_pid(connection)
+        _watched_by(record.info, connection)
         self._open[id(connection)] = connection
         self._records[id(connection)] = weakref.ref(record)
 
@@ -193,7 +195,9 @@ class ConnectionEvents:
     def _checked_in(self, _connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
         info = record.info
         info[RETURNED_AT] = self._clock()
-        info[TAKEN_IN] = None
+        info[TAKEN_IN], info[IN_HANDS] = None, False  # what a listener says to whom it comes back is nobody's
+        if LEFT in info:
+            warn_of_leftovers(info[LEFT], by="the plain engine")
         if logger.log_level <= logging.DEBUG:
             self._log(logging.DEBUG, "checkin", record, held_s=self._since(record, TAKEN_AT))
 
@@ -207,6 +211,7 @@ class ConnectionEvents:
 
     def _detached(self, connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
         self._records.pop(id(connection), None)  # no longer the pool's: whoever detached it looks after it
+        _watched_by(None, connection)
 
     def _closed(self, connection: DBAPIConnection, record: ConnectionPoolEntry | None = None) -> None:
         self._records.pop(id(connection), None)
@@ -279,6 +284,13 @@ class ConnectionEvents:
     def _since(self, record: ConnectionPoolEntry | None, key: str) -> float | None:
         since = record.info.get(key) if record is not None else None
         return round(max(self._clock() - since, 0.0), 3) if since is not None else None
+
+
+def _watched_by(pools_notes: dict[Any, Any] | None, connection: DBAPIConnection) -> None:
+    """Have the driver's connection note there what is left on its session; SQLite's has none."""
+    driver: Any = getattr(connection, "driver_connection", connection)
+    if hasattr(driver, "pools_notes"):
+        driver.pools_notes = pools_notes
 
 
 def _ms_since(started: float) -> float:

@@ -103,16 +103,17 @@ def warn_of_unread(names: list[str]) -> None:
         )
 
 
-_said_to_be_left: set[str] = set()
+_said_to_be_left: set[tuple[str, str]] = set()
 
 
-def warn_of_leftovers(kinds: set[str]) -> None:
-    """Say, once for each kind, that a unit of work left something on its session, which is not kept for that."""
-    if new := sorted(kinds - _said_to_be_left):
-        _said_to_be_left.update(new)
+def warn_of_leftovers(kinds: set[str], *, by: str) -> None:
+    """Say, once for each kind, that something was left on a session, which is not kept for that."""
+    if new := sorted(kind for kind in kinds if (by, kind) not in _said_to_be_left):
+        _said_to_be_left.update((by, kind) for kind in new)
         logger.warning(
-            "a unit of work left something on its session, so its connection is not kept: say it for the transaction "
+            "%s left something on its session, so its connection is not kept: say it for the transaction "
             "alone (SET LOCAL, ON COMMIT DROP, pg_advisory_xact_lock), or pay for a connect each time",
+            by,
             extra={"connection_event": "leftovers", "left": new, "request_id": current_invocation().request_id},
         )
 

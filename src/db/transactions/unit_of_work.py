@@ -21,6 +21,7 @@ from db.timing.invocation import current_invocation
 from db.timing.waiting import on_loop
 from db.wire.commit_outcome import Unit, work_for
 from db.wire.search_path import NO_FUNCTION, PROLOGUE_FUNCTION, no_prologue_function
+from db.wire.session_leftovers import SessionLeftError
 
 from .driver import is_failed, prepare
 from .open_units import unit_on
@@ -38,10 +39,6 @@ if TYPE_CHECKING:
 
 
 Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
-
-
-class SessionLeftError(Exception):
-    """Why a connection was dropped unasked: a unit of work left something on its session. Never raised."""
 
 
 _SWALLOWED = (
@@ -109,7 +106,7 @@ def _hand_back(conn: Connection, unit: Unit) -> None:
         unit.begun = unit.connection.begun  # it is the next one's to count from here on
         unit.connection.leave()
     if unit.leaves and not (conn.closed or conn.invalidated):
-        warn_of_leftovers(unit.leaves)
+        warn_of_leftovers(unit.leaves, by="a unit of work")
         conn.invalidate(SessionLeftError())
 
 

@@ -5,8 +5,8 @@ BEGIN and says tenant, time limits and search path for the transaction. *Riders*
 flight instead of taking one of their own: savepoints above all.
 
 ``statement_kinds`` reads in a statement's text how it has to travel and what it leaves behind, ``session_leftovers`` is
-how a session is rid of that; ``riders`` keeps what waits. ``serving`` is whom a connection works for, and
-``deferred_begin`` its half of a flight: it makes the text of BEGIN and keeps it back; ``cursors`` is a cursor's half,
+who is told of that, and how a session is rid of it; ``riders`` keeps what waits. ``serving`` is whom a connection works
+for, and ``deferred_begin`` its half of a flight: it makes the text of BEGIN and keeps it back; ``cursors`` is a cursor's half,
 which takes along what is due. ``pipeline`` sends a flight and reads its answers, ``queued_answers`` reads those within
 psycopg's own pipeline; ``psycopg_connections`` are psycopg's classes with all that mixed in. ``psycopg_dialect`` and
 ``asyncpg_dialect`` are what SQLAlchemy sees; ``replay`` decides whether, and how often, a flight that met a dead

@@ -170,9 +170,9 @@ class FlightCursorState(CursorMixin):
         self._set_results(results)
 
     def _note_leftovers(self, kind: Kind, params: Params | None) -> None:
-        """Have the unit know what the statement leaves on the session."""
+        """Have whoever keeps the connection know what the statement leaves on its session."""
         if kind.leaves is not None or (kind.leaves_if_false and _has_false(params)):
-            (self._conn.unit or Unit()).leaves.add(kind.leaves or SET_CONFIG)
+            self._conn.note_left(kind.leaves or SET_CONFIG)
 
     def _note_text(self, query: Query) -> None:
         """Likewise, of a statement that does not come by ``execute()``. Its parameters may say false."""

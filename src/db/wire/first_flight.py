@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from db.errors import DeadlineError, Verdict, first_flight_verdict, is_in_words
 
+from .session_leftovers import IN_HANDS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -91,4 +93,5 @@ def reopen(record: Any, error: Exception, flight: FirstFlight) -> DBAPIConnectio
     finally:
         del record.record_info[_REFUSED]
     record.finalize_callback.extend(at_return)
+    record.info[IN_HANDS] = True  # as the one before was, and its listeners have spoken
     return connection

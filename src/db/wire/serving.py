@@ -12,6 +12,7 @@ import psycopg
 from psycopg import pq
 
 from .pipeline import is_readable
+from .session_leftovers import LEFT, note_left
 
 if TYPE_CHECKING:
     from collections import deque
@@ -83,6 +84,7 @@ class ServingState(ConnectionMixin):
     unit: Unit | None = None
     single_reads = False
     begun = 0
+    pools_notes: dict[Any, Any] | None = None  # what its pool knows of it, where one keeps it
     # Nothing has come back for this checkout yet: if a flight fails now, nothing was done for it.
     unproven = True
     # It was closed here, in the middle of an answer that nobody waits for any more.
@@ -114,6 +116,15 @@ class ServingState(ConnectionMixin):
         self._left_open = self.pgconn.transaction_status in {_IN_TRANSACTION, _IN_ERROR}
         self._is_pooled = pooled
         self.begun = 0
+        if self.pools_notes is not None and LEFT in self.pools_notes:
+            del self.pools_notes[LEFT]  # said by a listener to this checkout, as to every other
+
+    def note_left(self, kind: str) -> None:
+        """A statement leaves this on the session."""
+        if self.unit is not None:
+            self.unit.leaves.add(kind)
+        else:
+            note_left(self.pools_notes, kind)
 
     def leave(self) -> None:
         """The unit has ended, and with it what held for it."""

@@ -39,6 +39,8 @@ _TEMPORARY = (
 )
 # DEALLOCATE may take along what the driver has prepared, and still holds to be there.
 _LEFT_BY_FIRST = {"listen": "LISTEN", "load": "LOAD", "prepare": "PREPARE", "deallocate": "DEALLOCATE"}
+# As RESET: what a listener to "reset" may say each time.
+_TO_DEFAULT = re.compile(r"set\s+(?:session\s+)?(?:[\w.]+\s*(?:=|\bto\b)|authorization)\s*default\s*;?\s*$")
 SET_CONFIG = "set_config for the session"
 _LEFT_INSIDE = (
     (re.compile(r"\bpg_(?:try_)?advisory_lock(?:_shared)?\b"), "a session advisory lock"),
@@ -118,6 +120,8 @@ def _ends_inside(text: str) -> bool:
 
 
 def _left(first: str, second: str, body: str, *, sets_modes: bool) -> str | None:
+    if first == "set" and _TO_DEFAULT.match(body):
+        return None
     if first == "set" and second not in _LOCAL and not sets_modes:
         return "SET ROLE" if second == "role" else "SET"
     if first in _LEFT_BY_FIRST and second != "transaction":
