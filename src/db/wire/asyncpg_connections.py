@@ -20,6 +20,7 @@ from .asyncpg_errors import as_in_psycopg, of_a_lost_connection
 from .asyncpg_protocol import WatchedProtocol
 from .pipeline import is_readable
 from .search_path import NO_AUTOCOMMIT
+from .session_leftovers import LEFT
 
 if TYPE_CHECKING:
     import asyncio
@@ -63,6 +64,15 @@ class UnitConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg is not
         self._protocol = self.door = WatchedProtocol(protocol)
         self._line = transport.get_extra_info("socket")
         self._home = loop
+
+    @property
+    def pools_notes(self) -> dict[Any, Any] | None:
+        """What its pool knows of it, where one keeps it."""
+        return self.door.pools_notes
+
+    @pools_notes.setter
+    def pools_notes(self, notes: dict[Any, Any] | None) -> None:
+        self.door.pools_notes = notes
 
     async def _introspect_types(self, typeoids: Any, timeout: Any) -> Any:
         # It switches JIT off for the session and on again.
@@ -152,6 +162,8 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
         self._set_modes(isolation, read_only=read_only)
         self._work_for(prologue, patience_s, unit, pooled=pooled)
         self.begun = 0
+        if self._connection.pools_notes is not None:
+            self._connection.pools_notes.pop(LEFT, None)  # said by a listener to this checkout, as to every other
 
     def leave(self) -> None:
         """The unit has ended, and with it what held for it."""

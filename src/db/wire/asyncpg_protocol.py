@@ -23,7 +23,7 @@ from db.errors import sqlstate
 
 from .asyncpg_errors import NoAnswerError, is_unsent, server_error
 from .commit_outcome import is_refusal
-from .session_leftovers import CLEANING
+from .session_leftovers import CLEANING, note_left
 from .statement_kinds import SET_CONFIG, kind_of
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class WatchedProtocol:
         self._protocol = protocol
         self.unit: Unit | None = None
         self.is_pooled = False  # the session is another client's in the next transaction
+        self.pools_notes: dict[Any, Any] | None = None  # as in ``serving``
         self.patience_s: Callable[[], float | None] | None = None
         self.sent = self.answered = 0
         self._ours = 0
@@ -117,11 +118,17 @@ class WatchedProtocol:
 
     async def _watched(self, text: str, args: Any, send: Callable[[], Awaitable[Any]]) -> Any:
         self._refuse(text)
-        if self.unit is not None and not self._ours:
+        if not self._ours:
             kind = kind_of(text)
             if kind.leaves is not None or (kind.leaves_if_false and any(value is False for value in args)):
-                self.unit.leaves.add(kind.leaves or SET_CONFIG)
+                self._note_left(kind.leaves or SET_CONFIG)
         return await self._sent(send)
+
+    def _note_left(self, kind: str) -> None:
+        if self.unit is not None:
+            self.unit.leaves.add(kind)
+        else:
+            note_left(self.pools_notes, kind)
 
     async def _sent(self, send: Callable[[], Awaitable[Any]], *, runs: bool = True) -> Any:
         is_theirs = not self._ours
