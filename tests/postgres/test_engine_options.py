@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from devkit.plugin import Database
+    from devkit.servers.postgres import Postgres
 
 LEVEL = text("SHOW transaction_isolation")
 STORED = select(cast(bindparam("body", type_=JSON), JSON))
@@ -96,6 +97,33 @@ def test_listeners_stay_when_the_runtime_is_replaced(use: Use) -> None:
             tx.execute(text(f"SELECT {round_}"))
     assert seen == ["SELECT 1", "SELECT 2"]
     assert len(told) == 2
+
+
+def test_an_engine_that_could_not_be_listened_to_is_not_kept(use: Use, database: Database, postgres: Postgres) -> None:
+    """What the function raises reaches each use until it raises no more, and no connection of it stays."""
+    told: list[Engine] = []
+    seen: list[str] = []
+
+    def listen(engine: Engine) -> None:
+        told.append(engine)
+        with engine.connect() as conn:
+            conn.execute(text("SELECT 0"))
+        if len(told) < 3:
+            raise LookupError
+        event.listen(engine, "before_cursor_execute", lambda _conn, _cursor, statement, *_: seen.append(statement))
+
+    use()
+    db.configure(process.current().settings, on_engine=listen)
+    with pytest.raises(LookupError), db.begin():
+        pass
+    with pytest.raises(LookupError):
+        db.engine()
+    assert db.status()["engines"] == {}
+    assert postgres.connections(database.name, user=database.app) == []
+    with db.begin() as tx:
+        tx.execute(text("SELECT 1"))
+    assert seen == ["SELECT 1"]
+    assert len(set(told)) == 3
 
 
 @pytest.mark.parametrize(

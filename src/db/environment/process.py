@@ -96,8 +96,19 @@ class Runtime:
             if key not in self._engines:
                 self._engines[key] = self._build(role, asynchronous=asynchronous)
                 if self.options.on_engine is not None:
-                    self.options.on_engine(self._engines[key][0])
+                    self._tell_of(key, self.options.on_engine)
             return self._engines[key][0]
+
+    def _tell_of(self, key: tuple[Role, bool], on_engine: Callable[[Engine], object]) -> None:
+        """Call ``on_engine``. An engine that it raises for would lack its listeners, and is not kept."""
+        engine, watched = self._engines[key]  # kept by now, as it may be asked for in there
+        try:
+            on_engine(engine)
+        except BaseException:
+            del self._engines[key]
+            engine.dispose()
+            watched.close_open()
+            raise
 
     def _build(self, role: Role, *, asynchronous: bool) -> tuple[Engine, ConnectionEvents]:
         settings = self.settings
@@ -261,7 +272,8 @@ def configure(
     ``engine_options`` are further arguments to SQLAlchemy's ``create_engine``: ``json_serializer``,
     ``json_deserializer``, ``execution_options``; its ``isolation_level`` is that of every unit of work, too, which
     names none itself. ``on_engine`` is called with each engine when it is made, before anything uses it, so that
-    listeners can be put on it. Both hold for the runtimes after this one as well, until they are said anew.
+    listeners can be put on it; what it raises reaches whoever uses the engine, each time, as it is not kept. Both hold
+    for the runtimes after this one as well, until they are said anew.
 
     Disposes the old one. Raises ConfigurationError, and leaves the old one in place, where the environment is wrong or
     an option is the settings' to say.
