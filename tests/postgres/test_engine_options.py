@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import JSON, bindparam, cast, event, select, text
+from sqlalchemy import JSON, bindparam, cast, event, exc, select, text
 
 import db
 from db import aio
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from devkit.plugin import Database
+    from devkit.plugin import Database, MakeWire
     from devkit.servers.postgres import Postgres
 
 LEVEL = text("SHOW transaction_isolation")
@@ -74,9 +74,52 @@ def test_a_level_is_that_of_every_unit_that_names_none(use: Use) -> None:
             assert tx.execute(LEVEL).scalar_one() == "read committed"
         with db.read(snapshot=True) as conn:
             assert conn.execute(LEVEL).scalar_one() == "repeatable read"
+        with db.read() as conn:
+            assert conn.execute(LEVEL).scalar_one() == "serializable"
+        assert [found.scalar_one() for found in db.fetch(LEVEL, LEVEL)] == ["serializable"] * 2
     db.configure(process.current().settings, engine_options={})
     with db.begin() as tx:
         assert tx.execute(LEVEL).scalar_one() == "read committed"
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_a_level_is_that_of_the_units_of_aio(driver: str, use: Use) -> None:
+    """Those that read, and those that leave together, too."""
+    use(async_driver=driver)
+    db.configure(process.current().settings, engine_options={"isolation_level": "REPEATABLE READ"})
+
+    async def levels() -> set[Any]:
+        found = [one.scalar_one() for one in await aio.fetch(LEVEL, LEVEL)]
+        async with aio.begin() as tx:
+            found.append(await tx.scalar(LEVEL))
+        for _ in range(2):
+            async with aio.read() as conn:
+                found.append(await conn.scalar(LEVEL))
+        async with aio.engine().connect() as conn:
+            found.append(await conn.scalar(LEVEL))
+        return set(found)
+
+    assert event_loop.run(levels()) == {"repeatable read"}
+    db.dispose()
+    event_loop.close()
+
+
+def test_reads_of_a_level_are_one_transaction(use: Use, database: Database, wire: MakeWire) -> None:
+    """A trip each, and one to end; the tenant and the refusal to write hold as ever."""
+    counted = wire()
+    use(url=database.through(counted).url("app"))
+    db.configure(process.current().settings, engine_options={"isolation_level": "REPEATABLE READ"})
+    seen = text("SELECT current_setting('app.tenant_id'), now()")
+    with db.read() as conn:
+        conn.execute(seen)
+    before = counted.counts()
+    with db.read(tenant="acme") as conn:
+        first, second = (conn.execute(seen).one() for _ in range(2))
+        with pytest.raises(exc.InternalError, match="read-only"):
+            conn.execute(text("CREATE TABLE t (n int)"))
+    assert first == second
+    assert first[0] == "acme"
+    assert (counted.counts() - before).trips == 4
 
 
 def test_listeners_stay_when_the_runtime_is_replaced(use: Use) -> None:

@@ -28,7 +28,8 @@ def read(*, tenant: str | None = None, snapshot: bool = False, fresh: bool = Fal
     """A read-only transaction on the reader, or on the writer where there is no reader endpoint.
 
     With ``snapshot`` all statements of the block see one state of the database (REPEATABLE READ); without, each sees
-    what was committed before it. On a reader that may be a moment old: with ``fresh``, and after a write in the same
+    what was committed before it, unless ``db.configure(engine_options=…)`` names an isolation level: then the block is
+    one transaction of that level. On a reader that may be a moment old: with ``fresh``, and after a write in the same
     invocation, the writer is read. It also stands in for a reader that is out of reach, or further behind than
     DB_READER_MAX_LAG_S. Tenant, time limits and errors are those of ``begin``; a write raises SQLAlchemy's
     InternalError (SQLSTATE 25006).

@@ -51,7 +51,10 @@ _SWALLOWED = (
 def transaction_on(
     role: Role, tenant: str | None, *, isolation: Isolation | None = None, read_only: bool = False, single: bool = False
 ) -> Iterator[tuple[Connection, RootTransaction]]:
-    """A transaction on ``role``; with ``single`` each statement is one of its own. SQLite can be told none of this."""
+    """A transaction on ``role``; with ``single`` each statement is one of its own. SQLite can be told none of this.
+
+    Where the engines have a level, there is a BEGIN to say it, and so one transaction for all of the block.
+    """
     now = process.current()
     if isolation is not None:
         _require_level(isolation)
@@ -78,7 +81,7 @@ def transaction_on(
             # Inside a `with`, SQLAlchemy refuses what would follow an early commit() without prologue.
             with conn.begin() as transaction:
                 try:
-                    if single and unit.connection is not None:
+                    if single and level is None and unit.connection is not None:
                         # Not before: what a listener to "begin" says is for all of the block, and opens a transaction.
                         unit.connection.single_reads = True
                     yield conn, transaction
