@@ -69,8 +69,25 @@ docs: .venv/ready  ## the site of docs/, in .site; a link that leads nowhere fai
 sam-local: .venv/ready  ## every payload through `sam local invoke` in Docker
 	$(BIN)/python -m devkit sam-local --root "$(ROOT)"
 
-deploy: build  ## sam build && sam deploy
-	$(BIN)/sam deploy
+# Which of your environments: deploy/dev.toml, deploy/prod.toml, and the stacks of that name. docs/start/account.md.
+ENV := dev
+.PHONY: account certs database deploy destroy
+DEPLOYS = $(BIN)/python -m devkit $@ --env "$(ENV)"
+
+account: .venv/ready  ## what your AWS account has and lacks for a deploy; changes nothing there. ENV=prod
+	@$(DEPLOYS)
+
+certs: .venv/ready  ## fetch the authorities of RDS's certificates, for the layer
+	@$(DEPLOYS) $(URL:%=--url "%")
+
+database: .venv/ready  ## deploy database.yaml: network, Aurora, secrets. A quarter of an hour; says what it costs. ENV=prod
+	@$(DEPLOYS)
+
+deploy: .venv/ready  ## sam build && sam deploy, with what the database's stack puts out. ENV=prod
+	@$(DEPLOYS)
+
+destroy: .venv/ready  ## delete what `deploy` made; with DATABASE=yes the database too; YES=yes asks nothing. ENV=prod
+	@$(DEPLOYS) $(if $(filter yes,$(DATABASE)),--database) $(if $(filter yes,$(YES)),--yes)
 
 dist: | $(UV)  ## both distributions, to dist/: each sdist, and the wheel that is built from it
 	rm -rf dist

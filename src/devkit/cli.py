@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .app.project import Project
+    from .deploys.target import Target
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--root", type=Path, metavar="DIR", help="the application's folder")
     serve.add_argument("--port", type=int, help="0 for any that is free; default: 3000")
     serve.set_defaults(run=_serve)
+    _add_deploys(commands)
     text = "the table of settings, in Markdown"
     commands.add_parser("settings", help=text, description=text).set_defaults(run=_settings)
     text = "hundreds of execution environments at once under what Lambda and the network do to them"
@@ -53,6 +55,67 @@ def _parser() -> argparse.ArgumentParser:
     fleet.add_argument("--fuzz", type=Path, metavar="TEST", help="a test of FUZZ_EXAMPLES events, as a scenario")
     fleet.set_defaults(run=lambda given: _fleet(fleet, given))
     return parser
+
+
+def _add_deploys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """What an account is asked and told. They share where that is."""
+    for name, run, text in (
+        ("account", _account, "what an account has and lacks for a deploy; changes nothing there"),
+        ("certs", _certs, "fetch the authorities of RDS's certificates into layer/certs"),
+        ("database", _database, "deploy database.yaml: a network, a database and its secrets"),
+        ("deploy", _deploy, "build and deploy template.yaml, with what the database's stack puts out"),
+        ("destroy", _destroy, "delete the application's stack, and the database's where that is said"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--root", type=Path, default=Path(), metavar="DIR", help="the application's folder")
+        command.add_argument("--env", default="dev", help="deploy/ENV.toml and its stacks; default: dev")
+        command.set_defaults(run=run)
+        if name == "certs":
+            command.add_argument("--url", help="another bundle, such as that of one region")
+        if name == "destroy":
+            command.add_argument("--database", action="store_true", help="the database's stack as well")
+            command.add_argument("--yes", action="store_true", help="ask no question")
+
+
+def _account(given: argparse.Namespace) -> int:
+    target = _target(given)
+    from .deploys import account
+
+    return account.run(target)
+
+
+def _certs(given: argparse.Namespace) -> int:
+    from .deploys import certificates
+
+    return certificates.fetch(given.root.resolve(), given.url or certificates.URL)
+
+
+def _database(given: argparse.Namespace) -> int:
+    target = _target(given)
+    from .deploys import database
+
+    return database.run(target)
+
+
+def _deploy(given: argparse.Namespace) -> int:
+    target = _target(given)
+    from .deploys import application
+
+    return application.run(target)
+
+
+def _destroy(given: argparse.Namespace) -> int:
+    target = _target(given)
+    from .deploys import removal
+
+    return removal.run(target, database=given.database, agreed=given.yes)
+
+
+def _target(given: argparse.Namespace) -> Target:
+    require("sam")
+    from .deploys.target import Target
+
+    return Target.read(given.root.resolve(), given.env)
 
 
 def _demo(given: argparse.Namespace) -> int:

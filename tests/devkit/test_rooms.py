@@ -19,6 +19,7 @@ ROOMS = [
     {"servers"},
     {"lambda_runtime"},
     {"app", "fleet"},
+    {"deploys"},
     {"plugin", "settings_table"},
     {"cli"},
     {"__main__"},

@@ -1,0 +1,138 @@
+"""``make deploy``: builds template.yaml, and deploys it with what the database's stack puts out."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from devkit.app.errors import ProjectError
+from devkit.app.template import Template
+
+from . import certificates, commands, concurrency, parameters, prices, stacks
+from .asking import Account, RefusedError
+from .target import TEMPLATE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .stacks import Stack
+    from .target import Target
+
+MODE, CERTIFICATE = "SslMode", "SslRootCert"
+# Modes that compare the server's certificate with an authority's; empty is verify-full.
+VERIFYING = ("", "verify-ca", "verify-full")
+
+
+def run(target: Target) -> int:
+    """Build and deploy; the last line is where it answers. An exit status. Raises ProjectError before the build."""
+    target.check_file()
+    account = Account(target)
+    number, _ = account.identity()
+    cloudformation = account.client("cloudformation")
+    before = stacks.look(cloudformation, target.stack, target)
+    if problem := stacks.in_the_way(before, target.make("destroy")):
+        raise ProjectError(problem)
+    database = stacks.look(cloudformation, target.database_stack, target)
+    if problem := stacks.in_the_way(database, target.make("destroy", "DATABASE=yes")):
+        raise ProjectError(problem)
+    template = Template(target.root / TEMPLATE)
+    derived = {**certificate(target), **reservation(account, template, before, target)}
+    values = checked(template, target, database, derived)
+    print(f"The stack {target.stack} in the account {number}, {account.region}.")
+    if before is None:
+        print(prices.as_text(prices.application(), prices.APPLICATION_WAIT))
+    status = commands.sam(target.root, "build") or commands.sam(target.root, *command(target, values))
+    after = stacks.look(cloudformation, target.stack, target)
+    if status or after is None:
+        print(f"\n{target.stack} is {after.status if after else 'not there'}.")
+        for reason in stacks.why(cloudformation, target.stack, target):
+            print(f"  {reason}")
+        print(stacks.in_the_way(after, target.make("destroy")) or "Mend that, and try again.")
+        return status or 1
+    print(f"\n{target.stack} is {after.status}.")
+    print(shown(after))
+    return 0
+
+
+def command(target: Target, values: Mapping[str, str]) -> list[str]:
+    """What is said once, as the bucket and the capabilities, stands in samconfig.toml."""
+    return [
+        *("deploy", "--stack-name", target.stack, *target.where(), "--no-confirm-changeset"),
+        *commands.overrides(values),
+    ]
+
+
+def certificate(target: Target) -> dict[str, str]:
+    """The bundle that ``make certs`` fetched, by the name that a function finds it under."""
+    found = certificates.fetched(target.root)
+    return {CERTIFICATE: certificates.in_lambda(found)} if found else {}
+
+
+def reservation(account: Account, template: Template, before: Stack | None, target: Target) -> dict[str, str]:
+    """A new account has no room for what the template reserves; a stack that is there stays as it is."""
+    name = concurrency.PARAMETER
+    if name not in template.parameters or name in target.application:
+        return {}
+    if before is not None:
+        return {name: before.parameters[name]} if name in before.parameters else {}
+    reserved = concurrency.reserved(template.content)
+    try:
+        room = concurrency.room(account.client("lambda"), target)
+    except RefusedError as error:
+        print(f"{error}. So nobody knows here whether the account has room to reserve {reserved}.")
+        return {}
+    if room.takes(reserved):
+        return {}
+    print(
+        f"{name}=no, for the account's limit of {room.limit} environments has no room to reserve {reserved} and leave"
+        f' {concurrency.STAYS}. Once it is higher: {name} = "yes" under [application] in {target.file}'
+    )
+    return {name: "no"}
+
+
+def checked(
+    template: Template, target: Target, database: Stack | None, derived: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """A value for each parameter: the file's, the database stack's, what was ``derived``, the template's default.
+
+    Raises ProjectError with all that is missing or would be refused.
+    """
+    declared = template.parameters
+    values = parameters.settled(declared, target.application, database.outputs if database else {}, derived or {})
+    where = f"{target.file}: application"
+    problems = parameters.unknown(declared, target.application, where)
+    if missing := parameters.missing(declared, values):
+        problems.append(f"no value for {', '.join(missing)}: {_source(target, database)}")
+    problems += [
+        f"{where}.{name}: {why}" for name, why in parameters.refused(declared, values).items() if name not in missing
+    ]
+    problems += _unverified(declared, target, values)
+    if problems:
+        raise ProjectError("; ".join(problems))
+    return values
+
+
+def _source(target: Target, database: Stack | None) -> str:
+    by_hand = f"write them under [application] in {target.file}"
+    if database is None:
+        return f"there is no stack {target.database_stack} to take them from. {target.make('database')}, or {by_hand}"
+    return f"{target.database_stack} does not put them out. {by_hand.capitalize()}"
+
+
+def _unverified(declared: Mapping[str, object], target: Target, values: Mapping[str, str]) -> list[str]:
+    """The certificates that a function would look for, and that the build would not bring."""
+    if CERTIFICATE not in declared or values.get(MODE, "") not in VERIFYING:
+        return []
+    value = values.get(CERTIFICATE, "")
+    if not value:
+        return [f"{CERTIFICATE} is empty, and {MODE} is to verify: {target.make('certs')}"]
+    name = PurePosixPath(value)
+    if value.startswith(certificates.IN_LAMBDA) and not (target.root / certificates.FOLDER / name.name).is_file():
+        return [f"{CERTIFICATE}: {certificates.FOLDER / name.name} is not there: {target.make('certs')}"]
+    return []
+
+
+def shown(stack: Stack) -> str:
+    """Its outputs, with what a browser opens at the end."""
+    lines = sorted(stack.outputs, key=lambda name: stack.outputs[name].startswith("https://"))
+    return "\n".join(f"  {name:<26} {stack.outputs[name]}  ({stack.descriptions[name]})" for name in lines)

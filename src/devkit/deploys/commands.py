@@ -1,0 +1,43 @@
+"""The ``sam`` program: what is run is shown first, so that whoever wants it otherwise can type it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devkit.app.sam_cli import program, quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def sam(root: Path, *words: str) -> int:
+    """Run ``sam`` in ``root``, with no one to ask; its exit status."""
+    command = [program("sam"), *words]
+    print(f"\n$ {shown(command, root)}", flush=True)
+    done = subprocess.run(command, check=False, cwd=root, env=quiet(os.environ), stdin=subprocess.DEVNULL)
+    return done.returncode
+
+
+def shown(command: Sequence[str], root: Path) -> str:
+    """As it would be typed in ``root``."""
+    first = Path(command[0])
+    short = str(first.relative_to(root)) if first.is_relative_to(root) else command[0]
+    return shlex.join([short, *command[1:]])
+
+
+def overrides(values: Mapping[str, str]) -> list[str]:
+    """`sam deploy`'s option for parameters."""
+    words = [f"{name}={quoted(value)}" for name, value in values.items()]
+    return ["--parameter-overrides", *words] if words else []
+
+
+def quoted(value: str) -> str:
+    """In the quotes that SAM takes off again, where it would lose the value, or all of it after a blank."""
+    if value and not re.search(r'[\s"]', value):
+        return value
+    return '"' + value.replace('"', '\\"') + '"'
