@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from devkit.app.errors import ProjectError
+from devkit.app.intrinsics import section
 from devkit.app.template import Template
 
 from . import certificates, commands, concurrency, parameters, prices, stacks
@@ -50,7 +51,7 @@ def run(target: Target) -> int:
         print(stacks.in_the_way(after, target.make("destroy")) or "Mend that, and try again.")
         return status or 1
     print(f"\n{target.stack} is {after.status}.")
-    print(shown(after))
+    print(shown(after, template))
     return 0
 
 
@@ -71,11 +72,11 @@ def certificate(target: Target) -> dict[str, str]:
 def reservation(account: Account, template: Template, before: Stack | None, target: Target) -> dict[str, str]:
     """A new account has no room for what the template reserves; a stack that is there stays as it is."""
     name = concurrency.PARAMETER
-    if name not in template.parameters or name in target.application:
+    reserved = concurrency.reserved(template.content)
+    if name not in template.parameters or name in target.application or not reserved:
         return {}
     if before is not None:
         return {name: before.parameters[name]} if name in before.parameters else {}
-    reserved = concurrency.reserved(template.content)
     try:
         room = concurrency.room(account.client("lambda"), target)
     except RefusedError as error:
@@ -132,7 +133,7 @@ def _unverified(declared: Mapping[str, object], target: Target, values: Mapping[
     return []
 
 
-def shown(stack: Stack) -> str:
-    """Its outputs, with what a browser opens at the end."""
-    lines = sorted(stack.outputs, key=lambda name: stack.outputs[name].startswith("https://"))
-    return "\n".join(f"  {name:<26} {stack.outputs[name]}  ({stack.descriptions[name]})" for name in lines)
+def shown(stack: Stack, template: Template) -> str:
+    """Its outputs, the template's first one as the last: it is where the application answers."""
+    names = [name for name in section(template.content, "Outputs") if name in stack.outputs]
+    return "\n".join(f"  {name:<26} {stack.outputs[name]}  ({stack.descriptions[name]})" for name in reversed(names))

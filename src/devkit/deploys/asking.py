@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # A person waits. Three tries of these, where nothing answers, are half a minute.
 PATIENCE = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "max_attempts": 3})
 
+# Of what AWS says; a proxy in between answers with a page.
+MOST_LETTERS = 300
+
 NO_CREDENTIALS = "no credentials: `aws configure sso`, or AWS_PROFILE, or profile in {file}"
 NO_REGION = "no region: AWS_REGION=eu-central-1, or region in {file}"
 
@@ -73,6 +76,7 @@ def asking(action: str, target: Target) -> Iterator[None]:
         raise ProjectError(NO_CREDENTIALS.format(file=target.file)) from error
     except ClientError as error:
         said = error.response.get("Error", {})
-        raise RefusedError(f"{action}: {said.get('Code', 'refused')}: {said.get('Message', error)}") from error
+        message = " ".join(str(said.get("Message", error)).split())
+        raise RefusedError(f"{action}: {said.get('Code', 'refused')}: {message[:MOST_LETTERS]}") from error
     except BotoCoreError as error:
         raise ProjectError(f"{action}: {error}") from error

@@ -1,0 +1,91 @@
+"""What `make deploy` passes on, and what it refuses before it builds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from devkit.app.errors import ProjectError
+from devkit.app.template import Template
+from devkit.deploys import application
+from devkit.deploys.stacks import Stack
+from devkit.deploys.target import Target
+
+if TYPE_CHECKING:
+    from devkit.servers.aws import LocalAws
+
+    from .conftest import Devkit
+
+ROOT = Path(__file__).parents[2]
+BASE = Stack(
+    "orders-database", "CREATE_COMPLETE", {"VpcId": "vpc-1", "AppSecretId": "arn:aws:secretsmanager:x"}, {}, {}
+)
+
+
+@pytest.fixture
+def template(project: Path) -> Template:
+    return Template(project / "template.yaml")
+
+
+def target_with(project: Path, application: str) -> Target:
+    (project / "deploy/dev.toml").write_text(f"[application]\n{application}\n")
+    return Target.read(project)
+
+
+def test_a_database_of_one_s_own_needs_no_stack(project: Path, template: Template) -> None:
+    """The file alone says where it is."""
+    own = target_with(project, 'VpcId = "vpc-2"\nAppSecretId = "arn:aws:secretsmanager:y"\nSslMode = "disable"')
+    values = application.checked(template, own, None)
+    assert (values["VpcId"], values["AppSecretId"]) == ("vpc-2", "arn:aws:secretsmanager:y")
+
+
+def test_what_is_missing_is_named_with_both_places_that_it_may_come_from(project: Path, template: Template) -> None:
+    """In one line, with all of it."""
+    with pytest.raises(ProjectError) as caught:
+        application.checked(template, target_with(project, 'SslMode = "disable"'), None)
+    said = str(caught.value)
+    assert said.startswith("no value for VpcId, AppSecretId: there is no stack ")
+    assert said.endswith("make database, or write them under [application] in deploy/dev.toml")
+
+
+def test_a_secret_of_the_wrong_shape_is_named(project: Path, template: Template) -> None:
+    """The parameter, and what was written."""
+    own = target_with(project, 'AppSecretId = "app"\nSslMode = "disable"')
+    with pytest.raises(ProjectError, match=r"^deploy/dev.toml: application.AppSecretId: 'app' is not of the form arn:"):
+        application.checked(template, own, BASE)
+
+
+def test_certificates_that_are_not_there_end_it_before_the_build(
+    aws: LocalAws, project: Path, template: Template, devkit: Devkit
+) -> None:
+    """Ten minutes later the migration would say the same."""
+    own = target_with(project, 'VpcId = "vpc-2"\nAppSecretId = "arn:aws:secretsmanager:y"')
+    (project / "layer/certs/global-bundle.pem").unlink()
+    assert devkit("deploy") == (2, "SslRootCert is empty, and SslMode is to verify: make certs\n")
+    with pytest.raises(ProjectError, match=r"^SslRootCert: layer/certs/mine.pem is not there: make certs$"):
+        application.checked(template, own, None, {"SslRootCert": "/opt/certs/mine.pem"})
+
+
+def test_a_reservation_that_was_decided_once_stays(aws: LocalAws, project: Path, template: Template) -> None:
+    """Its own share makes the account look smaller; and what the file says is nobody else's to decide."""
+    vars(template)["content"] = {
+        **template.content,
+        "Resources": {"F": {"Type": "AWS::Serverless::Function", "Properties": {"ReservedConcurrentExecutions": 20}}},
+    }
+    silent, before = target_with(project, ""), Stack("orders", "CREATE_COMPLETE", {}, {"ReserveConcurrency": "no"}, {})
+    unused: Any = None
+    assert application.reservation(unused, template, before, silent) == {"ReserveConcurrency": "no"}
+    assert application.reservation(unused, template, None, target_with(project, 'ReserveConcurrency = "yes"')) == {}
+
+
+def test_the_outputs_of_database_yaml_leave_nothing_to_type() -> None:
+    """With the example's file as it is: each parameter of template.yaml has a value."""
+    outputs = Template(ROOT / "database.yaml").content["Outputs"]
+    arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:x"
+    base = Stack("x", "CREATE_COMPLETE", {name: arn if name.endswith("SecretId") else "x" for name in outputs}, {}, {})
+    declared = Template(ROOT / "template.yaml").parameters
+    from devkit.deploys import parameters
+
+    assert parameters.missing(declared, parameters.settled(declared, base.outputs)) == []

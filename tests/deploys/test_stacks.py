@@ -1,0 +1,99 @@
+"""What may be done with a stack, and why its last deploy failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+
+from devkit.app.errors import ProjectError
+from devkit.deploys import stacks
+from devkit.deploys.stacks import Stack
+
+if TYPE_CHECKING:
+    from devkit.deploys.target import Target
+
+ID = "arn:aws:cloudformation:eu-central-1:123456789012:stack/orders/1"
+
+
+def there(status: str) -> Stack:
+    return Stack("orders", status, {}, {}, {})
+
+
+@pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_FAILED"])
+def test_what_can_be_changed_is_not_in_the_way(status: str) -> None:
+    """A rolled-back update is as good as none."""
+    assert stacks.in_the_way(there(status), "make destroy") is None
+
+
+@pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"])
+def test_what_a_failed_first_deploy_leaves_is_to_be_deleted(status: str) -> None:
+    """`sam deploy` would try to update it, and be refused."""
+    said = stacks.in_the_way(there(status), "make destroy ENV=prod")
+    assert said == f"orders is {status}, which can only be deleted: make destroy ENV=prod, and then this again"
+
+
+@pytest.mark.parametrize("status", ["CREATE_IN_PROGRESS", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "DELETE_IN_PROGRESS"])
+def test_what_is_at_work_is_waited_for(status: str) -> None:
+    """By the person: it may be another person's deploy."""
+    assert "try again when it is done" in (stacks.in_the_way(there(status), "make destroy") or "")
+
+
+def test_a_roll_back_that_stuck_is_continued() -> None:
+    """It can be neither changed nor, without loss, deleted."""
+    said = stacks.in_the_way(there("UPDATE_ROLLBACK_FAILED"), "make destroy") or ""
+    assert "aws cloudformation continue-update-rollback --stack-name orders" in said
+
+
+def event(name: str, status: str, why: str = "", *, whole: bool = False) -> dict[str, Any]:
+    kind = "AWS::CloudFormation::Stack" if whole else "Custom::Migration"
+    told = {"ResourceStatusReason": why} if why else {}
+    where = {"StackId": ID, "PhysicalResourceId": ID if whole else "x"}
+    return {"LogicalResourceId": name, "ResourceType": kind, "ResourceStatus": status, **where, **told}
+
+
+def test_the_reason_is_that_of_the_last_deploy_s_first_failure() -> None:
+    """Not what was given up because of it, nor what an earlier deploy failed of."""
+    newest_first = [
+        event("orders", "ROLLBACK_COMPLETE", whole=True),
+        event("orders", "ROLLBACK_IN_PROGRESS", "The following resource(s) failed", whole=True),
+        event("Api", "CREATE_FAILED", "Resource creation cancelled"),
+        event("Migration", "CREATE_FAILED", "connection timeout expired"),
+        event("orders", "CREATE_IN_PROGRESS", "User Initiated", whole=True),
+        event("Queue", "CREATE_FAILED", "of the day before"),
+    ]
+    assert stacks.reasons(newest_first) == ["Migration (Custom::Migration): connection timeout expired"]
+
+
+def test_a_stack_that_is_not_there_is_none_and_has_no_reasons(cloudformation: Any, target: Target) -> None:
+    """As moto says it, in AWS's words."""
+    assert stacks.look(cloudformation, target.stack, target) is None
+    assert stacks.why(cloudformation, target.stack, target) == []
+
+
+def test_a_stack_is_read_with_its_values(cloudformation: Any, target: Target) -> None:
+    """Parameters and outputs by name, and the status."""
+    template = (
+        "Parameters: {A: {Type: String}}\nResources: {Q: {Type: AWS::SQS::Queue}}\n"
+        "Outputs: {B: {Value: !Ref A, Description: c}}"
+    )
+    cloudformation.create_stack(
+        StackName=target.stack, TemplateBody=template, Parameters=[{"ParameterKey": "A", "ParameterValue": "a"}]
+    )
+    found = stacks.look(cloudformation, target.stack, target)
+    assert found == Stack(target.stack, "CREATE_COMPLETE", {"B": "a"}, {"A": "a"}, {"B": "c"})
+    assert stacks.why(cloudformation, target.stack, target) == []
+
+
+def test_a_refusal_is_a_sentence_that_names_the_permission(target: Target) -> None:
+    """No traceback of botocore's."""
+    from botocore.stub import Stubber
+
+    client = boto3.client(
+        "cloudformation", region_name="eu-central-1", aws_access_key_id="x", aws_secret_access_key="y"
+    )
+    with Stubber(client) as stub:
+        stub.add_client_error("describe_stacks", "AccessDenied", "not\nauthorized")
+        with pytest.raises(ProjectError, match=r"^cloudformation:DescribeStacks: AccessDenied: not authorized$"):
+            stacks.look(client, target.stack, target)
