@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,7 +20,7 @@ from devkit.deploys.target import Target
 from devkit.servers.aws import LocalAws
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SAMCONFIG = """
 version = 0.1
@@ -140,6 +142,34 @@ def devkit(project: Path, capfd: pytest.CaptureFixture[str]) -> Devkit:
         return status, said.out + said.err
 
     return run
+
+
+@pytest.fixture
+def served() -> Iterator[Callable[[bytes], str]]:
+    """``served(content)``: the URL that answers it."""
+    answers: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if answers[-1] else 503)
+            self.end_headers()
+            self.wfile.write(answers[-1])
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: it is not asked about."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+
+    def url(content: bytes) -> str:
+        answers.append(content)
+        return f"http://127.0.0.1:{server.server_port}/global/global-bundle.pem"
+
+    yield url
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 def bundle(number: int) -> str:

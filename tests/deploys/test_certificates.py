@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,40 +11,12 @@ from devkit.deploys import certificates
 from .conftest import bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from .conftest import Devkit
 
 PLACE = "layer/certs/global-bundle.pem"
-
-
-@pytest.fixture
-def served() -> Iterator[Callable[[bytes], str]]:
-    """``served(content)``: the URL that answers it."""
-    answers: list[bytes] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200 if answers[-1] else 503)
-            self.end_headers()
-            self.wfile.write(answers[-1])
-
-        def log_message(self, *_: object) -> None:
-            """Nothing: it is not asked about."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-
-    def url(content: bytes) -> str:
-        answers.append(content)
-        return f"http://127.0.0.1:{server.server_port}/global/global-bundle.pem"
-
-    yield url
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 def test_a_bundle_is_put_where_the_build_looks(served: Callable[[bytes], str], project: Path, devkit: Devkit) -> None:

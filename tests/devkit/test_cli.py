@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize(("command", "extra"), [("demo", "sam"), ("sam-local", "sam"), ("fleet", "fleet")])
+@pytest.mark.parametrize(
+    ("command", "extra"), [("demo", "sam"), ("sam-local", "sam"), ("fleet", "fleet"), ("deploy", "sam")]
+)
 def test_a_command_whose_packages_are_missing_names_its_extra(
     command: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
