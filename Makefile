@@ -1,11 +1,11 @@
 # The verbs. Each sets up what it needs from a bare Python >= 3.11 and make.
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check bench fleet docs sam-local build layer deploy dist lock upgrade clean
+.PHONY: help demo serve test check bench fleet docs sam-local rehearse build layer deploy dist lock upgrade clean
 
 # A uv of the machine's own, or a private one in .uv/.
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 BIN := .venv/bin
-# The SAM application that demo and sam-local run: `make demo ROOT=../mine`.
+# The SAM application that demo, sam-local and rehearse run: `make demo ROOT=../mine`.
 ROOT := .
 # Each process has servers of its own. They take over tests from one another, so they end together.
 PYTEST := $(BIN)/pytest --numprocesses auto --dist worksteal
@@ -68,6 +68,9 @@ docs: .venv/ready  ## the site of docs/, in .site; a link that leads nowhere fai
 
 sam-local: .venv/ready  ## every payload through `sam local invoke` in Docker
 	$(BIN)/python -m devkit sam-local --root "$(ROOT)"
+
+rehearse: .venv/ready  ## every deploy from the first to the last, in minutes, without an account
+	$(BIN)/python -m devkit rehearse --root "$(ROOT)"
 
 # Which of your environments: deploy/dev.toml, deploy/prod.toml, and the stacks of that name. docs/start/account.md.
 ENV := dev

@@ -8,6 +8,7 @@ Rooms, from the ground up; each imports from those before it:
 - ``app``: a SAM application on these: its template, its events, ``demo`` and ``sam-local``
 - ``fleet``: many environments at once, and what they go through; beside ``app``, and neither knows the other
 - ``deploys``: an application in a real account, and its database: what is asked there, deployed, and deleted
+- ``rehearsal``: an application deployed, changed, rolled back and deleted, with moto in the place of an account
 
 On top, where users come in: ``plugin`` has pytest's fixtures, ``cli`` the commands, ``settings_table`` what the command
 ``settings`` prints for docs/reference/settings.md. Below all, ``extras`` says which packages a part takes. All of it

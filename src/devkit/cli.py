@@ -34,6 +34,11 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, text in (
         ("demo", _demo, "every event of an application through its handler in the real Lambda runtime"),
         ("sam-local", _sam_local, "sam build, then every event through sam local invoke, in Docker"),
+        (
+            "rehearse",
+            _rehearse,
+            "sam build, then the deploys from the first to the last, against a local CloudFormation",
+        ),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument(
@@ -138,6 +143,13 @@ def _serve(given: argparse.Namespace) -> int:
 
     port = serve.PORT if given.port is None else given.port
     return _of_a_project(given.root, lambda project: serve.run(project, port=port))
+
+
+def _rehearse(given: argparse.Namespace) -> int:
+    require("sam")
+    from .rehearsal import command
+
+    return _of_a_project(given.root, command.run)
 
 
 def _of_a_project(root: Path | None, run: Callable[[Project], int]) -> int:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(
-    ("command", "extra"), [("demo", "sam"), ("sam-local", "sam"), ("fleet", "fleet"), ("deploy", "sam")]
+    ("command", "extra"),
+    [("demo", "sam"), ("sam-local", "sam"), ("rehearse", "sam"), ("fleet", "fleet"), ("deploy", "sam")],
 )
 def test_a_command_whose_packages_are_missing_names_its_extra(
     command: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

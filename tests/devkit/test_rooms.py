@@ -19,7 +19,7 @@ ROOMS = [
     {"servers"},
     {"lambda_runtime"},
     {"app", "fleet"},
-    {"deploys"},
+    {"deploys", "rehearsal"},
     {"plugin", "settings_table"},
     {"cli"},
     {"__main__"},
