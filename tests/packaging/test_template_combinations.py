@@ -1,0 +1,41 @@
+"""template.yaml by each choice that its parameters offer: nothing dangles, and the linter finds nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from cfnlint.api import lint
+from cfnlint.core import get_rules
+
+from devkit.app.project import Project
+
+from .combinations import Choice, choices, dangling, decided, pairs
+
+PROJECT = Project.find(Path(__file__))
+TEMPLATE = PROJECT.template.content
+EVERY_CHOICE = list(choices(TEMPLATE))
+RUNTIMES = ("python3.13", "python3.14")
+# A parameter that only a resource of another choice takes.
+UNUSED_PARAMETER = "W2001"
+
+
+def test_no_choice_refers_to_what_it_does_not_make() -> None:
+    """CloudFormation would refuse the template, and only for whoever chooses so."""
+    broken = {
+        json.dumps(choice): missing
+        for choice in EVERY_CHOICE
+        if (missing := dangling(TEMPLATE, decided(TEMPLATE, choice)))
+    }
+    assert broken == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("choice", pairs(EVERY_CHOICE), ids=lambda choice: "-".join(choice.values())[:60])
+def test_the_linter_finds_nothing(choice: Choice, runtime: str) -> None:
+    """`sam validate --lint` looks at all choices at once, and so misses what each of them makes of a value."""
+    text = json.dumps(decided(TEMPLATE, choice)).replace("python3.13", runtime)
+    found = lint(text, get_rules([], [UNUSED_PARAMETER], []), ["us-east-1"])
+    assert [f"{match.rule.id} {match.message}" for match in found if match.rule.id != UNUSED_PARAMETER] == []
