@@ -14,6 +14,8 @@ import pytest
 from alembic.script import ScriptDirectory
 
 from devkit.app.project import Project
+from devkit.rehearsal.failure import Refused
+from devkit.rehearsal.parameters import checked
 
 PROJECT = Project.find(Path(__file__))
 ROOT = PROJECT.root
@@ -139,6 +141,19 @@ def test_every_route_but_the_open_ones_asks_for_a_token() -> None:
     for route in routes:
         auth = RESOURCES[route["ApiId"]["Ref"]]["Properties"]["Auth"]
         assert auth["DefaultAuthorizer"] in auth["Authorizers"]
+
+
+def test_an_api_that_could_not_be_imported_fails_the_deploy() -> None:
+    """API Gateway takes an issuer that does not answer for a warning, and leaves out the routes that need it."""
+    apis = {route["ApiId"]["Ref"] for _, route in events("HttpApi")}
+    assert [name for name in apis if RESOURCES[name]["Properties"].get("FailOnWarnings") is not True] == []
+
+
+@pytest.mark.parametrize("value", ["", "http://issuer.example", "issuer.example", "https://", "https://a b"])
+def test_an_issuer_that_cannot_be_asked_is_refused_at_once(value: str) -> None:
+    """By the parameter's name, before anything is made."""
+    with pytest.raises(Refused, match="'JwtIssuer' must match pattern"):
+        checked({"JwtIssuer": TEMPLATE["Parameters"]["JwtIssuer"]}, {"JwtIssuer": value})
 
 
 def test_the_alarm_before_a_timeout_knows_the_timeouts() -> None:
