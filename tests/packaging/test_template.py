@@ -143,6 +143,17 @@ def test_every_route_but_the_open_ones_asks_for_a_token() -> None:
         assert auth["DefaultAuthorizer"] in auth["Authorizers"]
 
 
+def test_access_logs_are_not_added_to_the_policy_of_the_account() -> None:
+    """It holds a score of names, and then no API of the account gets access logs any more."""
+    destinations = [
+        resource["Properties"]["AccessLogSettings"]["DestinationArn"]["Fn::GetAtt"][0]
+        for resource in RESOURCES.values()
+        if "AccessLogSettings" in resource.get("Properties", {})
+    ]
+    names = {RESOURCES[name]["Properties"]["LogGroupName"]["Fn::Sub"] for name in destinations}
+    assert {name.startswith("/aws/vendedlogs/${AWS::StackName}") for name in names} == {True}
+
+
 def test_an_api_that_could_not_be_imported_fails_the_deploy() -> None:
     """API Gateway takes an issuer that does not answer for a warning, and leaves out the routes that need it."""
     apis = {route["ApiId"]["Ref"] for _, route in events("HttpApi")}
