@@ -31,6 +31,15 @@ def test_no_choice_refers_to_what_it_does_not_make() -> None:
     assert broken == {}
 
 
+def test_lambda_drops_no_line_of_a_function() -> None:
+    """It takes a line without a level, as metrics are, for INFO: a level above that would drop them, and errors too."""
+    levels = {
+        choice["LogLevel"]: decided(TEMPLATE, choice)["Globals"]["Function"]["LoggingConfig"]["ApplicationLogLevel"]
+        for choice in EVERY_CHOICE
+    }
+    assert levels == {"DEBUG": "DEBUG", "INFO": "INFO", "WARN": "INFO", "ERROR": "INFO"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("choice", pairs(EVERY_CHOICE), ids=lambda choice: "-".join(choice.values())[:60])
