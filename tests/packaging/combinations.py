@@ -23,9 +23,9 @@ SOMETHING = {
 
 
 def choices(template: Mapping[str, Any]) -> Iterator[Choice]:
-    """Every combination of what the conditions ask for: each allowed value, or an empty one and another."""
+    """Every combination of what the conditions tell apart: of allowed values, or of an empty one and another."""
     asked = [name for name in template["Parameters"] if name in set(_referred(template["Conditions"]))]
-    values = [template["Parameters"][name].get("AllowedValues", ["", _something(name)]) for name in asked]
+    values = [list(_told_apart(template, name)) for name in asked]
     for combination in itertools.product(*values):
         yield dict(zip(asked, map(str, combination), strict=True))
 
@@ -62,6 +62,16 @@ def dangling(template: Mapping[str, Any], decided_template: Mapping[str, Any]) -
     """The resources that something refers to and that this choice does not make."""
     referred = {name.partition(".")[0] for name in _referred(decided_template)}
     return referred & (template["Resources"].keys() - decided_template["Resources"].keys())
+
+
+def _told_apart(template: Mapping[str, Any], name: str) -> Iterator[str]:
+    seen = set()
+    for value in template["Parameters"][name].get("AllowedValues", ["", _something(name)]):
+        known = Intrinsics(template, {name: str(value)})
+        truths = tuple(known.holds({"Condition": condition}) for condition in template["Conditions"])
+        if truths not in seen:
+            seen.add(truths)
+            yield value
 
 
 def _something(name: str) -> str:
