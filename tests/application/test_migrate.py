@@ -65,11 +65,17 @@ def releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
 def logged() -> Iterator[list[logging.LogRecord]]:
     """What the function logs from WARNING on."""
     records: list[logging.LogRecord] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = records.append  # type: ignore[method-assign]
-    migrate.logger.addHandler(handler)
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record)
+
+    handler = Handler(logging.WARNING)
+    # Powertools' Logger does not say that it is one, and calls the one below it.
+    logger = logging.getLogger(migrate.logger.name)
+    logger.addHandler(handler)
     yield records
-    migrate.logger.removeHandler(handler)
+    logger.removeHandler(handler)
 
 
 @pytest.fixture
