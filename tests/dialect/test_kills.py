@@ -156,6 +156,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "null pool": {"pool": "null"},
 }
 
+WAYS = [*((Door.DIRECT, pool) for pool in SETTINGS), *((door, "without pings") for door in PROXIES)]
+by_each_way = pytest.mark.parametrize(("door", "pool"), WAYS, indirect=True)
+
 
 @pytest.fixture(params=SETTINGS)
 def pool(request: pytest.FixtureRequest) -> dict[str, Any]:
@@ -214,7 +217,7 @@ def test_a_cut_between_any_two_bytes_on_an_event_loop(on_loop: Callable[[Units, 
 
 
 @pytest.mark.slow
-@through(*Door)
+@by_each_way
 @pytest.mark.parametrize("last", sorted(COMMITS | LAST))
 def test_a_cut_at_the_very_end(bench: Bench, last: str) -> None:
     """Between any two bytes of the answers to a COMMIT, however it is sent."""
@@ -222,14 +225,14 @@ def test_a_cut_at_the_very_end(bench: Bench, last: str) -> None:
 
 
 @pytest.mark.slow
-@through(*Door)
+@by_each_way
 def test_thousands_of_cuts(bench: Bench) -> None:
     """Others, and many more."""
-    all_balance(bench.try_all, number_of_cuts=MANY // 2 // len(SETTINGS), number=1)
+    all_balance(bench.try_all, number_of_cuts=MANY // 2 // len(WAYS), number=1)
 
 
 @pytest.mark.slow
-@through(*Door)
+@by_each_way
 def test_thousands_of_cuts_on_an_event_loop(on_loop: Callable[[Units, Cuts], None]) -> None:
     """Likewise."""
-    all_balance(on_loop, number_of_cuts=MANY // 2 // len(SETTINGS), number=1)
+    all_balance(on_loop, number_of_cuts=MANY // 2 // len(WAYS), number=1)
