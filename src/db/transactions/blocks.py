@@ -7,6 +7,7 @@ nothing, silently.
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 from contextlib import _AsyncGeneratorContextManager, _GeneratorContextManager
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast
@@ -38,27 +39,47 @@ class Block(_GeneratorContextManager[Any]):
     def __aexit__(self, *_: object) -> NoReturn:
         raise NotABlockError(f"{called(self)} gives a plain block: {_with(self)}, or take db.aio")
 
-    def __del__(self) -> None:
-        _warn_if_unused(self)
-
 
 class AsyncBlock(_AsyncGeneratorContextManager[Any]):
     """What a function under ``async_block`` gives."""
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise NotABlockError(f"{called(self)} gives a block, which has no {name!r}: async {_with(self)}")
+        raise NotABlockError(f"{called(self)} gives a block, which has no {name!r}: {_with(self)}")
 
     def __await__(self) -> NoReturn:
-        raise NotABlockError(f"{called(self)} gives a block, and nothing to await: async {_with(self)}")
+        raise NotABlockError(f"{called(self)} gives a block, and nothing to await: {_with(self)}")
 
     def __enter__(self) -> NoReturn:
-        raise NotABlockError(f"{called(self)} gives a block for async def: async {_with(self)}")
+        raise NotABlockError(f"{called(self)} gives a block for async def: {_with(self)}")
 
     def __exit__(self, *_: object) -> NoReturn:
-        raise NotABlockError(f"{called(self)} gives a block for async def: async {_with(self)}")
+        raise NotABlockError(f"{called(self)} gives a block for async def: {_with(self)}")
+
+
+# A signal's handler may raise wherever Python code runs, and what it raises in a ``__del__`` is printed and lost: an
+# alarm among it. So no block that was entered has one, only these, which cease to be when they are.
+
+
+class _UnusedBlock(Block):
+    """A block that nobody has entered yet."""
+
+    def __enter__(self) -> Any:
+        self.__class__ = Block  # type: ignore[assignment]  # it has no state of its own
+        return Block.__enter__(self)
 
     def __del__(self) -> None:
-        _warn_if_unused(self)
+        _warn_of(self)
+
+
+class _UnusedAsyncBlock(AsyncBlock):
+    """Likewise for ``async with``."""
+
+    async def __aenter__(self) -> Any:
+        self.__class__ = AsyncBlock  # type: ignore[assignment]
+        return await AsyncBlock.__aenter__(self)
+
+    def __del__(self) -> None:
+        _warn_of(self)
 
 
 def block(fn: Callable[P, Iterator[T]]) -> Callable[P, AbstractContextManager[T]]:
@@ -66,7 +87,9 @@ def block(fn: Callable[P, Iterator[T]]) -> Callable[P, AbstractContextManager[T]
 
     @functools.wraps(fn)
     def helper(*args: P.args, **kwargs: P.kwargs) -> AbstractContextManager[T]:
-        return Block(cast("Callable[P, Generator[T]]", fn), args, kwargs)
+        if args:
+            raise TypeError(_by_name(fn, f"db.{fn.__name__}"))
+        return _UnusedBlock(cast("Callable[P, Generator[T]]", fn), args, kwargs)
 
     return helper
 
@@ -76,7 +99,9 @@ def async_block(fn: Callable[P, AsyncIterator[T]]) -> Callable[P, AbstractAsyncC
 
     @functools.wraps(fn)
     def helper(*args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[T]:
-        return AsyncBlock(cast("Callable[P, AsyncGenerator[T]]", fn), args, kwargs)
+        if args:
+            raise TypeError(_by_name(fn, f"db.aio.{fn.__name__}"))
+        return _UnusedAsyncBlock(cast("Callable[P, AsyncGenerator[T]]", fn), args, kwargs)
 
     return helper
 
@@ -88,11 +113,36 @@ def called(of: Block | AsyncBlock) -> str:
     return f"db.{'aio.' if isinstance(of, AsyncBlock) else ''}{code.co_name}()"
 
 
+def warn_of_unused(call: str, remedy: str) -> None:
+    """Warn, from a ``__del__``, of what ``call`` gave and nobody entered."""
+    warnings.warn(f"{call} was never entered, so it did nothing: {remedy}", RuntimeWarning, stacklevel=3)
+
+
+def by_name(call: str, *, places: int = 0) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Have a function, which users call ``call``, say so where more than ``places`` arguments come by position."""
+
+    def decorate(fn: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(fn)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+            if len(args) > places:
+                raise TypeError(_by_name(fn, call))
+            return fn(*args, **kwargs)
+
+        return checked
+
+    return decorate
+
+
+def _by_name(fn: Callable[..., Any], call: str) -> str:
+    parameters = inspect.signature(fn).parameters.values()
+    names = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
+    return f"{call} takes its arguments by name, as in {call}({names[0]}=…): {', '.join(names)}"
+
+
 def _with(of: Block | AsyncBlock) -> str:
-    return f"with {called(of)} as …"
+    return f"{'async ' if isinstance(of, AsyncBlock) else ''}with {called(of)} as …"
 
 
-def _warn_if_unused(of: Block | AsyncBlock) -> None:
-    # contextlib forgets the function when the block is entered.
-    if "func" in vars(of):
-        warnings.warn(f"{called(of)} was never entered, so it did nothing: {_with(of)}", RuntimeWarning, stacklevel=2)
+def _warn_of(unused: Block | AsyncBlock) -> None:
+    if "func" in vars(unused):  # it has been made: not where its arguments were refused
+        warn_of_unused(called(unused), _with(unused))

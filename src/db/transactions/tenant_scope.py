@@ -9,16 +9,17 @@ import functools
 import inspect
 import sys
 import threading
-import warnings
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast
 
 from db.errors import DOCUMENTATION, TenantError
 from db.timing.invocation import current_invocation, is_bound_here
 
+from .blocks import NotABlockError, by_name, warn_of_unused
+from .callables import WrongKindError, named
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, TracebackType
-    from typing import Self
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,32 +34,24 @@ _NOT_HERE = (
 _CONTEXT_MANAGERS = ("contextlib", "_pytest.")
 
 
-class scope(contextlib.ContextDecorator):  # noqa: N801 - read as a word: with db.scope(tenant=...)
-    """Bind ``tenant`` for every ``begin``, ``read``, ``session`` and ``run`` in the block that names none itself.
+class _Binding(contextlib.ContextDecorator):
+    """A scope that has been entered. Unlike one that was not, it has no ``__del__``: see ``blocks``."""
 
-    It holds for this context, and for the tasks that the block starts, as long as they run. A thread has to be carried
-    along: ``db.carry``. In a generator it holds while that runs, not for whoever takes its values. Raises TenantError
-    where the name is not usable.
-    """
+    tenant: str
+    outer: _Binding | None
+    is_active: bool
+    _generator: FrameType | None
+    _entered_in: object
 
-    _was_entered = True  # until it has been made: a name that is refused is said already
-
-    def __init__(self, *, tenant: str) -> None:
-        self.tenant = checked_tenant(tenant)
-        self.outer: scope | None = None
-        self.is_active = False
-        self._was_entered = False
-        self._generator: FrameType | None = None
-        self._entered_in: object = None
-
-    def _recreate_cm(self) -> Self:
-        self._was_entered = True  # as a decorator, by its copies
-        return type(self)(tenant=self.tenant)
+    def _recreate_cm(self) -> scope:
+        self.__class__ = _Binding  # as a decorator, by its copies
+        return scope(tenant=self.tenant)
 
     def __enter__(self) -> None:
         if self.is_active:
             raise RuntimeError("a scope is for one block at a time: make another")
-        self.outer, self.is_active, self._was_entered = _innermost.get(), True, True
+        self.__class__ = _Binding
+        self.outer, self.is_active = _innermost.get(), True
         self._generator = _generator_of(sys._getframe(1))  # noqa: SLF001 - there is no other way to it
         self._entered_in = _here() if self._generator is not None else None
         current_invocation().kept[_BOUND] = True
@@ -76,19 +69,38 @@ class scope(contextlib.ContextDecorator):  # noqa: N801 - read as a word: with d
                 outer = outer.outer
             _innermost.set(outer)
 
-    def __del__(self) -> None:
-        if not self._was_entered:
-            warnings.warn(
-                "db.scope() was never entered, so it bound nothing: with db.scope(tenant=…)",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+    def __aenter__(self) -> NoReturn:
+        raise NotABlockError("db.scope() gives a plain block, in async def as well: with db.scope(tenant=…)")
+
+    def __aexit__(self, *_: object) -> NoReturn:
+        self.__aenter__()
 
     def holds_here(self) -> bool:
         """Whether it is meant for who asks: not where a generator holds it that does not run."""
         if self._entered_in is None or self._entered_in != _here():
             return True
         return self._generator is not None and self._generator.f_back is not None
+
+
+class scope(_Binding):  # noqa: N801 - read as a word: with db.scope(tenant=...)
+    """Bind ``tenant`` for every ``begin``, ``read``, ``session`` and ``run`` in the block that names none itself.
+
+    It holds for this context, and for the tasks that the block starts, as long as they run. A thread has to be carried
+    along: ``db.carry``. In a generator it holds while that runs, not for whoever takes its values. Raises TenantError
+    where the name is not usable.
+    """
+
+    @by_name("db.scope", places=1)
+    def __init__(self, *, tenant: str) -> None:
+        self.tenant = checked_tenant(tenant)
+        self.outer = None
+        self.is_active = False
+        self._generator = None
+        self._entered_in = None
+
+    def __del__(self) -> None:
+        if "tenant" in vars(self):  # it has been made: a name that is refused is said already
+            warn_of_unused("db.scope()", "with db.scope(tenant=…)")
 
 
 class _NoTenant(str):
@@ -100,7 +112,7 @@ class _NoTenant(str):
 # For what the layer does itself for all tenants at once.
 NO_TENANT = _NoTenant()
 
-_innermost: contextvars.ContextVar[scope | None] = contextvars.ContextVar("db_tenant", default=None)
+_innermost: contextvars.ContextVar[_Binding | None] = contextvars.ContextVar("db_tenant", default=None)
 
 
 def _generator_of(frame: FrameType) -> FrameType | None:
@@ -132,13 +144,36 @@ def carry(fn: Callable[P, T]) -> Callable[P, T]:
 
     Python gives a new thread neither: ``ThreadPoolExecutor().submit(db.carry(work), order)``. Tasks of asyncio have
     them anyway. A unit of work in a thread without them raises TenantError where this invocation has bound a tenant.
+    ``fn`` may be a coroutine function, which is then one to await, on any loop. Raises TypeError for what is no
+    function, and for a generator function: what runs of it, runs later.
     """
+    given: Any = fn
+    if not callable(given):
+        called = ", not db.carry(fn(…))" if inspect.isawaitable(given) else ""
+        raise WrongKindError(
+            f"db.carry takes a function, to be called later: db.carry(fn){called}; it was given {type(given).__name__}"
+        )
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        raise WrongKindError(f"{named(fn)} is a generator function, which db.carry cannot carry: let it return a list")
     context = contextvars.copy_context()
+    if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__):
+
+        @functools.wraps(fn)
+        async def awaited(*args: P.args, **kwargs: P.kwargs) -> Any:
+            # A task is what runs in a context of its own; one that is cancelled here is cancelled there.
+            work: Any = fn(*args, **kwargs)
+            return await asyncio.get_running_loop().create_task(work, context=context.copy())
+
+        return cast("Callable[P, T]", awaited)
 
     @functools.wraps(fn)
     def carried(*args: P.args, **kwargs: P.kwargs) -> T:
         # A copy for each call: several threads may be in one at a time.
-        return context.copy().run(fn, *args, **kwargs)
+        result = context.copy().run(fn, *args, **kwargs)
+        if inspect.iscoroutine(result):
+            result.close()  # it would be warned of
+            raise WrongKindError(f"{named(fn)} has to be awaited: give db.carry the coroutine function itself")
+        return result
 
     return carried
 
