@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import re
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -173,11 +174,57 @@ def test_a_block_for_async_def_as_well(unit: Any) -> None:
         unit().execute(INSERT)
 
 
-@pytest.mark.parametrize("make", [db.begin, db.read, db.session, aio.begin, lambda: db.scope(tenant="acme")])
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(db.begin, db.read, db.session, aio.begin, aio.session),
+        *(lambda: db.scope(tenant="acme"), lambda: db.once("key"), lambda: aio.once("key")),
+    ],
+)
 def test_a_block_that_is_never_entered_is_warned_of(make: Callable[[], Any]) -> None:
     """As Python warns of a coroutine that is never awaited."""
     with pytest.warns(RuntimeWarning, match="was never entered"):
         make()
+
+
+ENTERED: dict[str, Callable[[], Any]] = {
+    "begin": db.begin,
+    "read": db.read,
+    "once": lambda: db.once("key"),
+    "scope": lambda: db.scope(tenant="acme"),
+}
+
+
+@pytest.mark.usefixtures("effects")
+@pytest.mark.parametrize("unit", ENTERED)
+def test_nothing_is_lost_where_a_block_that_was_entered_goes(unit: str) -> None:
+    """What a signal's handler raises in a ``__del__`` is printed and dropped, so there is none: that is an alarm's."""
+    block = ENTERED[unit]()
+    assert hasattr(block, "__del__")  # until it is used
+    with block:
+        assert not hasattr(block, "__del__")
+
+
+@pytest.mark.usefixtures("effects")
+def test_what_was_used_is_not_warned_of() -> None:
+    """By a function, where that is one of its two uses; on the event loop as well."""
+
+    async def scenario() -> None:
+        async with aio.begin() as tx:
+            await tx.execute(INSERT)
+        await aio.once("later").run(notes_nothing)
+
+    async def notes_nothing(_tx: Any) -> None:
+        pass
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        db.once("now").run(lambda _tx: None)
+        event_loop.run(scenario())
+        gc.collect()
+    assert [str(one.message) for one in warned] == []
+    db.dispose()
+    event_loop.close()
 
 
 @pytest.mark.usefixtures("effects")

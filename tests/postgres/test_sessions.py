@@ -127,6 +127,43 @@ def test_its_rollback_undoes_the_record_alone() -> None:
     assert notes() == ["m0", "m2"]
 
 
+def test_a_rollback_undoes_what_commit_has_flushed_once_the_session_goes_on() -> None:
+    """Right after commit() it has nothing to undo, as the session has nothing in hand."""
+    with db.session() as session:
+        session.add(Effect(note="kept"))
+        session.commit()
+        session.rollback()
+    assert notes() == ["kept"]
+    with db.session() as session:
+        session.add(Effect(note="undone"))
+        session.commit()
+        session.add(Effect(note="undone, too"))
+        session.flush()
+        session.rollback()
+    assert notes() == ["kept"]
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_the_twins_rollback_does_the_same(use: Use, driver: str) -> None:
+    """Over both drivers."""
+    use(async_driver=driver)
+
+    async def scenario() -> None:
+        for note, goes_on in (("kept", False), ("undone", True)):
+            async with aio.session() as session:
+                session.add(Effect(note=note))
+                await session.commit()
+                if goes_on:
+                    session.add(Effect(note="undone, too"))
+                    await session.flush()
+                await session.rollback()
+
+    event_loop.run(scenario())
+    assert notes() == ["kept"]
+    db.dispose()
+    event_loop.close()
+
+
 def test_one_of_its_own_commits() -> None:
     """At the end of its block."""
     with db.session(class_=OwnSession) as session:
@@ -149,7 +186,7 @@ def test_what_cannot_go_together_is_refused() -> None:
     """A transaction that is given has its tenant and its level."""
     with db.begin() as tx:
         for more in ({"tenant": "acme"}, {"isolation": "SERIALIZABLE"}, {"read_only": True}):
-            with pytest.raises(TypeError, match="those of tx"), db.session(tx=tx, **more):
+            with pytest.raises(TypeError, match="leave them out"), db.session(tx=tx, **more):
                 raise AssertionError("never runs")
     with pytest.raises(TypeError, match="no isolation level"), db.session(read_only=True, isolation="SERIALIZABLE"):
         raise AssertionError("never runs")

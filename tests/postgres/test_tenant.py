@@ -181,6 +181,26 @@ def test_a_thread_is_carried_along_or_refused(use: Use, lambda_context: MakeLamb
     assert handler({}, lambda_context()) == ["acme", "acme"]
 
 
+def test_a_coroutine_function_is_carried_as_well(use: Use) -> None:
+    """Onto a loop that another thread runs, whose tasks begin without a tenant."""
+    use(tenant_required=True, async_connections=1)
+
+    async def seen() -> str:
+        async with aio.begin() as conn:
+            return str(await conn.scalar(TENANT))
+
+    async def scenario(carried: Any) -> list[str]:
+        with pytest.raises(db.TenantError):
+            await seen()
+        return [await carried(), await asyncio.create_task(carried())]
+
+    with db.scope(tenant="acme"):
+        carried = db.carry(seen)
+    assert event_loop.run(scenario(carried)) == ["acme", "acme"]
+    db.dispose()
+    event_loop.close()
+
+
 def test_no_tenant_is_said_as_well(use: Use) -> None:
     """So what a statement set for the whole session does not reach the next unit."""
     use()

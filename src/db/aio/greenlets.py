@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import await_, greenlet_spawn
 
-from db.transactions.callables import awaitable
+from db.transactions.callables import awaitable, require_function
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -48,6 +48,7 @@ def as_plain(
 
     Raises WrongKindError where it gives nothing to await.
     """
+    require_function(fn, call=call)
 
     @functools.wraps(fn)
     def plain(tx: Connection, /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from sqlalchemy.util import greenlet_spawn
 
+from db.transactions.blocks import NotABlockError, by_name, warn_of_unused
 from db.transactions.callables import awaited_connection
 from db.work.idempotent import idempotent as _idempotent
-from db.work.once import DAY_S
-from db.work.once import once as _once
+from db.work.once import DAY_S, Once
 from db.work.once_records import purge_once as _purge_once
 
 from .greenlets import as_plain, proxied
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from db.environment.handler_decorator import Handler
     from db.transactions.unit_of_work import Isolation
-    from db.work.once import Once
 
 P = ParamSpec("P")
 T = TypeVar("T")
 EventT = TypeVar("EventT")
 ContextT = TypeVar("ContextT")
+_WITH = "async with db.aio.once(key) as tx, or await db.aio.once(key).run(fn)"
 
 
 def once(
@@ -45,8 +45,8 @@ def once(
     ``await aio.once(key).run(fn, *args)`` for a coroutine function, or ``async with aio.once(key) as tx``. All else is
     as ``db.once``.
     """
-    return AsyncOnce(
-        _once(
+    work = AsyncOnce(
+        Once(
             key,
             tenant=tenant,
             payload=payload,
@@ -55,6 +55,8 @@ def once(
             tx=awaited_connection(tx, call="db.aio.once") if tx is not None else None,
         )
     )
+    work.__class__ = _UnusedAsyncOnce
+    return work
 
 
 class AsyncOnce:
@@ -84,6 +86,7 @@ class AsyncOnce:
 
     async def __aenter__(self) -> AsyncConnection:
         """A transaction that holds the key. Raises AlreadyDoneError where the work has been done."""
+        self.__class__ = AsyncOnce
         return proxied(await greenlet_spawn(self.as_plain.__enter__))
 
     async def __aexit__(
@@ -99,9 +102,29 @@ class AsyncOnce:
 
         ``fn`` is a coroutine function. All else is as for what ``db.once`` gives.
         """
+        self.__class__ = AsyncOnce
         return await greenlet_spawn(
             functools.partial(self.as_plain.run, as_plain(fn, call="db.aio.once"), *args, **kwargs)
         )
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise NotABlockError(f"db.aio.once() gives a block, which has no {name!r}: {_WITH}")
+
+    def __await__(self) -> NoReturn:
+        raise NotABlockError(f"db.aio.once() gives a block, and nothing to await: {_WITH}")
+
+    def __enter__(self) -> NoReturn:
+        raise NotABlockError(f"db.aio.once() gives a block for async def: {_WITH}, or take db.once")
+
+    def __exit__(self, *_: object) -> NoReturn:
+        self.__enter__()
+
+
+class _UnusedAsyncOnce(AsyncOnce):
+    """One that nobody has used yet. Only this has a ``__del__``: see ``transactions.blocks``."""
+
+    def __del__(self) -> None:
+        warn_of_unused("db.aio.once()", _WITH)
 
 
 async def purge_once(*, limit: int = 10_000) -> int:
@@ -112,6 +135,7 @@ async def purge_once(*, limit: int = 10_000) -> int:
     return await greenlet_spawn(_purge_once, limit=limit)
 
 
+@by_name("db.aio.idempotent")
 def idempotent(
     *,
     key: str,

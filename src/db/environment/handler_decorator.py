@@ -91,6 +91,11 @@ def invocation(handler: Callable[..., Any] | None = None) -> Any:
         raise TypeError(
             f"db.invocation decorates a function that is called with event and context, not {_said(handler)}"
         )
+    if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+        raise TypeError(
+            f"{handler.__qualname__} is a generator function, of which nothing would run: Lambda wants an answer, so "
+            "let it return one, and drop its yield"
+        )
     sigterm.install(_report_running)
     snapstart.install(_begin_anew)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 from sqlalchemy import exc
 
 from .blocks import block
-from .callables import plain_connection
+from .callables import plain_connection, said_by_tx
 from .read import read
 from .unit_of_work import Isolation, transaction_on
 
@@ -70,7 +70,8 @@ def session(
     """A ``sqlalchemy.orm.Session`` inside ``begin``: flushed and committed when the block ends.
 
     ``session.commit()`` in the block only flushes, as the transaction is the block's; ``session.rollback()`` undoes
-    all of it. Objects stay readable after the block. Errors are those of ``begin``.
+    all of it, but for nothing where the session has sent nothing since a ``commit()``. Objects stay readable after the
+    block. Errors are those of ``begin``.
 
     With ``tx`` it lives in a transaction of the caller's, as ``run``, ``once`` and ``batch`` give it to their function:
     flushed when the block ends, and committed, or undone with the record, as the rest of that. ``read_only`` reads over
@@ -81,7 +82,7 @@ def session(
     from sqlalchemy.orm import Session
 
     if tx is not None and not (tenant is None and isolation is None and not read_only):
-        raise TypeError("tenant, isolation and read_only are those of tx")
+        raise TypeError(said_by_tx("db.session", "tenant, isolation and read_only"))
     if read_only and isolation is not None:
         raise TypeError("a read-only session has no isolation level: db.read(snapshot=True) gives one connection")
     with _transaction(tenant, isolation, tx, read_only=read_only) as conn:

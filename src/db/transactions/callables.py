@@ -25,8 +25,20 @@ class WrongKindError(TypeError):
     """A function, or a connection, of another kind than the call is for. Nothing was committed."""
 
 
+def require_function(fn: Any, *, call: str) -> None:
+    """Raise WrongKindError where ``fn`` cannot be called."""
+    if not callable(fn):
+        if inspect.iscoroutine(fn):
+            fn.close()  # it would be warned of
+        raise WrongKindError(
+            f"{call} takes a function, which it calls itself, and was given {type(fn).__name__}: "
+            "write its name, without calling it"
+        )
+
+
 def require_plain(fn: Callable[..., Any], *, call: str) -> None:
     """Raise WrongKindError where ``fn`` is known not to do its work when it is called."""
+    require_function(fn, call=call)
     if inspect.iscoroutinefunction(fn):
         raise WrongKindError(_awaitable(fn, call))
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
@@ -38,8 +50,10 @@ def done(result: T, fn: Callable[..., Any], *, call: str) -> T:
     if isinstance(result, GeneratorType | AsyncGeneratorType):
         raise WrongKindError(_generator(fn, call))
     if isinstance(result, _GeneratorContextManager | _AsyncGeneratorContextManager):
-        raise WrongKindError(f"{named(fn)} gave {call} a block that nobody entered: use it with `with` inside of it")
+        raise WrongKindError(_block(fn, call))
     if inspect.isawaitable(result):
+        if hasattr(type(result), "__aenter__"):
+            raise WrongKindError(_block(fn, call))  # what db.once gives, which says so when it is awaited
         if inspect.iscoroutine(result):
             result.close()  # it would be warned of
         raise WrongKindError(_awaitable(fn, call))
@@ -82,6 +96,11 @@ def awaited_connection(tx: Any, *, call: str) -> Connection:
     raise WrongKindError(f"tx of {call} is a sqlalchemy.ext.asyncio.AsyncConnection, not {type(tx).__name__}")
 
 
+def said_by_tx(call: str, names: str) -> str:
+    """In words, that what ``tx`` has said cannot be said to ``call`` again."""
+    return f"{call}(…, tx=tx) works in a transaction that has begun: {names} were said there, so leave them out here"
+
+
 def named(fn: Callable[..., Any]) -> str:
     """A function by its name."""
     return getattr(fn, "__qualname__", None) or type(fn).__name__
@@ -89,6 +108,10 @@ def named(fn: Callable[..., Any]) -> str:
 
 def _awaitable(fn: Callable[..., Any], call: str) -> str:
     return f"{named(fn)} has to be awaited, which {call} does not: take db.aio.{call.removeprefix('db.')}"
+
+
+def _block(fn: Callable[..., Any], call: str) -> str:
+    return f"{named(fn)} gave {call} a block that nobody entered: use it with `with` inside of it"
 
 
 def _generator(fn: Callable[..., Any], call: str) -> str:

@@ -15,7 +15,7 @@ from db.timing.waiting import sleep
 from db.wire.commit_outcome import Unit, unit_of
 
 from .begin import begin
-from .callables import done
+from .callables import done, require_function
 from .unit_of_work import Isolation
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def run(  # type: ignore[misc]  # mypy misses Unpack in it
     A type checker compares the arguments with the parameters of ``fn``. Beside ``tenant`` or ``isolation`` it compares
     those by position, and lets all pass that are by name; a call with both needs ``functools.partial``, or ``scope``.
     """
+    require_function(fn, call="db.run")
     now = process.current()
     ends_at = now.clock() + retry_budget_s(now)
     attempt = 1

@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from db.errors import InvalidKeyError, TenantError
+from db.transactions.blocks import by_name
 from db.transactions.callables import require_plain
 
 from .once import DAY_S, once
@@ -25,6 +26,7 @@ EventT = TypeVar("EventT")
 ContextT = TypeVar("ContextT")
 
 
+@by_name("db.idempotent")
 def idempotent(
     *,
     key: str,
@@ -65,6 +67,8 @@ def idempotent(
             # The hash has one length, whatever the event brings.
             hashed = hash_of([prefix, found], of=f"the key {key}")
             work = once(hashed, tenant=whose, payload=find_payload(event), expires_in_s=expires_in_s)
+            # Not the key itself: it may be all of a request.
+            work.named = f"the key that {key} finds in the event of {prefix}, in db_once as {hashed},"
             return work.run(fn, event, context)
 
         return handler

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from sqlalchemy import exc
 
@@ -25,7 +25,8 @@ from db.telemetry.log import log_retry
 from db.timing.backoff import Backoff
 from db.timing.waiting import sleep
 from db.transactions.begin import begin
-from db.transactions.callables import done, plain_connection
+from db.transactions.blocks import NotABlockError, warn_of_unused
+from db.transactions.callables import done, plain_connection, require_function, said_by_tx
 from db.transactions.run import retry_budget_s, run
 
 from .once_records import Stored, checked_key, claim, hash_of, store
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 DAY_S = 86_400.0
 _LONGEST_S = 3650 * DAY_S
 _BACKOFF = Backoff()
+_WITH = "with db.once(key) as tx, or db.once(key).run(fn)"
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -65,10 +67,15 @@ class Once:
         tx: Connection | None,
     ) -> None:
         if tx is not None and not (tenant is None and isolation is None):
-            raise TypeError("tenant and isolation are those of tx")
+            raise TypeError(said_by_tx("db.once", "tenant and isolation"))
+        given: object = expires_in_s
+        if not isinstance(given, int | float):
+            hint = ": take its total_seconds()" if hasattr(given, "total_seconds") else ""
+            raise TypeError(f"expires_in_s is a number of seconds, not a {type(given).__name__}{hint}")
         if not 0 < expires_in_s <= _LONGEST_S:
             raise ValueError(f"expires_in_s is {expires_in_s}, not more than 0 and at most {_LONGEST_S:.0f}")
         self.key: str = checked_key(key)
+        self.named = f"the key {self.key!r}"  # in errors
         self.result: Any = None
         self.replayed: bool = False
         self._tenant = tenant
@@ -80,6 +87,7 @@ class Once:
 
     def __enter__(self) -> Connection:
         """A transaction that holds the key. Raises AlreadyDoneError where the work has been done."""
+        self.__class__ = Once
         entered = self._block()
         conn = entered.__enter__()
         self._entered = entered
@@ -102,6 +110,8 @@ class Once:
         In a transaction of the caller's (``tx``) it is tried once. Errors are those of ``db.run`` and of ``db.once``;
         OutcomeUnknownError only where the deadline leaves no time to find out.
         """
+        self.__class__ = Once
+        require_function(fn, call="db.once")
         if self._tx is not None:
             with self._tx.begin_nested():
                 return self._attempt(self._tx, fn, args, kwargs)
@@ -155,9 +165,28 @@ class Once:
     def _claim(self, tx: Connection) -> Stored | None:
         stored = claim(tx, self.key, payload_hash=self._payload_hash, expires_in_s=self._expires_in_s)
         if stored is not None and stored.payload_hash != self._payload_hash:
-            raise KeyReusedError(f"the key {self.key!r} has been used with another payload")
+            raise KeyReusedError(f"{self.named} has been used with another payload")
         self.replayed = stored is not None
         return stored
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise NotABlockError(f"db.once() gives a block, which has no {name!r}: {_WITH}")
+
+    def __await__(self) -> NoReturn:
+        raise NotABlockError(f"db.once() gives a block, and nothing to await: {_WITH}, or take db.aio.once")
+
+    def __aenter__(self) -> NoReturn:
+        raise NotABlockError(f"db.once() gives a plain block: {_WITH}, or take db.aio.once")
+
+    def __aexit__(self, *_: object) -> NoReturn:
+        self.__aenter__()
+
+
+class _UnusedOnce(Once):
+    """One that nobody has used yet. Only this has a ``__del__``: see ``transactions.blocks``."""
+
+    def __del__(self) -> None:
+        warn_of_unused("db.once()", _WITH)
 
 
 def once(
@@ -187,11 +216,12 @@ def once(
     of the caller's, in a savepoint of its own, and commits with that. ``tenant`` and ``isolation`` are as in ``begin``.
 
     Raises InvalidKeyError, and TypeError for a payload that JSON cannot hold, before anything is sent; KeyReusedError;
-    AlreadyDoneError; and the errors of ``begin``, where
-    OutcomeUnknownError is settled by asking again under the same key. Needs the table that ``create_once_table`` of
-    ``db.migrations.operations`` makes.
+    AlreadyDoneError; and the errors of ``begin``, where OutcomeUnknownError is settled by asking again under the same
+    key. Needs the table that ``create_once_table`` of ``db.migrations.operations`` makes.
     """
-    return Once(key, tenant=tenant, payload=payload, expires_in_s=expires_in_s, isolation=isolation, tx=tx)
+    work = Once(key, tenant=tenant, payload=payload, expires_in_s=expires_in_s, isolation=isolation, tx=tx)
+    work.__class__ = _UnusedOnce  # not before it has been made: what is refused is said already
+    return work
 
 
 def _encoded(result: Any) -> str | None:
