@@ -262,7 +262,7 @@ def test_in_the_callers_transaction_it_commits_with_that(database: Database, pos
 
 def test_a_transaction_of_the_callers_has_its_own_tenant() -> None:
     """And its own isolation."""
-    with db.begin() as tx, pytest.raises(TypeError, match="those of tx"):
+    with db.begin() as tx, pytest.raises(TypeError, match="leave them out"):
         db.once("k", tenant="acme", tx=tx)
 
 

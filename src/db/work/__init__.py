@@ -1,6 +1,7 @@
 """Work: what is built of units of work: once, in batches, in bulk, by reflection.
 
-``once`` runs work a single time for a key, on the table in ``once_records``; ``idempotent`` makes a handler of it.
+``once`` runs work a single time for a key, on the table in ``once_records``; ``as_json`` writes what it keeps, and
+``idempotent`` makes a handler of it.
 ``batch`` answers a queue or a stream, ``event_records`` reads its records, ``batch_attempt`` runs them all in one
 transaction. ``copy_rows`` loads in bulk; ``reflect`` reads an existing schema.
 

@@ -29,6 +29,7 @@ from db.transactions.blocks import NotABlockError, warn_of_unused
 from db.transactions.callables import done, plain_connection, require_function, said_by_tx
 from db.transactions.run import retry_budget_s, run
 
+from .as_json import as_json
 from .once_records import Stored, checked_key, claim, hash_of, store
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ def once(
 
 
 def _encoded(result: Any) -> str | None:
-    return None if result is None else json.dumps(result)
+    return None if result is None else as_json(result, called="result")
 
 
 def _decoded(result: str | None) -> Any:

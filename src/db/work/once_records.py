@@ -5,7 +5,6 @@ Its rows are made by ``create_once_table`` of ``db.migrations.operations``.
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +15,8 @@ from db.telemetry.statement_events import OWN_STATEMENT
 from db.transactions.driver import flight_of, ride
 from db.transactions.run import run
 from db.transactions.tenant_scope import NO_TENANT
+
+from .as_json import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,7 +148,10 @@ def checked_key(key: str) -> str:
     if not isinstance(key, str):
         raise InvalidKeyError(f"a key is a string, not {type(key).__name__}")
     if not key.strip() or "\x00" in key or len(key) > KEY_MAX_CHARS:
-        raise InvalidKeyError(f"a key is 1 to {KEY_MAX_CHARS} characters, not all of them blank, none of them NUL")
+        raise InvalidKeyError(
+            f"a key is 1 to {KEY_MAX_CHARS} characters, not all of them blank, none of them NUL; this one "
+            f"has {len(key)}"
+        )
     if any("\ud800" <= char <= "\udfff" for char in key):
         raise InvalidKeyError("a key holds no lone surrogates: they cannot be sent as UTF-8")
     return key
@@ -160,8 +164,5 @@ def hash_of(value: Any, *, of: str) -> str:
     """
     import hashlib  # loads OpenSSL, where nothing else has
 
-    try:
-        as_json = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise TypeError(f"JSON cannot hold {of}: {error}") from error
-    return hashlib.sha256(as_json.encode()).hexdigest()
+    written = as_json(value, called=of, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(written.encode()).hexdigest()
