@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from db.errors import DOCUMENTATION, ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from sqlalchemy import Engine
 
 # Said by settings, and by nothing else: two places would be one too many.
@@ -25,11 +24,24 @@ _BY_SETTINGS = {
     "pool_size": "DB_POOL_SIZE",
     "pool_timeout": "DB_POOL_TIMEOUT_S",
     "poolclass": "DB_POOL",
+    "url": "DB_SECRET_ID, or DB_URL",
     "use_native_hstore": "DB_NATIVE_HSTORE",
 }
 # How connections are opened, kept and told of is what the layer is for.
 LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
-_OWN = {"async_creator", "creator", "dialect", "module", "plugins", "pool", "pool_events", "pool_reset_on_return"}
+_OWN = {
+    *("async_creator", "creator", "dialect", "module", "paramstyle"),
+    *("plugins", "pool", "pool_events", "pool_reset_on_return"),
+}
+
+
+# What SQLAlchemy would meet with the first value, or the first statement, that needs it.
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "execution_options": (lambda value: isinstance(value, Mapping), "a dict"),
+    "json_deserializer": (callable, "a function of the text"),
+    "json_serializer": (callable, "a function of the value"),
+    "query_cache_size": (lambda value: isinstance(value, int) and value >= 0, "a whole number from 0 on"),
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,7 @@ class EngineOptions:
     on_engine: Callable[[Engine], object] | None = None
 
     def __post_init__(self) -> None:
-        if problems := list(_problems(self.options)):
+        if problems := _problems(self.options):
             raise ConfigurationError(problems)
 
     @property
@@ -61,14 +73,36 @@ class EngineOptions:
         return given
 
 
+def level_meant(given: object) -> str | None:
+    """The isolation level that ``given`` is another spelling of."""
+    words = given.upper().replace("_", " ").replace("-", " ").split() if isinstance(given, str) else []
+    return next((level for level in LEVELS if level.split() == words or level.replace(" ", "") in words), None)
+
+
+def not_a_level(given: object) -> str:
+    """In words, that ``given`` is no isolation level, and what to write."""
+    meant = level_meant(given)
+    return f"{given!r}: write {meant!r}" if meant else f"{given!r}, and not one of {', '.join(LEVELS)}"
+
+
+def wrong_option(said: str) -> str:
+    """A problem of an option, with where it was given and where to read on."""
+    return f"db.configure(engine_options=…): {said} ({DOCUMENTATION}start/from-sqlalchemy/#engine-and-connections)"
+
+
 def _problems(options: Mapping[str, Any]) -> list[str]:
     by_settings = [f"{name} is said by {_BY_SETTINGS[name]}" for name in sorted(options) if name in _BY_SETTINGS]
     own = [f"{name} is the layer's own" for name in sorted(options) if name in _OWN]
-    if options.get("isolation_level", LEVELS[0]) not in LEVELS:
-        own.append(f"isolation_level is one of {', '.join(LEVELS)}")
-    if "isolation_level" in options.get("execution_options", {}):
-        own.append("isolation_level is an option of its own, not in execution_options")
-    return [
-        f"db.configure(engine_options=…): {said} ({DOCUMENTATION}start/from-sqlalchemy/#engine-and-connections)"
-        for said in (*by_settings, *own)
+    kinds = [
+        f"{name} is {kind}, not {type(value).__name__}"
+        for name, value in options.items()
+        if name in _KINDS and not (_KINDS[name][0](value) or value is None)
+        for kind in [_KINDS[name][1]]
     ]
+    level = options.get("isolation_level")
+    if level is not None and level not in LEVELS:
+        kinds.append(f"isolation_level is {not_a_level(level)}")
+    further = options.get("execution_options")
+    if isinstance(further, Mapping) and "isolation_level" in further:
+        kinds.append("isolation_level is an option of its own, not in execution_options")
+    return [wrong_option(said) for said in (*by_settings, *own, *kinds)]

@@ -5,6 +5,7 @@ Which pool: ``pools``. How a connection is opened: ``connector``.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import URL, create_engine
@@ -15,10 +16,11 @@ from db.wire.encoding import ENCODING, other_encoding
 from db.wire.psycopg_dialect import DRIVER
 from db.wire.search_path import PlainPrologue, first_schema
 
+from .engine_options import wrong_option
 from .pools import plan_pool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Dialect, Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -76,6 +78,16 @@ def _async_driver(settings: Settings, url: URL) -> tuple[URL, dict[str, Any]]:
     return url.set(drivername=ASYNCPG), {"names_statements": settings.proxy == "none"}
 
 
+def _require_option(name: str, create: Callable[[], Engine]) -> None:
+    """Raise ConfigurationError where no engine can be made with the option ``name``."""
+    try:
+        create()
+    except Exception as error:
+        is_none = isinstance(error, TypeError) and f"Invalid argument(s) '{name}'" in str(error)
+        said = "it is no argument of create_engine" if is_none else f"{type(error).__name__}: {error}"
+        raise ConfigurationError([wrong_option(f"{name} cannot be served: {said}")]) from error
+
+
 def _connect_as_given(dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any], *_: Any) -> DBAPIConnection:
     """SQLite has neither credentials nor a wire: the URL says all."""
     return dialect.connect(*cargs, **cparams)
@@ -108,14 +120,21 @@ def build_engine(
             arguments["plain_prologue"] = PlainPrologue(settings.schema, settings.proxy == "rds-proxy")
     if settings.proxy == "rds-proxy":
         arguments["insertmanyvalues_page_size"] = _ROWS_BELOW_16_KB
-    engine = (_create_async_engine if asynchronous else create_engine)(
-        url,
-        poolclass=plan.pool_class,
-        echo=_ECHO[settings.echo],
-        echo_pool=_ECHO[settings.echo_pool],
-        hide_parameters=settings.hide_parameters,
-        **(arguments | (further.arguments() if further is not None else {})),
-    )
+    create = _create_async_engine if asynchronous else create_engine
+    arguments |= {
+        "poolclass": plan.pool_class,
+        "echo": _ECHO[settings.echo],
+        "echo_pool": _ECHO[settings.echo_pool],
+        "hide_parameters": settings.hide_parameters,
+    }
+    given = further.arguments() if further is not None else {}
+    try:
+        engine = create(url, **(arguments | given))
+    except Exception:
+        # SQLAlchemy does not say which of them it was. Without any, it is not theirs.
+        for name in given:
+            _require_option(name, functools.partial(create, url, **(arguments | {name: given[name]})))
+        raise
     if not getattr(engine.dialect, "notes_commits", False):
         note_commits(engine.dialect)
     events.watch(engine, connect if is_postgres else _connect_as_given)
