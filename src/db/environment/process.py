@@ -10,11 +10,13 @@ import dataclasses
 import os
 import threading
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from sqlalchemy.pool import QueuePool
 
 from db.credentials.choice import source_for
+from db.errors import ConfigurationError
 from db.pool.connect_arguments import endpoint, port
 from db.pool.connector import Connector
 from db.pool.crowding import Crowding
@@ -30,7 +32,7 @@ from db.telemetry.metrics import Tally
 from db.timing.invocation import current_invocation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from sqlalchemy import Engine
 
@@ -76,6 +78,7 @@ class Runtime:
         self.tally = Tally()
         self._sources: dict[str | None, Source | None] = {}
         self._engines: dict[tuple[Role, bool], tuple[Engine, ConnectionEvents]] = {}
+        self.disposals = 0
         self._lock = threading.RLock()  # what listens to an engine may ask for another
         self._crowding = Crowding(self.clock)
         self._switchover = Switchover(self.clock)
@@ -163,6 +166,7 @@ class Runtime:
 
     def dispose(self) -> None:
         """Close every connection, those in use among them. The engines stay usable and connect again when asked."""
+        self.disposals += 1
         for engine, watched in self._engines.values():
             engine.dispose()
             watched.close_open()
@@ -227,6 +231,17 @@ def _pool_numbers(engine: Engine, watched: ConnectionEvents) -> EngineStatus:
 _runtime: Runtime | None = None
 _options = EngineOptions()  # what the application said of its engines
 _lock = threading.Lock()
+_IN_UNIT = (
+    "db.configure() closes every connection, and so that of the unit of work around it: call it before or after that"
+)
+# Whether the caller is in a unit of work. Those are made of what is here, and say so themselves.
+_is_in_unit: Callable[[], bool] = lambda: False  # noqa: E731 - until there is one
+
+
+def look_for_units_by(is_in_unit: Callable[[], bool]) -> None:
+    """Ask ``is_in_unit`` before what a unit of work may be using is taken away."""
+    global _is_in_unit  # noqa: PLW0603 - said once, when units of work are imported
+    _is_in_unit = is_in_unit
 
 
 def _after_fork() -> None:
@@ -275,13 +290,21 @@ def configure(
     listeners can be put on it; what it raises reaches whoever uses the engine, each time, as it is not kept. Both hold
     for the runtimes after this one as well, until they are said anew.
 
-    Disposes the old one. Raises ConfigurationError, and leaves the old one in place, where the environment is wrong or
-    an option is the settings' to say.
+    Disposes the old one. Raises ConfigurationError, and leaves the old one in place, where the environment is wrong, an
+    option is the settings' to say, or the caller is inside of a unit of work.
     """
     global _runtime, _options
+    if _is_in_unit():
+        raise ConfigurationError([_IN_UNIT])
     given: object = settings
     if not isinstance(given, Settings | None):
         raise TypeError(f"db.configure takes db.Settings(...), not a {type(given).__name__}")
+    given_options: object = engine_options
+    if not isinstance(given_options, Mapping | None):
+        kind = type(given_options).__name__
+        raise TypeError(f"engine_options of db.configure is a dict of create_engine's arguments, not {kind}")
+    if on_engine is not None and not callable(on_engine):
+        raise TypeError(f"on_engine of db.configure is a function of an engine, not {type(on_engine).__name__}")
     options = EngineOptions(
         _options.options if engine_options is None else dict(engine_options),
         _options.on_engine if on_engine is None else on_engine,
@@ -311,7 +334,10 @@ def checked_role(role: Literal["writer", "reader"]) -> Literal["writer", "reader
 
 
 def dispose() -> None:
-    """Close every connection of this process; the next use connects again. Does nothing where nothing was used."""
+    """Close every connection of this process; the next use connects again. Does nothing where nothing was used.
+
+    A unit of work that is under way loses its connection, too: what it sends next fails, and nothing of it commits.
+    """
     if _runtime is not None:
         _runtime.dispose()
 

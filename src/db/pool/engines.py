@@ -13,6 +13,7 @@ from sqlalchemy import URL, create_engine
 from db.errors import DOCUMENTATION, ConfigurationError
 from db.wire.commit_outcome import note_commits
 from db.wire.encoding import ENCODING, other_encoding
+from db.wire.late_levels import refuse_late_levels
 from db.wire.psycopg_dialect import DRIVER
 from db.wire.search_path import PlainPrologue, first_schema
 
@@ -137,5 +138,6 @@ def build_engine(
         raise
     if not getattr(engine.dialect, "notes_commits", False):
         note_commits(engine.dialect)
+    refuse_late_levels(engine.dialect)
     events.watch(engine, connect if is_postgres else _connect_as_given)
     return engine

@@ -68,7 +68,8 @@ class _UnusedBlock(Block):
         return Block.__enter__(self)
 
     def __del__(self) -> None:
-        _warn_of(self)
+        if "func" in vars(self):  # it has been made: not where its arguments were refused
+            warn_of_unused(called(self), _with(self))
 
 
 class _UnusedAsyncBlock(AsyncBlock):
@@ -79,7 +80,8 @@ class _UnusedAsyncBlock(AsyncBlock):
         return await AsyncBlock.__aenter__(self)
 
     def __del__(self) -> None:
-        _warn_of(self)
+        if "func" in vars(self):  # it has been made: not where its arguments were refused
+            warn_of_unused(called(self), _with(self))
 
 
 def block(fn: Callable[P, Iterator[T]]) -> Callable[P, AbstractContextManager[T]]:
@@ -141,8 +143,3 @@ def _by_name(fn: Callable[..., Any], call: str) -> str:
 
 def _with(of: Block | AsyncBlock) -> str:
     return f"{'async ' if isinstance(of, AsyncBlock) else ''}with {called(of)} as …"
-
-
-def _warn_of(unused: Block | AsyncBlock) -> None:
-    if "func" in vars(unused):  # it has been made: not where its arguments were refused
-        warn_of_unused(called(unused), _with(unused))

@@ -7,6 +7,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from db.environment import process
 from db.errors import ConfigurationError
 from db.pool.pools import capacity
 from db.timing.invocation import note_write
@@ -36,6 +37,9 @@ def open_units() -> tuple[Unit, ...]:
     return tuple(unit for unit in _units.get() if unit.open)
 
 
+process.look_for_units_by(lambda: bool(open_units()))
+
+
 @contextmanager
 def unit_on(engine: Engine) -> Iterator[Unit]:
     """A unit of work on ``engine``. One that could only wait for those around it is refused at once."""
@@ -43,8 +47,9 @@ def unit_on(engine: Engine) -> Iterator[Unit]:
     around = sum(unit.engine is engine for unit in around_it)
     if around >= capacity(engine):
         setting = "DB_ASYNC_CONNECTIONS" if engine.dialect.is_async else "DB_POOL_SIZE"
+        others = "another" if around == 1 else f"{around} others"
         problem = (
-            f"a unit of work inside {around} others of its context needs a connection of its own and the pool has none "
+            f"a unit of work inside of {others} of its context needs a connection of its own and the pool has none "
             f"left: use the outer one's, or raise {setting}"
         )
         raise ConfigurationError([problem])

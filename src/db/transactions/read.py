@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVarTuple, overload
 
+from sqlalchemy import exc
+
 from db.telemetry.statement_events import OWN_STATEMENT
 from db.timing.invocation import current_invocation
 from db.wire.serving import Gathering
@@ -15,7 +17,7 @@ from .unit_of_work import Isolation, roll_back, transaction_on
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Connection, Executable, Result
+    from sqlalchemy import Connection, CursorResult, Executable, Result
     from sqlalchemy.sql.selectable import TypedReturnsRows
 
     from db.pool.connect_arguments import Role
@@ -59,6 +61,9 @@ def fetch(*statements: Executable, tenant: str | None = None, fresh: bool = Fals
     """
     if not statements:
         return []
+    given: tuple[object, ...] = statements
+    if any(isinstance(statement, str | list | tuple) for statement in given):
+        raise TypeError('db.fetch takes statements, one after another: db.fetch(select(…), text("…"))')
     with read(tenant=tenant, fresh=fresh) as conn:
         flight = flight_of(conn)
         if flight is not None:
@@ -67,4 +72,14 @@ def fetch(*statements: Executable, tenant: str | None = None, fresh: bool = Fals
             for statement in statements:
                 conn.execute(statement, execution_options={OWN_STATEMENT: True})
             gathering.is_complete = True
-        return [conn.execute(statement).freeze()() for statement in statements]
+        return [_rows_of(conn.execute(statement), number) for number, statement in enumerate(statements, 1)]
+
+
+def _rows_of(result: CursorResult[*Ts], number: int) -> Result[*Ts]:
+    """The rows of ``result``, free of its cursor. Raises InvalidRequestError where the statement gives none."""
+    if not result.returns_rows:
+        raise exc.InvalidRequestError(
+            f"db.fetch gives rows, and statement {number} gives none: what a transaction is told, as by SET LOCAL, and "
+            "what writes go into db.begin()"
+        )
+    return result.freeze()()

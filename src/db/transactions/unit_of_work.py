@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 from sqlalchemy import exc
 
 from db.environment import handler_decorator, process
-from db.errors import ConfigurationError, OutcomeUnknownError, sqlstate
+from db.errors import DOCUMENTATION, ConfigurationError, OutcomeUnknownError, sqlstate
+from db.pool.engine_options import level_meant, not_a_level
 from db.telemetry.log import warn_of_leftovers
 from db.timing.deadline import usable_s
 from db.timing.invocation import current_invocation
@@ -26,6 +27,7 @@ from db.wire.session_leftovers import SessionLeftError
 from .driver import is_failed, prepare
 from .open_units import unit_on
 from .prologue import Prologue
+from .remedies import OUTSIDE_OF_A_TRANSACTION, add_remedy, note_disposal
 from .tenant_scope import tenant_for
 
 if TYPE_CHECKING:
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
 
     from db.environment.process import Runtime
     from db.pool.connect_arguments import Role
-    from db.settings import Settings
 
 
 Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
@@ -44,6 +45,12 @@ Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 _SWALLOWED = (
     "the transaction had failed: an error inside the block was caught, and the server would have answered COMMIT with "
     "a rollback; catch errors around the block, or around a begin_nested() inside of it"
+)
+
+_UNKNOWN = (
+    "while the transaction committed, so its outcome is unknown: it is committed as a whole, or not at all. Do not "
+    "repeat it blindly: look whether what it writes is there. db.once(key).run(fn) does so by itself, and commits "
+    f"exactly once ({DOCUMENTATION}run/errors/#outcomeunknownerror)"
 )
 
 
@@ -64,7 +71,7 @@ def transaction_on(
     chosen = tenant_for(tenant, required=now.settings.tenant_required)
     engine = now.engine(role, asynchronous=on_loop())
     _require_time(now)
-    with unit_on(engine) as unit, _told_apart(unit, now.settings), engine.connect() as conn:
+    with unit_on(engine) as unit, _told_apart(unit, now), engine.connect() as conn:
         work_for(unit, conn)
         if conn.dialect.name == "postgresql":
             route = now.reader_route
@@ -87,7 +94,8 @@ def transaction_on(
                     yield conn, transaction
                     _refuse_swallowed_failure(conn, transaction, unit)
                     unit.block_ended = True
-                except BaseException:
+                except BaseException as error:
+                    add_remedy(error, in_transaction=transaction.is_active)
                     roll_back(transaction)
                     raise
         finally:
@@ -97,10 +105,8 @@ def transaction_on(
 def _require_level(isolation: str) -> None:
     """Raise ValueError for what is no level of a transaction: AUTOCOMMIT is one to SQLAlchemy, and would be none."""
     if isolation not in get_args(Isolation):
-        raise ValueError(
-            f"isolation is {isolation!r}, and not one of {', '.join(get_args(Isolation))}; what cannot run in a "
-            'transaction goes over db.engine().connect().execution_options(isolation_level="AUTOCOMMIT")'
-        )
+        apart = f"; what cannot run in a transaction goes over {OUTSIDE_OF_A_TRANSACTION}"
+        raise ValueError(f"isolation is {not_a_level(isolation)}{'' if level_meant(isolation) else apart}")
 
 
 def _hand_back(conn: Connection, unit: Unit) -> None:
@@ -140,21 +146,24 @@ def roll_back(transaction: RootTransaction) -> None:
 
 
 @contextmanager
-def _told_apart(unit: Unit, settings: Settings) -> Iterator[None]:
+def _told_apart(unit: Unit, now: Runtime) -> Iterator[None]:
     """Give what the block raised its own name where the driver has none for it.
 
     Whatever came in place of the answer to a COMMIT is OutcomeUnknownError, whoever sent the COMMIT; or behind the
     answer, where the block is over: whoever sees another error takes the work for undone. The prologue's function that
     no migration has made is ConfigurationError.
     """
+    disposals = now.disposals
     try:
         yield
     except BaseException as error:
+        if now.disposals != disposals:
+            note_disposal(error)
         unknown = unit.outcome_unknown or (unit.committed and unit.block_ended)
         if unknown and not isinstance(error, GeneratorExit | SystemExit):
-            raise OutcomeUnknownError(f"{_what_came(error)} while the transaction committed") from error
-        if settings.proxy == "rds-proxy" and isinstance(error, exc.DBAPIError) and _is_of_prologue(error, unit):
-            raise ConfigurationError([no_prologue_function(settings.schema)]) from error
+            raise OutcomeUnknownError(f"{_what_came(error)} {_UNKNOWN}") from error
+        if now.settings.proxy == "rds-proxy" and isinstance(error, exc.DBAPIError) and _is_of_prologue(error, unit):
+            raise ConfigurationError([no_prologue_function(now.settings.schema)]) from error
         raise
 
 

@@ -11,9 +11,10 @@ cursor's half, which takes along what is due. ``pipeline`` sends a flight and re
 reads those within psycopg's own pipeline; ``psycopg_connections`` are psycopg's classes with all that mixed in.
 ``psycopg_dialect`` and ``asyncpg_dialect`` are what SQLAlchemy sees; ``replay`` decides whether, and how often, a
 flight that met a dead connection is sent again, and ``first_flight`` what whoever opens that one is told;
-``commit_outcome`` notes whether COMMIT was sent and answered. ``encoding`` is the one in which all of it is written;
-``search_path`` reads DB_SCHEMA, and knows the layer's own functions in it; ``hstore`` is the one type whose number the
-dialect may look up. ``forked`` parts a forked child from its parent's connections.
+``commit_outcome`` notes whether COMMIT was sent and answered; ``late_levels`` refuses an isolation level that a unit of
+work is told when it has begun. ``encoding`` is the one in which all of it is written; ``search_path`` reads DB_SCHEMA,
+and knows the layer's own functions in it; ``hstore`` is the one type whose number the dialect may look up. ``forked``
+parts a forked child from its parent's connections.
 
 asyncpg has no flights. ``asyncpg_connections`` are its classes while somebody holds one; ``asyncpg_protocol`` looks at
 what goes through them, ``asyncpg_errors`` gives its errors the names that psycopg has, and ``asyncpg_replay`` is

@@ -118,6 +118,11 @@ def work_for(unit: Unit, conn: Connection) -> None:
     vars(conn.connection)[_UNIT] = unit
 
 
+def is_at_work(conn: Connection) -> bool:
+    """Whether ``conn`` works for a unit."""
+    return isinstance(vars(conn.connection).get(_UNIT), Unit)
+
+
 def unit_of(checkout: PoolProxiedConnection) -> Unit:
     """The unit that a checkout works for; one of no consequence for a checkout outside of any."""
     unit = vars(checkout).get(_UNIT)
