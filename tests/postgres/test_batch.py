@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 import db
 from db.environment import process
 from db.settings import Settings
+from tests.dialect.twins import alarm
 
 from .conftest import Lines, Use
 from .fix_once import effects, tenants_effects  # noqa: F401 - fixtures
@@ -428,7 +430,43 @@ def test_a_line_says_what_failed_without_values(lines: Lines) -> None:
     (line,) = [vars(record) for record in lines.records if record.getMessage() == "batch"]
     assert (line["batch_records"], line["batch_failed"], line["first_failed"]) == (3, 2, ["1", "2"])
     assert line["reasons"] == {"JSONDecodeError": 1, "IntegrityError 23514": 1}
+    not_json, refused = line["errors"]
+    assert re.match(r"JSONDecodeError: Expecting value: line 1 column 1, at test_batch.py:\d+ in note_it$", not_json)
+    assert "violates check constraint … (effects_note_check, effects), at test_batch.py:" in refused
     assert "secret" not in str(line)
+
+
+def test_a_line_has_one_error_of_a_kind_and_no_message_of_a_users(lines: Lines) -> None:
+    """A message may repeat what stands in the record; the place tells what it was."""
+
+    def handle(_tx: Connection, record: Any) -> None:
+        if record.message_id == "9":
+            record.no_such_thing()
+        raise LookupError(f"no customer {record.json_body['note']}")
+
+    db.batch({"Records": [message(str(n), {"note": "secret"}) for n in range(10)]}, handle)
+    (line,) = [vars(record) for record in lines.records if record.getMessage() == "batch"]
+    unknown, mistaken = line["errors"]
+    assert re.match(r"LookupError, at test_batch.py:\d+ in \S+handle$", unknown)
+    assert mistaken.startswith("AttributeError: 'SQSRecord' object has no attribute 'no_such_thing', at test_batch.py:")
+    assert "secret" not in str(line)
+
+
+def test_an_exception_amid_a_statement_is_the_reason_for_all(lines: Lines) -> None:
+    """It closes the connection, and whoever looks at that must not put another error in its place."""
+
+    class TimeIsUpError(Exception):
+        pass
+
+    def handle(tx: Connection, record: Any) -> None:
+        note_it(tx, record)
+        if record.message_id == "2":
+            with alarm(0.1, TimeIsUpError):
+                tx.execute(text("SELECT pg_sleep(30)"))
+
+    assert failed(db.batch(queue("a", "b", "c"), handle)) == ["1", "2", "3"]
+    (line,) = [vars(record) for record in lines.records if record.getMessage() == "batch"]
+    assert (line["reasons"], len(line["errors"])) == ({"TimeIsUpError": 3}, 1)
 
 
 class OfElsewhereError(Exception):

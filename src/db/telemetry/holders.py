@@ -50,6 +50,18 @@ def place_in_task() -> tuple[CodeType, int] | None:
     return place_of(sys._getframe()) or place_of(None if parent is None else parent.gr_frame)  # noqa: SLF001 - likewise
 
 
+def place_of_failure(error: BaseException) -> str | None:
+    """The user's line through which ``error`` came first, as in "function.py:12 in handler"; None where it has none."""
+    step = error.__traceback__
+    while step is not None and _is_inside[step.tb_frame.f_code]:
+        step = step.tb_next
+    return None if step is None else _in_words((step.tb_frame.f_code, step.tb_lineno))
+
+
+def _in_words(place: tuple[CodeType, int]) -> str:
+    return f"{Path(place[0].co_filename).name}:{place[1]} in {place[0].co_qualname}"
+
+
 def task_now() -> asyncio.Task[Any] | None:
     """The task that runs."""
     return asyncio.current_task()
@@ -74,5 +86,5 @@ def in_words(
     else:
         found = next((one.name for one in threading.enumerate() if one.ident == holder), "that has ended")
         name = f"thread {found!r}"
-    where = f", from {Path(place[0].co_filename).name}:{place[1]} in {place[0].co_qualname}" if place else ""
+    where = f", from {_in_words(place)}" if place else ""
     return f"{name} for {max(now - taken_at, 0.0):.1f} s{where}"

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from sqlalchemy import exc
 
-from db.errors import ConfigurationError, CredentialsError, sqlstate, verdict
+from db.errors import ConfigurationError, CredentialsError, verdict
+from db.telemetry.failures import in_words
 from db.telemetry.log import logger
+from db.telemetry.statement_events import named
 from db.timing.invocation import current_invocation
 from db.transactions.callables import WrongKindError, require_plain
 from db.transactions.run import ATTEMPTS, run
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 
 _LOGGED_IDS = 10
+_LOGGED_ERRORS = 5
 
 
 class Model(Protocol):
@@ -164,17 +167,13 @@ def _log(items: Sequence[Item], failures: Mapping[str, Exception]) -> None:
     line = {
         "batch_records": len(items),
         "batch_failed": len(failures),
-        "reasons": dict(Counter(_named(error) for error in failures.values())),
+        "reasons": dict(Counter(named(error) for error in failures.values())),
         "first_failed": list(failures)[:_LOGGED_IDS],
+        # One of each, as a lost database fails all records alike.
+        "errors": list(dict.fromkeys(map(in_words, failures.values())))[:_LOGGED_ERRORS] or None,
         "to_mend": sorted(to_mend) or None,
         "request_id": current_invocation().request_id,
     }
     (logger.warning if failures else logger.info)(
         "batch", extra={key: value for key, value in line.items() if value is not None}
     )
-
-
-def _named(error: Exception) -> str:
-    """An error by type and SQLSTATE: its message may repeat values of the record."""
-    code = sqlstate(error)
-    return f"{type(error).__name__} {code}" if code else type(error).__name__

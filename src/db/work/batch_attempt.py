@@ -42,6 +42,9 @@ _TELL = f"SELECT {', '.join(_SETS)}".encode()
 class UnprocessedError(DbError):
     """Why a record went back untouched: one before it failed, and they have an order. Reported, never raised."""
 
+    def __init__(self) -> None:
+        super().__init__("not run: one that it must not overtake failed")
+
 
 class Attempt:
     """The whole batch in one transaction, once."""
@@ -102,7 +105,8 @@ class Attempt:
                 try:
                     done(self._handle(self._tx, record), self._handle, call="db.batch")
                 except Exception:
-                    self._failed_here = is_failed(self._tx)
+                    # A connection that an exception of the handler's own has closed cannot be asked.
+                    self._failed_here = not self._tx.invalidated and is_failed(self._tx)
                     raise
                 self._check()
                 is_done = True
