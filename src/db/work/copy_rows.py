@@ -14,7 +14,7 @@ from db.errors import ConfigurationError
 from db.telemetry.statement_events import OWN_STATEMENT
 from db.timing.waiting import entered, on_loop
 from db.transactions.begin import begin
-from db.transactions.callables import WrongKindError, done, plain_connection
+from db.transactions.callables import WrongKindError, done, plain_connection, require_function, said_by_tx
 from db.transactions.driver import flight_of
 
 if TYPE_CHECKING:
@@ -46,10 +46,14 @@ def copy_rows(
     ``progress`` is called with the number of rows sent after every 10,000 of them.
 
     The whole load is one statement, and DB_STATEMENT_TIMEOUT_S bounds it. PostgreSQL refuses COPY into a table with
-    row-level security. A row that does not fit raises SQLAlchemy's
-    error, in which the server names the line and the column, or ValueError where it lacks a column; other errors are
-    those of ``begin``. On SQLite it inserts.
+    row-level security. A row that does not fit raises SQLAlchemy's error, in which the server names the line and the
+    column, or ValueError where it lacks a column; what is no row, TypeError. Other errors are those of ``begin``. On
+    SQLite it inserts.
     """
+    if tx is not None and tenant is not None:
+        raise TypeError(said_by_tx("db.copy_rows", "tenant"))
+    if progress is not None:
+        require_function(progress, call="progress of db.copy_rows")
     plan = CopyPlan(table, rows, columns)
     if tx is not None:
         return _load(plain_connection(tx, call="db.copy_rows"), plan, progress)
@@ -61,14 +65,15 @@ class CopyPlan:
     """What is loaded where: the text of COPY, and rows as the driver takes them. Sync and async share it."""
 
     def __init__(self, table: Table | str, rows: Iterable[Row], columns: Sequence[str] | None) -> None:
-        self._table = table if isinstance(table, Table) else _named(table)
+        self._table = _table_of(table)
         self._is_described = isinstance(table, Table)
-        if hasattr(rows, "__aiter__"):
-            raise WrongKindError("rows come one after another from a plain iterable: an async one is to be read before")
+        _require_rows(rows)
+        if isinstance(columns, str):
+            raise WrongKindError(f"columns of db.copy_rows is a list of names, not one: [{columns!r}]")
         iterator = iter(rows)
         firsts = list(itertools.islice(iterator, 1))
-        if firsts == [None]:
-            raise ValueError("row 1 is None, and not a row")
+        if firsts:
+            _require_row(firsts[0], 1)
         self._is_mapped = bool(firsts) and isinstance(firsts[0], Mapping)
         self._rows = itertools.chain(firsts, iterator)
         if columns is None and self._is_mapped:
@@ -99,9 +104,9 @@ class CopyPlan:
 
     def rows(self, dialect: Dialect) -> Iterator[Sequence[Any]]:
         """The rows as sequences in the order of the columns, as their types are bound."""
-        rows = self._as_sequences() if self._is_mapped else self._rows
+        rows = self._as_sequences() if self._is_mapped else _sequences(self._rows)
         processors = self._processors(dialect)
-        return map(_bound_by(processors), rows) if any(processors) else rows  # type: ignore[arg-type,return-value]
+        return map(_bound_by(processors), rows) if any(processors) else rows
 
     def _as_sequences(self) -> Iterator[Sequence[Any]]:
         names = self._names or []
@@ -110,6 +115,7 @@ class CopyPlan:
             try:
                 yield [row[name] for name in names]
             except (KeyError, TypeError):
+                _require_row(row, number)
                 raise ValueError(f"row {number} has no value for one of the columns {', '.join(names)}") from None
 
     def _processors(self, dialect: Dialect) -> list[Callable[[Any], Any] | None]:
@@ -122,6 +128,49 @@ class CopyPlan:
 def _named(name: str) -> Table:
     schema, _, table = name.rpartition(".")
     return Table(table, MetaData(), schema=schema or None)
+
+
+def _table_of(table: Any) -> Table:
+    if isinstance(table, Table):
+        return table
+    if isinstance(table, str):
+        return _named(table)
+    hint = ": take its __table__" if hasattr(table, "__table__") else ""
+    raise WrongKindError(f"db.copy_rows takes a sqlalchemy.Table or a name, not {_kind(table)}{hint}")
+
+
+def _require_rows(rows: Any) -> None:
+    if hasattr(rows, "__aiter__"):
+        raise WrongKindError("rows come one after another from a plain iterable: an async one is to be read before")
+    if isinstance(rows, str | bytes | Mapping) or not hasattr(rows, "__iter__"):
+        raise WrongKindError(
+            f"rows of db.copy_rows are an iterable of rows, not {_kind(rows)}: [row] is one of one row"
+        )
+
+
+def _require_row(row: Any, number: int) -> None:
+    if row is None:
+        raise ValueError(f"row {number} is None, and not a row")
+    if isinstance(row, str | bytes | set) or not hasattr(row, "__iter__"):
+        raise WrongKindError(
+            f"row {number} is {_kind(row)}, and not a row: give a tuple in the order of the columns, or a dict"
+        )
+
+
+def _sequences(rows: Iterable[Any]) -> Iterator[Sequence[Any]]:
+    """``rows``, each of which is one. Looked at by its type, which costs next to nothing where it is the same."""
+    known: type = tuple
+    for number, row in enumerate(rows, 1):
+        if type(row) is not known:
+            _require_row(row, number)
+            if isinstance(row, Mapping):
+                raise ValueError(f"row {number} is a dict, and the rows before it are none: let all be of one kind")
+            known = type(row)
+        yield row
+
+
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
 
 
 def _bound_by(processors: Sequence[Callable[[Any], Any] | None]) -> Callable[[Sequence[Any]], Sequence[Any]]:

@@ -46,6 +46,8 @@ def reflect(
     Raises ConfigurationError where the snapshot is missing, or another SQLAlchemy release wrote it; SQLAlchemy's
     InvalidRequestError where one of ``only`` does not exist.
     """
+    if isinstance(only, str):
+        raise TypeError(f"only of db.reflect is a list of tables, not one: [{only!r}]")
     now = process.current()
     key = (schema, None if only is None else tuple(only), views, snapshot and str(snapshot))
     with _lock:
