@@ -1,83 +1,39 @@
-"""What people get wrong when they begin, and what they are told: each mistake by its error and the words of its remedy.
+"""What people get wrong when they begin, and what they are told: names, values, secrets, and the first calls.
 
-A row is a name, a function that makes the mistake, the type of its error, and the words that the error has to hold:
-what is wrong, and what to write. Another mistake is another row. ``at`` prepares what a row needs: variables, a
-secret, a server. What is refused before anything connects needs none.
+Those of who goes on to write units of work are in ``tests/postgres/test_mistakes.py``; how a row is read, in
+``mistakes``.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import text
 
 import db
-from db import aio
-from db.environment import process
+
+from .mistakes import ONE, At, Make, Row, at, call, call_aio, on_sqlite, read, require_said
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from devkit.plugin import Database, PutSecret
+__all__ = ["at"]  # a fixture
 
-# As no type checker would let them be called.
-call: Any = db
-call_aio: Any = aio
-
-ONE = text("SELECT 1")
 LOGIN = {"username": "app", "password": "never shown"}
 
 
-class At:
-    """The place where a mistake is made."""
-
-    def __init__(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._request = request
-        self._monkeypatch = monkeypatch
-
-    def environment(self, **variables: str) -> None:
-        """Read the settings from these variables."""
-        for name, value in variables.items():
-            self._monkeypatch.setenv(name, value)
-        db.configure()
-
-    def secret(self, value: object, **settings: Any) -> None:
-        """Read from a database whose secret is ``value``."""
-        put: PutSecret = self._request.getfixturevalue("secret")
-        name = put("mistakes", value if isinstance(value, str) else json.dumps(value))
-        db.configure(call.Settings(**({"secret_id": name, "connect_wait_s": 0.0} | settings)))
-        read()
-
-    def server(self, **settings: Any) -> Database:
-        """A database of the test's own, without a table."""
-        database: Database = self._request.getfixturevalue("database")
-        db.configure(call.Settings(**({"url": database.url()} | settings)))
-        return database
-
-
-def read() -> None:
-    """What a handler does first."""
-    with db.read() as conn:
-        conn.execute(ONE)
-
-
-def variables(**given: str) -> Callable[[At], object]:
+def variables(**given: str) -> Make:
     """Deploy with these, beside a secret where they name no place."""
     place = {} if {"DB_URL", "DB_AUTH", "SECRET_ARN", "DATABASE_URL"} & given.keys() else {"DB_SECRET_ID": "orders/app"}
     return lambda at: at.environment(**(place | given))
 
 
-def url(value: str) -> Callable[[At], object]:
+def url(value: str) -> Make:
     """Deploy with this DB_URL."""
     return lambda at: at.environment(DB_URL=value)
 
 
-def secret(value: object, **settings: Any) -> Callable[[At], object]:
+def secret(value: object, **settings: Any) -> Make:
     """Deploy with this secret."""
     return lambda at: at.secret(value, **settings)
 
@@ -149,21 +105,11 @@ def once_without_the_table(at: At) -> None:
     db.once("order-7").run(work)
 
 
-def batch_of(event: Any) -> Callable[[At], object]:
+def batch_of(event: Any) -> Make:
     return on_sqlite(lambda: db.batch(event, work))
 
 
-def on_sqlite(make: Callable[[], object]) -> Callable[[At], object]:
-    """Make the mistake where a database is always there."""
-
-    def made(_at: At) -> None:
-        db.configure(db.Settings(url="sqlite://"))
-        make()
-
-    return made
-
-
-def scope_of(tenant: Any) -> Callable[[At], object]:
+def scope_of(tenant: Any) -> Make:
     def bind(_at: At) -> None:
         with db.scope(tenant=tenant):
             pass
@@ -176,7 +122,7 @@ def without_a_tenant(at: At) -> None:
     read()
 
 
-def begin_with(**arguments: Any) -> Callable[[At], object]:
+def begin_with(**arguments: Any) -> Make:
     def enter(at: At) -> None:
         at.server()
         with db.begin(**arguments):
@@ -186,7 +132,7 @@ def begin_with(**arguments: Any) -> Callable[[At], object]:
 
 
 REFUSED = db.ConfigurationError
-MISTAKES: list[tuple[str, Callable[[At], object], type[Exception], tuple[str, ...]]] = [
+MISTAKES: list[Row] = [
     # Names of settings.
     ("name: the secret's ARN", variables(DB_SECRET_ARN="a"), REFUSED, ("DB_SECRET_ARN", "DB_SECRET_ID")),
     ("name: a password", variables(DB_PASSWORD="p"), REFUSED, ("DB_PASSWORD", "DB_SECRET_ID", "DB_URL")),
@@ -286,31 +232,12 @@ MISTAKES: list[tuple[str, Callable[[At], object], type[Exception], tuple[str, ..
 ]
 
 
-@pytest.fixture
-def at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[At]:
-    for name in os.environ.copy():
-        if name.upper().startswith("DB_") or name == "POWERTOOLS_IDEMPOTENCY_DISABLED":
-            monkeypatch.delenv(name)
-    yield At(request, monkeypatch)
-    with contextlib.suppress(db.ConfigurationError):
-        db.dispose()
-    process._runtime = None
-
-
 @pytest.mark.parametrize(
     ("make", "error", "words"), [row[1:] for row in MISTAKES], ids=[row[0].replace(" ", "-") for row in MISTAKES]
 )
-def test_a_mistake_is_named_with_its_remedy(
-    at: At, make: Callable[[At], object], error: type[Exception], words: tuple[str, ...]
-) -> None:
+def test_a_mistake_is_named_with_its_remedy(at: At, make: Make, error: type[Exception], words: tuple[str, ...]) -> None:
     """By the error's type, and by what its message holds; a password is not in it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # Powertools', of a key or a context that a row leaves out
-        with pytest.raises(error) as caught:
-            make(at)
-    said = str(caught.value)
-    assert [word for word in words if word not in said] == [], said
-    assert "never shown" not in said
+    require_said(at, make, error, words)
 
 
 def test_each_mistake_is_there_once() -> None:
