@@ -107,17 +107,19 @@ class AsyncOnce:
             functools.partial(self.as_plain.run, as_plain(fn, call="db.aio.once"), *args, **kwargs)
         )
 
-    def __getattr__(self, name: str) -> NoReturn:
-        raise NotABlockError(f"db.aio.once() gives a block, which has no {name!r}: {_WITH}")
+    if not TYPE_CHECKING:  # to a type checker they are mistakes as they stand
 
-    def __await__(self) -> NoReturn:
-        raise NotABlockError(f"db.aio.once() gives a block, and nothing to await: {_WITH}")
+        def __getattr__(self, name: str) -> NoReturn:
+            raise NotABlockError(f"db.aio.once() gives a block, which has no {name!r}: {_WITH}")
 
-    def __enter__(self) -> NoReturn:
-        raise NotABlockError(f"db.aio.once() gives a block for async def: {_WITH}, or take db.once")
+        def __await__(self) -> NoReturn:
+            raise NotABlockError(f"db.aio.once() gives a block, and nothing to await: {_WITH}")
 
-    def __exit__(self, *_: object) -> NoReturn:
-        self.__enter__()
+        def __enter__(self) -> NoReturn:
+            raise NotABlockError(f"db.aio.once() gives a block for async def: {_WITH}, or take db.once")
+
+        def __exit__(self, *_: object) -> NoReturn:
+            self.__enter__()
 
 
 class _UnusedAsyncOnce(AsyncOnce):

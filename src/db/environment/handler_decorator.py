@@ -93,8 +93,8 @@ def invocation(handler: Callable[..., Any] | None = None) -> Any:
         )
     if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
         raise TypeError(
-            f"{handler.__qualname__} is a generator function, of which nothing would run: Lambda wants an answer, so "
-            "let it return one, and drop its yield"
+            f"db.invocation decorates what gives Lambda an answer, and {getattr(handler, '__name__', 'this')} is a "
+            "generator function, of which nothing would run: let it return, and drop its yield"
         )
     sigterm.install(_report_running)
     snapstart.install(_begin_anew)

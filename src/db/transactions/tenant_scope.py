@@ -69,11 +69,13 @@ class _Binding(contextlib.ContextDecorator):
                 outer = outer.outer
             _innermost.set(outer)
 
-    def __aenter__(self) -> NoReturn:
-        raise NotABlockError("db.scope() gives a plain block, in async def as well: with db.scope(tenant=…)")
+    if not TYPE_CHECKING:  # to a type checker they are mistakes as they stand
 
-    def __aexit__(self, *_: object) -> NoReturn:
-        self.__aenter__()
+        def __aenter__(self) -> NoReturn:
+            raise NotABlockError("db.scope() gives a plain block, in async def as well: with db.scope(tenant=…)")
+
+        def __aexit__(self, *_: object) -> NoReturn:
+            self.__aenter__()
 
     def holds_here(self) -> bool:
         """Whether it is meant for who asks: not where a generator holds it that does not run."""

@@ -142,7 +142,7 @@ def _table_of(table: Any) -> Table:
 def _require_rows(rows: Any) -> None:
     if hasattr(rows, "__aiter__"):
         raise WrongKindError("rows come one after another from a plain iterable: an async one is to be read before")
-    if isinstance(rows, str | bytes | Mapping) or not hasattr(rows, "__iter__"):
+    if isinstance(rows, str | bytes | Mapping) or not (hasattr(rows, "__iter__") or hasattr(rows, "__getitem__")):
         raise WrongKindError(
             f"rows of db.copy_rows are an iterable of rows, not {_kind(rows)}: [row] is one of one row"
         )

@@ -70,7 +70,7 @@ class Once:
         if tx is not None and not (tenant is None and isolation is None):
             raise TypeError(said_by_tx("db.once", "tenant and isolation"))
         given: object = expires_in_s
-        if not isinstance(given, int | float):
+        if not hasattr(given, "__float__"):
             hint = ": take its total_seconds()" if hasattr(given, "total_seconds") else ""
             raise TypeError(f"expires_in_s is a number of seconds, not a {type(given).__name__}{hint}")
         if not 0 < expires_in_s <= _LONGEST_S:
@@ -170,17 +170,19 @@ class Once:
         self.replayed = stored is not None
         return stored
 
-    def __getattr__(self, name: str) -> NoReturn:
-        raise NotABlockError(f"db.once() gives a block, which has no {name!r}: {_WITH}")
+    if not TYPE_CHECKING:  # to a type checker they are mistakes as they stand
 
-    def __await__(self) -> NoReturn:
-        raise NotABlockError(f"db.once() gives a block, and nothing to await: {_WITH}, or take db.aio.once")
+        def __getattr__(self, name: str) -> NoReturn:
+            raise NotABlockError(f"db.once() gives a block, which has no {name!r}: {_WITH}")
 
-    def __aenter__(self) -> NoReturn:
-        raise NotABlockError(f"db.once() gives a plain block: {_WITH}, or take db.aio.once")
+        def __await__(self) -> NoReturn:
+            raise NotABlockError(f"db.once() gives a block, and nothing to await: {_WITH}, or take db.aio.once")
 
-    def __aexit__(self, *_: object) -> NoReturn:
-        self.__aenter__()
+        def __aenter__(self) -> NoReturn:
+            raise NotABlockError(f"db.once() gives a plain block: {_WITH}, or take db.aio.once")
+
+        def __aexit__(self, *_: object) -> NoReturn:
+            self.__aenter__()
 
 
 class _UnusedOnce(Once):
