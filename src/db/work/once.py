@@ -228,7 +228,7 @@ def once(
 
 
 def _encoded(result: Any) -> str | None:
-    return None if result is None else as_json(result, called="result")
+    return None if result is None else as_json(result, called="the result of db.once")
 
 
 def _decoded(result: str | None) -> Any:

@@ -158,10 +158,7 @@ def checked_key(key: str) -> str:
 
 
 def hash_of(value: Any, *, of: str) -> str:
-    """The SHA-256 of ``value`` as JSON, whatever the order of its keys.
-
-    Raises TypeError for what JSON cannot hold; json's own error names a type, and not ``of`` what it is.
-    """
+    """The SHA-256 of ``value`` as JSON, whatever the order of its keys; ``of`` is what it is, for a TypeError."""
     import hashlib  # loads OpenSSL, where nothing else has
 
     written = as_json(value, called=of, sort_keys=True, separators=(",", ":"))
