@@ -243,12 +243,15 @@ def test_a_replay_leaves_no_doubt_behind(
 
 
 def test_a_unit_that_sent_nothing_has_nothing_to_lose(kill: Callable[[], int]) -> None:
-    """Its COMMIT is one of nothing, so no outcome is unknown."""
+    """Its COMMIT is one of nothing, so no outcome is unknown; its rollback likewise."""
 
     async def scenario() -> None:
         for _ in range(2):
             async with aio.begin():
                 kill()
+        async with aio.begin() as tx:
+            kill()
+            await tx.rollback()
 
     event_loop.run(scenario())
     assert in_use() == 0

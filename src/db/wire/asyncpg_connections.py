@@ -312,6 +312,8 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
             if not self._connection.is_closed() and self._connection.is_in_transaction():
                 await_(self._end_any("ROLLBACK"))
         except self.dbapi.Error:
+            if not self.has_sent and self._connection.is_closed():
+                return  # there was nothing to undo
             self.abandoned = True
             raise
         if not (self._connection.is_closed() or self._connection.door.is_at_rest):
