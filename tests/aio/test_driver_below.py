@@ -187,6 +187,22 @@ def test_a_session_that_its_limit_ends_at_commit_has_not_committed(use: Use, dri
     assert db.sqlstate(caught.value) == "25P03"
 
 
+def test_a_commit_to_a_session_that_was_killed_meanwhile(
+    driver: str, database: Database, postgres: Postgres, stored: Callable[[], list[tuple[Any, ...]]]
+) -> None:
+    """psycopg looks at the socket first, and knows; asyncpg sends it, and nobody knows what it met."""
+
+    async def scenario() -> None:
+        async with aio.begin(tenant="acme") as tx:
+            await tx.execute(INSERT, {"n": 1})
+            postgres.terminate(database.name)  # the loop hears nothing meanwhile
+
+    said = {"psycopg": exc.OperationalError, "asyncpg": db.OutcomeUnknownError}
+    with pytest.raises(said[driver]):
+        event_loop.run(scenario())
+    assert (stored(), in_use()) == ([], 0)
+
+
 # A transaction that the unit opened itself.
 
 
