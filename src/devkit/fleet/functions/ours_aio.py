@@ -1,4 +1,4 @@
-"""``ours`` as a coroutine. On asyncpg, where nothing is sent again, it reads in a ``run`` too."""
+"""``ours`` as a coroutine."""
 
 from __future__ import annotations
 
@@ -41,8 +41,6 @@ async def handler(event: dict[str, Any], _context: Any) -> str | None:
             return await aio.run(write, name)
         case "once":
             return str(await aio.once(name).run(write, name))
-        case "run twice":
-            await aio.run(look, name)
         case "read, then run" | "read, then once":
             async with aio.read() as conn:
                 await look(conn, name)

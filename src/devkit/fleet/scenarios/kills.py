@@ -33,7 +33,7 @@ _FUNCTIONS = {
     OURS: ("ours", {}, "read, then run"),
     OURS_NULL: ("ours", {"DB_POOL": "null"}, "read, then run"),
     OURS_AIO: ("ours_aio", {}, "read, then run"),
-    OURS_ASYNCPG: ("ours_aio", {"DB_ASYNC_DRIVER": "asyncpg"}, "run twice"),
+    OURS_ASYNCPG: ("ours_aio", {"DB_ASYNC_DRIVER": "asyncpg"}, "read, then run"),
     PLAIN: ("plain", {}, "begin"),
 }
 _OURS = (OURS, OURS_NULL, OURS_AIO, OURS_ASYNCPG)
