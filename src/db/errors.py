@@ -231,7 +231,8 @@ def verdict(error: BaseException) -> Verdict:
     from sqlalchemy import exc as sa_exc  # here, so that an error can be raised about a SQLAlchemy that does not load
 
     cause = getattr(error, "orig", None) or error
-    if isinstance(error, OutcomeUnknownError) or getattr(cause, CAME_IN_COMMIT, False):
+    # A time limit in a block of its own, as asyncio.timeout, raises another error than the one that came.
+    if isinstance(error, OutcomeUnknownError) or any(_came_in_commit(one) for one in (cause, error.__cause__)):
         return Verdict.OUTCOME_UNKNOWN
     if getattr(cause, ASKED_TO_BE_READ_ONLY, False):
         return Verdict.GIVE_UP
@@ -243,6 +244,10 @@ def verdict(error: BaseException) -> Verdict:
         case sa_exc.DBAPIError(orig=BaseException() as orig):
             return _driver_verdict(orig, lost=error.connection_invalidated, connecting=error.statement is None)
     return _driver_verdict(error, lost=False, connecting=True)
+
+
+def _came_in_commit(error: BaseException | None) -> bool:
+    return bool(getattr(error, CAME_IN_COMMIT, False))
 
 
 def _driver_verdict(error: BaseException, *, lost: bool, connecting: bool) -> Verdict:

@@ -13,7 +13,6 @@ from psycopg._preparing import Prepare
 from psycopg.adapt import Transformer
 from psycopg.sql import Composable
 
-from .commit_outcome import Unit
 from .queued_answers import QueuedCommit, is_commit
 from .statement_kinds import SET_CONFIG, kind_of
 
@@ -89,7 +88,7 @@ class FlightCursorState(CursorMixin):
     def _execute_special(self, sending: PQGen[None], kind: Kind, *, shares: bool) -> PQGen[None]:
         """A statement that does more to transaction or session than to run in it."""
         conn = self._conn
-        unit = conn.unit or Unit()
+        unit = conn.noted()
         if kind.holds:
             # A read that says something for the transaction needs one.
             conn.single_reads = False

@@ -23,7 +23,7 @@ from psycopg.sql import Composable
 
 from db.errors import ConfigurationError
 
-from .commit_outcome import Unit, is_refusal
+from .commit_outcome import is_refusal
 from .pipeline import fly, hung_up, is_readable, raise_error
 from .queued_answers import QueuedAnswer, QueuedCommit, is_commit
 from .search_path import NO_AUTOCOMMIT
@@ -267,7 +267,7 @@ class FlightState(ServingState):
 
     def _noting(self, sending: PQGen[PGresult | None]) -> PQGen[PGresult | None]:
         """What comes of ``sending`` a COMMIT, which is written down before and after."""
-        unit = self.unit or Unit()
+        unit = self.unit or self.noted()
         unit.outcome_unknown = True
         try:
             result = yield from sending
@@ -283,7 +283,7 @@ class FlightState(ServingState):
 
     def hearing_commit(self, syncing: PQGen[None]) -> PQGen[None]:
         """``syncing`` a pipeline that has a COMMIT in it: whoever gets an error there was not told of its answer."""
-        unit = self.unit or Unit()
+        unit = self.unit or self.noted()
         before, unit.committed = unit.committed, False
         try:
             yield from syncing
@@ -298,7 +298,7 @@ class FlightState(ServingState):
     def commit_interrupted(self, error: BaseException) -> None:
         """``error`` came out of ``commit()``. psycopg reads on to the answer, but whoever is interrupted hears none."""
         if not isinstance(error, psycopg.Error):
-            unit = self.unit or Unit()
+            unit = self.unit or self.noted()
             unit.outcome_unknown = True
             unit.commit_failed(error, refused=False)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from psycopg import pq
 
+from db.errors import CAME_IN_COMMIT
+
 from .first_flight import FirstFlight, asks_to_connect, reopen
 
 if TYPE_CHECKING:
@@ -77,8 +79,11 @@ class ReplayingDialect(DialectMixin):
             return
         try:
             dbapi_connection.rollback()
-        except self.loaded_dbapi.Error:
-            if not self._driver(dbapi_connection.dbapi_connection).abandoned:
+        except self.loaded_dbapi.Error as error:
+            driver = self._driver(dbapi_connection.dbapi_connection)
+            if not driver.abandoned:
+                if driver.is_commit_unknown():
+                    setattr(error, CAME_IN_COMMIT, True)  # it takes the place of the one that came there
                 raise
             dbapi_connection.invalidate()  # its end was the end of its transaction
 

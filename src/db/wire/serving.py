@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import psycopg
 from psycopg import pq
 
+from .commit_outcome import Unit
 from .pipeline import is_readable
 from .session_leftovers import LEFT, note_left
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from psycopg._queries import PostgresQuery
     from psycopg.pq.abc import PGresult
 
-    from .commit_outcome import Unit
     from .riders import Command, Riders
     from .search_path import PlainPrologue
 
@@ -84,6 +84,7 @@ class ServingState(ConnectionMixin):
     unit: Unit | None = None
     single_reads = False
     begun = 0
+    _plain: Unit | None = None  # what came of a COMMIT outside of any unit
     pools_notes: dict[Any, Any] | None = None  # what its pool knows of it, where one keeps it
     # Nothing has come back for this checkout yet: if a flight fails now, nothing was done for it.
     unproven = True
@@ -119,6 +120,18 @@ class ServingState(ConnectionMixin):
         if self.pools_notes is not None and LEFT in self.pools_notes:
             del self.pools_notes[LEFT]  # said by a listener to this checkout, as to every other
 
+    def noted(self) -> Unit:
+        """Where it is written down what comes of a COMMIT."""
+        if self.unit is not None:
+            return self.unit
+        if self._plain is None:
+            self._plain = Unit()
+        return self._plain
+
+    def is_commit_unknown(self) -> bool:
+        """Whether a COMMIT outside of any unit was cut off: what ends the transaction later knows no more of it."""
+        return self._plain is not None and self._plain.outcome_unknown
+
     def note_left(self, kind: str) -> None:
         """A statement leaves this on the session."""
         if self.unit is not None:
@@ -145,7 +158,7 @@ class ServingState(ConnectionMixin):
             self.leave()  # what a signal's handler raised came in its way
         if self.riders.begun:
             self.riders.clear()
-        self.unproven = True
+        self.unproven, self._plain = True, None
 
     def drop_due(self) -> None:
         """The transaction has ended, and what was due with it."""
