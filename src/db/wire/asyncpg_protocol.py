@@ -22,14 +22,13 @@ import asyncpg
 from db.errors import sqlstate
 
 from .asyncpg_errors import NoAnswerError, is_unsent, server_error
-from .commit_outcome import is_refusal
+from .commit_outcome import Unit, is_refusal
 from .session_leftovers import CLEANING, note_left
 from .statement_kinds import SET_CONFIG, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from .commit_outcome import Unit
 
 # SET TRANSACTION READ ONLY, alone among them, may come after the prologue, which is a query to the server.
 _FIRST_MODES = re.compile(r"\b(?:isolation|transaction_isolation|snapshot|deferrable|transaction_deferrable)\b")
@@ -118,13 +117,24 @@ class WatchedProtocol:
 
     async def _watched(self, text: str, args: Any, send: Callable[[], Awaitable[Any]]) -> Any:
         self._refuse(text)
-        if not self._ours:
-            kind = kind_of(text)
-            if kind.leaves is not None or (kind.leaves_if_false and any(value is False for value in args)):
-                self._note_left(kind.leaves or SET_CONFIG)
+        kind = kind_of(text)
+        if kind.leaves is not None or (kind.leaves_if_false and any(value is False for value in args)):
+            self._note_left(kind.leaves or SET_CONFIG)
+        if kind.commits and self.unit is None:
+            return await self._commit(send)
         return await self._sent(send)
 
+    async def _commit(self, send: Callable[[], Awaitable[Any]]) -> Any:
+        """Outside of any unit: whoever gets an error in place of the answer is told so by that alone."""
+        try:
+            return await self._sent(send)
+        except BaseException as error:
+            Unit().commit_failed(error, refused=self._is_refusal(error, cleans=False))
+            raise
+
     def _note_left(self, kind: str) -> None:
+        if self._ours:
+            return
         if self.unit is not None:
             self.unit.leaves.add(kind)
         else:
