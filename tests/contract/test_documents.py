@@ -20,7 +20,9 @@ from aws_lambda_powertools.utilities import parameters
 from sqlalchemy import Engine, event, make_url, text
 
 import db
+from db import migrations
 from db.environment import event_loop, process
+from db.migrations import contract
 from db.settings import Settings
 from devkit.servers.postgres import Postgres
 
@@ -123,6 +125,23 @@ def test_what_a_fixture_is_said_to_have_is_there(
     for name, fixture in fixtures.items():
         said = set(re.findall(r"`([a-z]\w*)[^`]*`", rows[name])) - {"params", "postgres"}
         assert [word for word in sorted(said) if not hasattr(fixture, word)] == []
+
+
+def test_the_revisions_of_the_page_on_deploys_keep_the_contract(
+    tmp_path: Path, database: Database, postgres: Postgres
+) -> None:
+    """The lint has nothing to say of them, and they run: one after the other, on the table that they are of."""
+    before = "import sqlalchemy as sa\nfrom alembic import op\nrevision, down_revision = '0002', None\ndef upgrade():\n"
+    make = before + "    op.create_table('notes', sa.Column('subject', sa.Text))\n"
+    for number, revision in enumerate([make, *python_in(ROOT / "docs" / "run" / "deploys.md")], start=2):
+        (tmp_path / f"000{number}.py").write_text(revision)
+    assert [found for path in contract.revisions([tmp_path]) for found in contract.findings(path)] == []
+    db.configure(Settings(url=make_url(database.url("owner"))))
+    assert migrations.upgrade(tmp_path).after == "0005"
+    db.dispose()
+    process._runtime = None
+    columns = "SELECT column_name FROM information_schema.columns WHERE table_name = 'notes'"
+    assert postgres.execute(columns, database=database.name) == [("title",)]
 
 
 @pytest.fixture
