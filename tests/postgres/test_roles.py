@@ -133,6 +133,15 @@ def test_a_second_run_does_nothing(account: Account, wire: MakeWire) -> None:
     assert [one for one in listening.statements() if "ROLE" in one or "GRANT" in one] == []
 
 
+def test_one_connection_is_open_at_a_time(account: Account) -> None:
+    """The budget of connections has no more for the migration: not while passwords are tried and mended either."""
+    account.create_database()
+    account.make()
+    account.server.execute(f"ALTER DATABASE {account.database} CONNECTION LIMIT 1")
+    account.server.execute(f"ALTER ROLE {account.app} PASSWORD 'drifted'")
+    assert account.make() == ['ALTER ROLE "app" LOGIN PASSWORD']
+
+
 @pytest.mark.parametrize("password", ["a wrong one", None])
 def test_a_password_that_has_drifted_is_mended(account: Account, password: str | None) -> None:
     """Of that role alone."""

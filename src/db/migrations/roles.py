@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 # Where a database that is not there yet is made from: every server and every RDS instance has it.
 _MAINTENANCE = "postgres"
+# A refused password is what is looked for, and no reason to wait long for another; but a server that is full may have to
+# notice first that the connection before this one is closed.
+_PATIENCE_S = 1.0
 _INSUFFICIENT_PRIVILEGE = "42501"
 # Executed as they stand: a % in a name begins no parameter.
 _AS_IT_STANDS = {"no_parameters": True}
@@ -44,8 +47,7 @@ class _Login:
     """A role by its secret: where ``settings`` find the server, and as whom its secret lets in."""
 
     def __init__(self, settings: Settings, *, like: Runtime) -> None:
-        # A refused password is what is looked for here, and no reason to wait for another.
-        self.runtime = Runtime(dataclasses.replace(settings, connect_wait_s=0.0), clock=like.clock)
+        self.runtime = Runtime(dataclasses.replace(settings, connect_wait_s=_PATIENCE_S), clock=like.clock)
         source = source_for(settings, None, clock=like.clock)
         if source is None:
             raise ConfigurationError(["roles are made from their secrets: DB_SECRET_ID names none"])
