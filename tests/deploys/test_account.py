@@ -177,3 +177,19 @@ def test_values_that_would_be_refused_stand_in_the_table(aws: LocalAws, target: 
     found = rows(Target.read(target.root))
     assert found["database's values"].seen == "deploy/dev.toml: database.MinCapacity: -1 is below 0"
     assert "deploy/dev.toml: application.MaxConnections: 5 is below 64" in found["values"].seen
+
+
+def test_a_few_values_of_one_s_own_do_without_no_database(aws: LocalAws, target: Target) -> None:
+    """The next command makes it; nothing is missing for that."""
+    (target.root / target.file).write_text("[application]\nMaxConnections = 100\n")
+    found = rows(Target.read(target.root))
+    assert ("values" in found, found["database"].remedy) == (False, "make database")
+
+
+def test_a_database_of_one_s_own_is_none_that_the_next_command_makes(aws: LocalAws, target: Target) -> None:
+    """The file names all that a stack would have put out."""
+    own = '[application]\nVpcId = "vpc-2"\nAppSecretId = "arn:aws:secretsmanager:y"\n'
+    (target.root / target.file).write_text(own)
+    found = rows(Target.read(target.root))
+    assert found["database"] == Finding("database", OK, "deploy/dev.toml names one of your own")
+    assert {row.remedy for row in found.values() if row.state == LATER} == {"make deploy"}

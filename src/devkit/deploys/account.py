@@ -11,7 +11,7 @@ from devkit.app.errors import ProjectError
 from devkit.app.sam_cli import program
 from devkit.app.template import Template
 
-from . import application, certificates, concurrency, database, stacks
+from . import application, certificates, concurrency, database, parameters, stacks
 from .asking import NO_REGION, Account
 from .target import DATABASE_TEMPLATE, EXAMPLE, FOLDER, TEMPLATE, Target
 
@@ -44,8 +44,8 @@ def run(target: Target) -> int:
     if any(one.state == MISSING for one in found):
         print("\nA deploy cannot begin: see what is missing above.")
         return 1
-    commands = dict.fromkeys(one.remedy for one in found if one.state == LATER)
-    print(f"\nNothing is in the way. Next: {', '.join([*commands, target.make('deploy')])}")
+    commands = dict.fromkeys([*(one.remedy for one in found if one.state == LATER), target.make("deploy")])
+    print(f"\nNothing is in the way. Next: {', '.join(commands)}")
     return 0
 
 
@@ -85,7 +85,7 @@ def findings(target: Target) -> Iterator[Finding]:
         base,
         target.database_stack,
         target.make("destroy", "DATABASE=yes"),
-        Finding("database", LATER, f"there is no stack {target.database_stack}", target.make("database")),
+        no_database(target, template),
     )
     yield from application_values(target, template, base)
     yield stack(
@@ -159,13 +159,26 @@ def database_values(target: Target) -> Iterator[Finding]:
         yield from _problems("database's values", lambda: database.checked(Template(path).parameters, target))
 
 
+def names_a_database(target: Target, template: Template) -> bool:
+    """Whether the file has a value for all that a database's stack would put out and no default stands for."""
+    return not parameters.missing(template.parameters, parameters.settled(template.parameters, target.application))
+
+
+def no_database(target: Target, template: Template) -> Finding:
+    """The row where there is no stack of it."""
+    if names_a_database(target, template):
+        return Finding("database", OK, f"{target.file} names one of your own")
+    return Finding("database", LATER, f"there is no stack {target.database_stack}", target.make("database"))
+
+
 def application_values(target: Target, template: Template, base: Stack | None) -> Iterator[Finding]:
-    """What the file and the database say for template.yaml; before there is a database, what the file says."""
-    if base is None and not target.application:
+    """What the file and the database say for template.yaml; a row only where it would be refused, or is not enough."""
+    if base is None and not names_a_database(target, template):
+        if problems := application.misread(template, target):
+            yield Finding("values", MISSING, "; ".join(problems))
         return
-    derived = application.certificate(target)
     # Certificates have a row of their own.
-    derived = derived or {application.CERTIFICATE: "…"}
+    derived = application.certificate(target) or {application.CERTIFICATE: "…"}
     yield from _problems("values", lambda: application.checked(template, target, base, derived))
 
 

@@ -100,17 +100,26 @@ def checked(
     """
     declared = template.parameters
     values = parameters.settled(declared, target.application, database.outputs if database else {}, derived or {})
-    where = f"{target.file}: application"
-    problems = parameters.unknown(declared, target.application, where)
+    problems = misread(template, target)
     if missing := parameters.missing(declared, values):
         problems.append(f"no value for {', '.join(missing)}: {_source(target, database)}")
     problems += [
-        f"{where}.{name}: {why}" for name, why in parameters.refused(declared, values).items() if name not in missing
+        f"{name}: {why}"
+        for name, why in parameters.refused(declared, values).items()
+        if name not in missing and name not in target.application
     ]
     problems += _unverified(declared, target, values)
     if problems:
         raise ProjectError("; ".join(problems))
     return values
+
+
+def misread(template: Template, target: Target) -> list[str]:
+    """What is wrong with the file's own values, wherever the others come from."""
+    where, declared = f"{target.file}: application", template.parameters
+    own = parameters.settled({name: {} for name in declared}, target.application)
+    problems = parameters.unknown(declared, target.application, where)
+    return problems + [f"{where}.{name}: {why}" for name, why in parameters.refused(declared, own).items()]
 
 
 def _source(target: Target, database: Stack | None) -> str:
