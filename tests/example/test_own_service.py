@@ -125,7 +125,7 @@ def test_the_files_that_the_page_shows_are_a_service(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_nothing_of_the_orders_is_left(copy: Path) -> None:
     """Neither in what ships nor in what says how."""
-    told = ("template.yaml", "alembic.ini", "samconfig.toml", "src/handlers", "events")
+    told = ("template.yaml", "database.yaml", "alembic.ini", "samconfig.toml", "src/handlers", "events")
     assert run(["grep", "-rliE", "orders", *told], copy).stdout == ""
 
 

@@ -11,12 +11,12 @@ from devkit.app.errors import ProjectError
 from devkit.app.sam_cli import program
 from devkit.app.template import Template
 
-from . import application, certificates, concurrency, database, parameters, stacks
-from .asking import NO_REGION, Account
+from . import application, certificates, concurrency, database, network, parameters, stacks
+from .asking import NO_REGION, Account, RefusedError
 from .target import DATABASE_TEMPLATE, EXAMPLE, FOLDER, TEMPLATE, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from .stacks import Stack
 
@@ -87,7 +87,7 @@ def findings(target: Target) -> Iterator[Finding]:
         target.make("destroy", "DATABASE=yes"),
         no_database(target, template),
     )
-    yield from application_values(target, template, base)
+    yield from application_values(account, target, template, base)
     yield stack(
         "application",
         top,
@@ -155,8 +155,11 @@ def certificate(target: Target) -> Finding:
 def database_values(target: Target) -> Iterator[Finding]:
     """What the file says for database.yaml; a row only where it would be refused."""
     path = target.root / DATABASE_TEMPLATE
-    if path.is_file():
-        yield from _problems("database's values", lambda: database.checked(Template(path).parameters, target))
+    try:
+        if path.is_file():
+            database.checked(Template(path).parameters, target)
+    except ProjectError as error:
+        yield Finding("database's values", MISSING, str(error))
 
 
 def names_a_database(target: Target, template: Template) -> bool:
@@ -171,22 +174,23 @@ def no_database(target: Target, template: Template) -> Finding:
     return Finding("database", LATER, f"there is no stack {target.database_stack}", target.make("database"))
 
 
-def application_values(target: Target, template: Template, base: Stack | None) -> Iterator[Finding]:
-    """What the file and the database say for template.yaml; a row only where it would be refused, or is not enough."""
+def application_values(account: Account, target: Target, template: Template, base: Stack | None) -> Iterator[Finding]:
+    """What the file and the database say for template.yaml; a row only where it would not do."""
     if base is None and not names_a_database(target, template):
         if problems := application.misread(template, target):
             yield Finding("values", MISSING, "; ".join(problems))
         return
     # Certificates have a row of their own.
     derived = application.certificate(target) or {application.CERTIFICATE: "…"}
-    yield from _problems("values", lambda: application.checked(template, target, base, derived))
-
-
-def _problems(thing: str, check: Callable[[], object]) -> Iterator[Finding]:
     try:
-        check()
+        values = application.checked(template, target, base, derived)
+        dead_ends = network.problems(account.client("ec2"), values, target)
+    except RefusedError as error:
+        yield Finding("network", UNKNOWN, str(error))
     except ProjectError as error:
-        yield Finding(thing, MISSING, str(error))
+        yield Finding("values", MISSING, str(error))
+    else:
+        yield from (Finding("network", MISSING, problem) for problem in dead_ends)
 
 
 def stack(thing: str, found: Stack | None, name: str, destroy: str, absent: Finding) -> Finding:

@@ -9,7 +9,7 @@ from devkit.app.errors import ProjectError
 from devkit.app.intrinsics import section
 from devkit.app.template import Template
 
-from . import certificates, commands, concurrency, parameters, prices, stacks
+from . import certificates, commands, concurrency, network, parameters, prices, stacks
 from .asking import Account, RefusedError
 from .target import TEMPLATE
 
@@ -40,6 +40,8 @@ def run(target: Target) -> int:
     derived = {**certificate(target), **reservation(account, template, before, target)}
     values = checked(template, target, database, derived)
     print(f"The stack {target.stack} in the account {number}, {account.region}.")
+    for problem in dead_ends(account, values, target):
+        print(f"Warning: {problem}.")
     if before is None:
         print(prices.as_text(prices.application(), prices.APPLICATION_WAIT))
     status = commands.sam(target.root, "build") or commands.sam(target.root, *command(target, values))
@@ -89,6 +91,14 @@ def reservation(account: Account, template: Template, before: Stack | None, targ
         f' {concurrency.STAYS}. Once it is higher: {name} = "yes" under [application] in {target.file}'
     )
     return {name: "no"}
+
+
+def dead_ends(account: Account, values: Mapping[str, str], target: Target) -> list[str]:
+    """What the functions would call in vain. Told and not refused: an account need not see all of a shared network."""
+    try:
+        return network.problems(account.client("ec2"), values, target)
+    except RefusedError as error:
+        return [f"{error}. So nobody looked whether the subnets have a way to S3 and to Secrets Manager"]
 
 
 def checked(

@@ -136,4 +136,6 @@ def _text(value: object) -> str | None:
         return ",".join(value)
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"  # a template compares texts: 0.0 is to be its "0"
     return str(value) if isinstance(value, _SIMPLE) else None
