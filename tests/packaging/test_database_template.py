@@ -21,7 +21,7 @@ RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
 SECRETS = {"OwnerSecret", "AppSecret", "ReportSecret"}
 METRICS = {"".join(part.title() for part in field.name.split("_")) for field in dataclasses.fields(Tally)}
 # What no parameter takes.
-FOR_PEOPLE = {"WriterHost", "Proxy", "MasterSecretId"}
+FOR_PEOPLE = {"WriterHost", "Proxy"}
 
 
 def of_type(kind: str) -> dict[str, Any]:
