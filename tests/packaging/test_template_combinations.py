@@ -40,6 +40,28 @@ def test_lambda_drops_no_line_of_a_function() -> None:
     assert levels == {"DEBUG": "DEBUG", "INFO": "INFO", "WARN": "INFO", "ERROR": "INFO"}
 
 
+def test_the_migration_waits_for_each_rule_that_lets_it_in() -> None:
+    """The group is made by this stack, so nothing else can have let it in before the first deploy."""
+    for choice in EVERY_CHOICE:
+        resources = decided(TEMPLATE, choice)["Resources"]
+        rules = {name for name, one in resources.items() if one["Type"] == "AWS::EC2::SecurityGroupIngress"}
+        chosen = [name for name, value in choice.items() if name.endswith("SecurityGroupId") and value]
+        (migration,) = (one for one in resources.values() if one["Type"].startswith("Custom::"))
+        assert {one["Ref"] for one in migration["Properties"]["After"]} == rules
+        assert len(rules) == len(chosen)
+
+
+def test_the_port_is_one_in_the_rules_and_for_the_functions() -> None:
+    """Where the template names the host; a secret that holds the host holds its port as well."""
+    for host, port in (("", ""), ("db.example.com", {"Ref": "DatabasePort"})):
+        template = decided(TEMPLATE, {"DatabaseHost": host, "DatabaseSecurityGroupId": "sg-0"})
+        assert template["Globals"]["Function"]["Environment"]["Variables"]["DB_PORT"] == port
+        rule = template["Resources"]["DatabaseIngress"]["Properties"]
+        leaves, _ = template["Resources"]["FunctionsSecurityGroup"]["Properties"]["SecurityGroupEgress"]
+        ports = [said[end] for said in (rule, leaves) for end in ("FromPort", "ToPort")]
+        assert ports == [{"Ref": "DatabasePort"}] * 4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("choice", pairs(EVERY_CHOICE), ids=lambda choice: "-".join(choice.values())[:60])
