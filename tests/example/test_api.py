@@ -119,6 +119,15 @@ def test_a_bad_id_reaches_no_database(path: str, shop: Shop) -> None:
     assert db.status()["totals"]["connects"] == 0
 
 
+def test_the_claim_that_names_the_tenant_is_the_issuers(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the one name that the deploy gives, and under no other."""
+    monkeypatch.setattr(api, "TENANT_CLAIM", "custom:org")
+    assert shop.api("POST", "/orders", ORDER, claims={"custom:org": "acme", "tenant_id": "globex"}).status == 201
+    monkeypatch.undo()
+    assert shop.api("GET", "/orders", claims={"custom:org": "acme"}).status == 403
+    assert len(shop.api("GET", "/orders", claims={"tenant_id": "acme"}).body["orders"]) == 1
+
+
 @pytest.mark.parametrize(
     "claims", [None, {}, {"tenant_id": ""}, {"tenant_id": 7}, {"tenant_id": "a\x00"}, {"tenant_id": "x" * 300}]
 )

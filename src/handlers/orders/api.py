@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
     from .model import NewOrder, StatusChange
 
-TENANT_CLAIM = "tenant_id"
+# Issuers name it as they like.
+TENANT_CLAIM = os.environ.get("TENANT_CLAIM") or "tenant_id"
 # With it a request may be sent again until it is answered: it makes one order, and is answered alike each time.
 # https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
 IDEMPOTENCY_KEY = "idempotency-key"
