@@ -64,33 +64,6 @@ def test_a_function_logs_to_a_group_that_forgets(function: str) -> None:
     assert group["Properties"]["RetentionInDays"] > 0
 
 
-def secrets_read(policy: dict[str, Any]) -> list[dict[str, str]]:
-    """What a policy that allows one action, to read secrets, allows it on."""
-    (statement,) = RESOURCES[policy["Ref"]]["Properties"]["PolicyDocument"]["Statement"]
-    assert (statement["Effect"], statement["Action"]) == ("Allow", "secretsmanager:GetSecretValue")
-    resource = statement["Resource"]
-    return resource if isinstance(resource, list) else [resource]
-
-
-@every_function
-def test_a_function_may_read_the_secret_that_it_is_told_of_and_no_other(function: str) -> None:
-    """The one policy of a function is for the secret in its DB_SECRET_ID; one that makes roles has a further policy."""
-    properties = FUNCTIONS[function]
-    own, *further = properties["Policies"]
-    assert secrets_read(own) == [properties["Environment"]["Variables"]["DB_SECRET_ID"]]
-    assert bool(further) == (function == MIGRATE)
-
-
-def test_a_master_is_read_where_there_is_one_and_by_the_migration_alone() -> None:
-    """With the secrets of the roles that it makes, which are those that the function is told of."""
-    _, further = FUNCTIONS[MIGRATE]["Policies"]
-    condition, policy, nothing = further["Fn::If"]
-    assert (RESOURCES[policy["Ref"]]["Condition"], nothing) == (condition, {"Ref": "AWS::NoValue"})
-    variables = FUNCTIONS[MIGRATE]["Environment"]["Variables"]
-    told = [variables[name] for name in variables if name.endswith("_SECRET_ID") and name != "DB_SECRET_ID"]
-    assert secrets_read(policy) == told
-
-
 def reserved(function: str) -> int:
     """Where the account has room for it; elsewhere it reserves none."""
     condition, environments, nothing = FUNCTIONS[function]["ReservedConcurrentExecutions"]["Fn::If"]

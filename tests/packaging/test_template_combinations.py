@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cfnlint.api import lint
@@ -16,6 +17,7 @@ from .combinations import Choice, choices, dangling, decided, pairs
 PROJECT = Project.find(Path(__file__))
 TEMPLATE = PROJECT.template.content
 EVERY_CHOICE = list(choices(TEMPLATE))
+FUNCTIONS = list(PROJECT.functions())
 RUNTIMES = ("python3.13", "python3.14")
 # A parameter that only a resource of another choice takes.
 UNUSED_PARAMETER = "W2001"
@@ -60,6 +62,32 @@ def test_the_port_is_one_in_the_rules_and_for_the_functions() -> None:
         leaves, _ = template["Resources"]["FunctionsSecurityGroup"]["Properties"]["SecurityGroupEgress"]
         ports = [said[end] for said in (rule, leaves) for end in ("FromPort", "ToPort")]
         assert ports == [{"Ref": "DatabasePort"}] * 4
+
+
+def allowed(resources: dict[str, Any], function: str) -> set[tuple[str, str]]:
+    """Each action that the policies of a function allow, with the parameter that names what on."""
+    return {
+        (statement["Action"], target["Ref"])
+        for policy in resources[function]["Properties"]["Policies"]
+        for statement in resources[policy["Ref"]]["Properties"]["PolicyDocument"]["Statement"]
+        for target in (statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]])
+    }
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_may_read_the_secret_that_it_is_told_of_and_no_other(function: str) -> None:
+    """With the key that it is under, where that is the account's; the migration also those of roles that it makes."""
+    for choice in EVERY_CHOICE:
+        resources = decided(TEMPLATE, choice)["Resources"]
+        told = resources[function]["Properties"]["Environment"]["Variables"]
+        secrets = {
+            name
+            for name in told
+            if name == "DB_SECRET_ID" or (choice["MasterSecretId"] and name.endswith("_SECRET_ID"))
+        }
+        expected = {("secretsmanager:GetSecretValue", told[name]["Ref"]) for name in secrets}
+        expected |= {("kms:Decrypt", "SecretsKeyArn")} if choice["SecretsKeyArn"] else set()
+        assert allowed(resources, function) == expected
 
 
 @pytest.mark.slow

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 # Where a database that is not there yet is made from: every server and every RDS instance has it.
 _MAINTENANCE = "postgres"
-# A refused password is what is looked for, and no reason to wait long for another; but a server that is full may have to
-# notice first that the connection before this one is closed.
+# A refused password is what is looked for, and no reason to wait long for another; but a server that is full may have
+# to notice first that the connection before this one is closed.
 _PATIENCE_S = 1.0
 _INSUFFICIENT_PRIVILEGE = "42501"
 # Executed as they stand: a % in a name begins no parameter.
