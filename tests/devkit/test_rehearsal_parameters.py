@@ -8,7 +8,7 @@ import pytest
 
 from devkit.rehearsal.failure import Refused
 from devkit.rehearsal.order import in_order
-from devkit.rehearsal.parameters import checked
+from devkit.rehearsal.parameters import checked, obeyed
 from devkit.rehearsal.transform import transformed
 
 
@@ -52,6 +52,28 @@ def test_all_that_is_missing_is_named() -> None:
     """Not one at a time."""
     with pytest.raises(Refused, match=r"^Parameters: \[A, B\] must have values$"):
         checked({"A": {"Type": "String"}, "B": {"Type": "Number"}, "C": {"Type": "String", "Default": ""}}, {})
+
+
+def test_a_rule_compares_one_parameter_with_another() -> None:
+    """Where its condition holds, and says what it is about."""
+    template = {
+        "Parameters": {name: {"Type": "String"} for name in ("Proxy", "Writer")},
+        "Rules": {
+            "WriterIsNamed": {
+                "RuleCondition": {"Fn::Not": [{"Fn::Equals": [{"Ref": "Proxy"}, "none"]}]},
+                "Assertions": [
+                    {
+                        "Assert": {"Fn::Not": [{"Fn::Equals": [{"Ref": "Writer"}, ""]}]},
+                        "AssertDescription": "name the writer",
+                    }
+                ],
+            }
+        },
+    }
+    obeyed(template, {"Proxy": "none", "Writer": ""})
+    obeyed(template, {"Proxy": "rds-proxy", "Writer": "db.example.com"})
+    with pytest.raises(Refused, match="name the writer"):
+        obeyed(template, {"Proxy": "rds-proxy", "Writer": ""})
 
 
 def test_what_is_mentioned_comes_first() -> None:

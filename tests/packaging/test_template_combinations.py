@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from cfnlint.api import lint
 from cfnlint.core import get_rules
 
 from devkit.app.project import Project
+from devkit.rehearsal.failure import Refused
+from devkit.rehearsal.parameters import obeyed
 
 from .combinations import Choice, choices, dangling, decided, pairs
 
@@ -18,6 +21,7 @@ PROJECT = Project.find(Path(__file__))
 TEMPLATE = PROJECT.template.content
 EVERY_CHOICE = list(choices(TEMPLATE))
 FUNCTIONS = list(PROJECT.functions())
+(MIGRATE,) = PROJECT.template.called_at_deploy()
 RUNTIMES = ("python3.13", "python3.14")
 # A parameter that only a resource of another choice takes.
 UNUSED_PARAMETER = "W2001"
@@ -51,6 +55,21 @@ def test_the_migration_waits_for_each_rule_that_lets_it_in() -> None:
         (migration,) = (one for one in resources.values() if one["Type"].startswith("Custom::"))
         assert {one["Ref"] for one in migration["Properties"]["After"]} == rules
         assert len(rules) == len(chosen)
+
+
+@pytest.mark.parametrize("proxy", TEMPLATE["Parameters"]["Proxy"]["AllowedValues"])
+def test_the_migration_goes_to_the_server_whatever_stands_before_it(proxy: str) -> None:
+    """A lock of the session guards it. Where nothing says where the server is, the deploy is refused at once."""
+    values = {"Proxy": proxy, "DatabaseHost": "before.example.com", "WriterHost": "server.example.com"}
+    template = decided(TEMPLATE, values)
+    everyones = template["Globals"]["Function"]["Environment"]["Variables"]
+    its = everyones | template["Resources"][MIGRATE]["Properties"]["Environment"]["Variables"]
+    assert (its["DB_PROXY"], its["DB_HOST"]) == ("none", {"Ref": "WriterHost"})
+    assert (everyones["DB_PROXY"], everyones["DB_HOST"]) == ({"Ref": "Proxy"}, {"Ref": "DatabaseHost"})
+    obeyed(TEMPLATE, values)
+    refusal = contextlib.nullcontext() if proxy == "none" else pytest.raises(Refused, match="WriterHost has to be")
+    with refusal:
+        obeyed(TEMPLATE, values | {"WriterHost": ""})
 
 
 def test_the_port_is_one_in_the_rules_and_for_the_functions() -> None:

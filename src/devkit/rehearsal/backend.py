@@ -17,7 +17,7 @@ from samcli.yamlhelper import yaml_parse
 
 from .execution import Execution
 from .failure import Refused
-from .parameters import checked
+from .parameters import checked, obeyed
 from .transform import transformed
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Backend(CloudFormationBackend):
         try:
             content = yaml_parse(template)
             values = checked(content.get("Parameters", {}), parameters)
+            obeyed(content, values)
             done = transformed(content, values, self.region_name)
         except Refused as error:
             raise ValidationError(message=str(error)) from error

@@ -1,14 +1,16 @@
 """Parameters held against their declarations.
 
-moto takes any value. CloudFormation refuses a change set whose values are missing, match no pattern, or are none of
-those allowed; that is where a deploy with a parameter left empty is to end, and not at a resource minutes later.
-https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/parameters-section-structure.html
+moto takes any value, and has no rules. CloudFormation refuses a change set whose values are missing, match no pattern,
+or are none of those allowed; that is where a deploy with a parameter left empty is to end, and not at a resource
+minutes later. https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/parameters-section-structure.html
 """
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
+
+from devkit.app.intrinsics import Intrinsics, section
 
 from .failure import Refused
 
@@ -32,6 +34,20 @@ def checked(declared: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
     if problems:
         raise Refused("; ".join(problems))
     return values
+
+
+def obeyed(template: Mapping[str, Any], values: Mapping[str, str]) -> None:
+    """Hold the values against the template's Rules, which may compare one with another. Raises Refused."""
+    known = Intrinsics(template, values)
+    problems = [
+        assertion.get("AssertDescription", name)
+        for name, rule in section(template, "Rules").items()
+        if "RuleCondition" not in rule or known.holds(rule["RuleCondition"])
+        for assertion in rule["Assertions"]
+        if not known.holds(assertion["Assert"])
+    ]
+    if problems:
+        raise Refused(f"Template error: Rules were violated: {'; '.join(problems)}")
 
 
 def _problems(name: str, value: str, said: Mapping[str, Any]) -> Iterator[str]:
