@@ -51,7 +51,7 @@ check: .venv/ready  ## lint, types, template and migrations, every test
 bench: .venv/ready  ## the benchmarks beside their peers, to benchmarks/results (about ten minutes)
 	$(BIN)/python -m benchmarks
 
-fleet: .venv/ready  ## environments by the hundred under freezes, rotations, restarts, failovers, storms, alarms and kills (twenty minutes)
+fleet: .venv/ready  ## environments by the hundred under freezes, rotations, restarts, failovers, storms, alarms and kills (half an hour)
 	$(BIN)/python -m devkit fleet --results benchmarks/results $(addprefix --fuzz ,$(wildcard tests/*/test_fuzz.py))
 	cp benchmarks/results/fleet.svg docs/run/survival.svg
 

@@ -6,6 +6,7 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from devkit.fleet.environment import Answer
 from devkit.fleet.finding import Curve, Finding
 from devkit.fleet.ledger import Entry, Outcome, audited, percentile
 from devkit.fleet.plot import plot
-from devkit.fleet.report import save, shown, table
+from devkit.fleet.report import save, shown, table, tables
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -80,6 +81,18 @@ def test_a_row_of_the_table_has_both_functions() -> None:
     """Ours in each of its kinds."""
     (row,) = table([finding(met=True)]).splitlines()[2:]
     assert row == "| a storm | 0 failed | 2 of 9 failed; db.run: 3 of 9 failed | 8 of 9 failed | met |"
+
+
+def test_what_came_by_each_door_has_a_table_of_its_own() -> None:
+    """A column for each driver at each door, below the table of those with a plain function."""
+    cells = {"direct, psycopg": "0 of 9 failed", "pgbouncer, psycopg": "1 of 9 failed"}
+    behind = replace(finding(met=False), figures=cells, by_door=True)
+    assert tables([behind]).splitlines() == [
+        "| scenario | direct, psycopg | pgbouncer, psycopg | |",
+        "|---|---|---|---|",
+        "| a storm | 0 of 9 failed | 1 of 9 failed | missed |",
+    ]
+    assert tables([behind, finding(met=True)]) == f"{table([finding(met=True)])}\n\n{tables([behind])}"
 
 
 def test_the_plot_shows_what_failed() -> None:

@@ -9,14 +9,18 @@ import pytest
 from devkit.fleet.finding import OURS, PLAIN, Finding
 from devkit.fleet.report import shown
 from devkit.fleet.scenarios.alarms import alarms
+from devkit.fleet.scenarios.by_door import kills_by_door, restart_by_door, rotation_by_door, storm_by_door
 from devkit.fleet.scenarios.crowds import deploy, pooler, storm, warm
 from devkit.fleet.scenarios.cuts import cuts
 from devkit.fleet.scenarios.freezes import freezes, sleep
 from devkit.fleet.scenarios.kills import kills
 from devkit.fleet.scenarios.outages import OURS_RUN, failover, restart
 from devkit.fleet.scenarios.rotations import rotation
+from tests.doors import PROXIES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from devkit.fleet.fork_server import ForkServer
 
 pytestmark = pytest.mark.slow
@@ -101,3 +105,22 @@ def test_killed_backends_fail_nothing_but_what_is_unknown(fork_server: ForkServe
     found = require(kills(fork_server, environments=3, kills=80, busy_loops=2))
     assert found.outcomes[PLAIN].failed > 0
     assert found.outcomes[OURS].replayed > 0
+
+
+@pytest.mark.parametrize(
+    ("by_door", "size"),
+    [
+        (rotation_by_door, {"environments": 3, "rotations": 2, "alternations": 1, "window_s": 0.6}),
+        (restart_by_door, {"environments": 4, "restarts": 1, "away_s": 0.5}),
+        (storm_by_door, {"environments": 16, "max_connections": 10}),
+        (kills_by_door, {"environments": 3, "kills": 20}),
+    ],
+    ids=["rotation", "restart", "storm", "kills"],
+)
+def test_nothing_fails_behind_a_proxy(
+    by_door: Callable[..., Finding], size: dict[str, float], fork_server: ForkServer
+) -> None:
+    """Through PgBouncer, and through RDS Proxy's words."""
+    found = require(by_door(fork_server, doors=PROXIES, drivers=["psycopg"], **size))
+    assert [*found.outcomes] == ["pgbouncer, psycopg", "rds-proxy, psycopg"]
+    assert min(outcome.answered for outcome in found.outcomes.values()) > 0

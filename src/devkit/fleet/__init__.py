@@ -9,6 +9,7 @@ A ``run`` sets a ``fleet`` of environments on a ``site``, the database that its 
 the server, ``once_storm`` sends duplicates; a ``finding`` is what came of it all, ``report`` and ``plot`` show it.
 
 It must not know an application: its functions are its own, one written with ``db`` and one without. A new misfortune
-is a file in ``scenarios``; a new figure for all of them goes into ``ledger`` or ``finding``. A failure that one test
-can show alone needs no fleet: it is made in ``network`` or ``servers``.
+is a file in ``scenarios``, and in its ``by_door`` too where a proxy tells it in words of its own; a new figure for all
+of them goes into ``ledger`` or ``finding``. A failure that one test can show alone needs no fleet: it is made in
+``network`` or ``servers``.
 """

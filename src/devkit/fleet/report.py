@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 
     from .finding import Finding
 
-LABEL = 20
+LABEL = 14
 PACKAGES = ("sqlalchemy", "psycopg", "awslambdaric", "boto3")
 
 
 def shown(finding: Finding) -> str:
     """The lines for one scenario, with the parts of the target that were missed."""
-    lines = [f"{finding.name}: {finding.title}", f"  {'target':<{LABEL}}{finding.target}"]
-    lines += [f"  {label:<{LABEL}}{figure}" for label, figure in finding.figures.items()]
+    width = max(LABEL, *(len(label) + 2 for label in finding.figures))
+    lines = [f"{finding.name}: {finding.title}", f"  {'target':<{width}}{finding.target}"]
+    lines += [f"  {label:<{width}}{figure}" for label, figure in finding.figures.items()]
     missed = [part for part, held in finding.parts.items() if not held]
-    lines.append(f"  {'met' if finding.met else 'MISSED':<{LABEL}}{'; '.join(missed)}".rstrip())
+    lines.append(f"  {'met' if finding.met else 'MISSED':<{width}}{'; '.join(missed)}".rstrip())
     if not finding.met:
         for label, outcome in finding.outcomes.items():
             lines += [f"    {label}: {count:,} times {error}" for error, count in outcome.errors.items()]

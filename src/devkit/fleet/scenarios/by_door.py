@@ -21,7 +21,7 @@ from .outages import restart_behind, thinking
 from .rotations import IDLE_SESSION_S, Rotation, pause, rotate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from devkit.fleet.environment import Function
     from devkit.fleet.fork_server import ForkServer
@@ -31,18 +31,30 @@ if TYPE_CHECKING:
 TIMEOUT_S = 10
 PAUSE_S = 0.2
 # The module of ours that runs on it, and what that is told.
-DRIVERS = {"psycopg": ("ours", {}), "asyncpg": ("ours_aio", {"DB_ASYNC_DRIVER": "asyncpg"})}
+_FUNCTIONS: dict[str, tuple[str, dict[str, str]]] = {
+    "psycopg": ("ours", {}),
+    "asyncpg": ("ours_aio", {"DB_ASYNC_DRIVER": "asyncpg"}),
+}
+DRIVERS = tuple(_FUNCTIONS)
+ALL = tuple(Door)
 # A burst is over, and the environments that are left hold on to nothing.
 IDLE_CLIENT_S = 2
 POOL = 10
 
 
 def rotation_by_door(
-    fork_server: ForkServer, *, environments: int = 6, rotations: int = 4, alternations: int = 2, window_s: float = 2.0
+    fork_server: ForkServer,
+    *,
+    doors: Sequence[Door] = ALL,
+    drivers: Sequence[str] = DRIVERS,
+    environments: int = 6,
+    rotations: int = 4,
+    alternations: int = 2,
+    window_s: float = 2.0,
 ) -> Finding:
     """As ``rotation``; both drivers have the one secret."""
     outcomes: dict[str, Outcome] = {}
-    for door in Door:
+    for door in doors:
         with Postgres(settings={"idle_session_timeout": f"{IDLE_SESSION_S:g}s"}) as server, LocalAws() as aws:
             # PgBouncer would keep its clients, who would never enter anew.
             idle = {"client_idle_timeout": f"{IDLE_SESSION_S:g}"}
@@ -50,7 +62,7 @@ def rotation_by_door(
                 site = Site(server)
                 rotated = Rotation(OURS, site, server, aws, endpoint=endpoint)
                 secret = {**aws.environment(), "DB_SECRET_ID": rotated.secret_id}
-                fleets = _fleets(door, site, endpoint, work="run", variables=secret)
+                fleets = _fleets(door, site, endpoint, drivers=drivers, work="run", variables=secret)
                 with run(fleets, size=environments, server=lambda: server, fork_server=fork_server) as running:
                     with under_load([*running.fleets.values()], pause):
                         rotate([rotated], rotations=rotations, alternations=alternations, window_s=window_s)
@@ -60,17 +72,23 @@ def rotation_by_door(
 
 
 def restart_by_door(
-    fork_server: ForkServer, *, environments: int = 10, restarts: int = 2, away_s: float = 2.0
+    fork_server: ForkServer,
+    *,
+    doors: Sequence[Door] = ALL,
+    drivers: Sequence[str] = DRIVERS,
+    environments: int = 10,
+    restarts: int = 2,
+    away_s: float = 2.0,
 ) -> Finding:
     """As ``restart``; the server is away, and what stands before it stays."""
     outcomes: dict[str, Outcome] = {}
-    for door in Door:
+    for door in doors:
         with (
             Postgres() as server,
             Wire(server.host, server.port) as wire,
             door.opened(server, upstream=wire) as endpoint,
         ):
-            fleets = _fleets(door, Site(server), endpoint, work="once")
+            fleets = _fleets(door, Site(server), endpoint, drivers=drivers, work="once")
             with run(
                 fleets,
                 size=environments,
@@ -84,13 +102,20 @@ def restart_by_door(
     return _finding("restart", f"{restarts} server restarts (fast) under load, each {away_s:g} s away", outcomes)
 
 
-def storm_by_door(fork_server: ForkServer, *, environments: int = 100, max_connections: int = 30) -> Finding:
+def storm_by_door(
+    fork_server: ForkServer,
+    *,
+    doors: Sequence[Door] = ALL,
+    drivers: Sequence[str] = DRIVERS,
+    environments: int = 60,
+    max_connections: int = 20,
+) -> Finding:
     """As ``storm``, each by itself. It is PgBouncer that takes no more clients at its door than the server would."""
     outcomes: dict[str, Outcome] = {}
     full = {"max_client_conn": str(max_connections), "client_idle_timeout": str(IDLE_CLIENT_S)}
-    for door in Door:
+    for door in doors:
         with _small(max_connections) as server, door.opened(server, default_pool_size=POOL, settings=full) as endpoint:
-            for label, chosen in _fleets(door, Site(server), endpoint, work="run").items():
+            for label, chosen in _fleets(door, Site(server), endpoint, drivers=drivers, work="run").items():
                 with run(
                     {label: chosen},
                     size=environments,
@@ -108,14 +133,21 @@ def storm_by_door(fork_server: ForkServer, *, environments: int = 100, max_conne
     return _finding("storm", f"{environments} environments at once for {max_connections} connections", outcomes)
 
 
-def kills_by_door(fork_server: ForkServer, *, environments: int = 4, kills: int = 100) -> Finding:
+def kills_by_door(
+    fork_server: ForkServer,
+    *,
+    doors: Sequence[Door] = ALL,
+    drivers: Sequence[str] = DRIVERS,
+    environments: int = 4,
+    kills: int = 100,
+) -> Finding:
     """As ``kills``, so many for each by itself. At PgBouncer's door they are the pooler's connections."""
     outcomes: dict[str, Outcome] = {}
     with Postgres() as server:
         site = Site(server)
-        for door in Door:
+        for door in doors:
             with door.opened(server) as endpoint:
-                for label, chosen in _fleets(door, site, endpoint, work="read, then once").items():
+                for label, chosen in _fleets(door, site, endpoint, drivers=drivers, work="read, then once").items():
                     with run(
                         {label: chosen},
                         size=environments,
@@ -131,7 +163,13 @@ def kills_by_door(fork_server: ForkServer, *, environments: int = 4, kills: int 
 
 
 def _fleets(
-    door: Door, site: Site, endpoint: Endpoint, *, work: str, variables: Mapping[str, str] | None = None
+    door: Door,
+    site: Site,
+    endpoint: Endpoint,
+    *,
+    drivers: Sequence[str],
+    work: str,
+    variables: Mapping[str, str] | None = None,
 ) -> dict[str, tuple[Function, str]]:
     """Ours on each driver, entering by ``door``."""
     return {
@@ -146,7 +184,8 @@ def _fleets(
             ),
             work,
         )
-        for driver, (module, told) in DRIVERS.items()
+        for driver, (module, told) in _FUNCTIONS.items()
+        if driver in drivers
     }
 
 
