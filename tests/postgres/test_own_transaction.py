@@ -243,3 +243,37 @@ def test_a_connection_that_its_block_did_away_with_takes_no_other_along(loss: st
         assert loss in {"invalidate", "close", "driver's close"}
     assert db.status()["engines"]["writer"]["checked_out"] == 0
     assert (read("a"), read("b")) == ([], ["of b"])
+
+
+@pytest.mark.parametrize(
+    ("words", "stays"),
+    [("COMMIT", True), ("END", True), ("COMMIT AND CHAIN", True), ("ROLLBACK", False), ("ABORT", False)],
+)
+def test_what_follows_a_text_that_ends_the_transaction_is_a_second_one_of_the_unit(
+    words: str, stays: bool, notes: None
+) -> None:
+    """As it was asked for; nothing else of the first reaches it, and the end of the block ends it alone."""
+    said = text("SELECT current_setting('work_mem'), (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')")
+    insert = text("INSERT INTO notes (body) VALUES ('first')")
+    with pytest.raises(LookupError), db.begin(tenant="a", isolation="SERIALIZABLE") as tx:
+        before = tx.execute(SEEN).one()
+        default = tx.execute(said).one()
+        tx.execute(text("SET LOCAL work_mem = '77MB'"))
+        tx.execute(text("SELECT pg_advisory_xact_lock(7)"))
+        tx.execute(insert)
+        tx.exec_driver_sql(words)
+        assert tx.execute(SEEN).one() == before
+        assert tx.execute(said).one() == default
+        tx.execute(insert)
+        raise LookupError
+    assert before[0] == "a"
+    assert before[3] == "serializable"
+    assert read("a") == (["first"] if stays else [])
+
+
+def test_a_savepoint_does_not_outlive_such_a_text(notes: None) -> None:
+    """Whoever holds it open hears so at its end."""
+    with pytest.raises(exc.OperationalError, match="does not exist"), db.begin(tenant="a") as tx, tx.begin_nested():
+        tx.execute(text("SELECT 1"))
+        tx.exec_driver_sql("COMMIT")
+        tx.execute(text("SELECT 1"))
