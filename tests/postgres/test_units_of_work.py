@@ -456,3 +456,24 @@ def test_a_write_in_a_read_is_the_callers_mistake(use: Use) -> None:
         tx.execute(text("SET LOCAL transaction_read_only = on"))
         tx.execute(text("CREATE TABLE t (n int)"))
     assert db.verdict(caught.value) is db.Verdict.DISCARD_POOL
+
+
+@pytest.mark.parametrize("over_the_driver", [False, True])
+def test_a_writer_that_takes_no_write_is_left_by_run_however_it_is_heard(
+    over_the_driver: bool, use: Use, ledger: None, database: Database, postgres: Postgres
+) -> None:
+    """Each attempt has another connection; the engine's events hear nothing of what the driver's own raises."""
+    postgres.execute(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
+    use(pool_size=2)
+    with db.begin(), db.begin():
+        pass  # both are kept
+    pids: list[Any] = []
+
+    def work(tx: Connection) -> None:
+        pids.append(tx.scalar(text("SELECT pg_backend_pid()")))
+        driver: Any = tx.connection.driver_connection
+        if len(pids) < 3:
+            (driver.execute if over_the_driver else tx.exec_driver_sql)("INSERT INTO ledger VALUES (1, '')")
+
+    db.run(work)
+    assert len(set(pids)) == 3

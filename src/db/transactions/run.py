@@ -92,6 +92,7 @@ def run(  # type: ignore[misc]  # mypy misses Unpack in it
                 raise
             log_retry(error, attempt=attempt, delay_s=delay_s)
         if advice is Verdict.DISCARD_POOL:
+            # The engine's own events have done so, but for what came over the driver's connection: they do not hear it.
             now.discard_idle()
         sleep(delay_s)
         attempt += 1
