@@ -51,7 +51,7 @@ def enable_tenant_rls(op: Operations, table: str, *, column: str = "tenant_id") 
     # The server knows the column's type, offline as well: a uuid that was compared as text would find no index.
     policy = f"CREATE POLICY tenant ON {name} USING ({compared} = {_TENANT_OR_NULL}::"
     op.execute(
-        f"DO $$ BEGIN EXECUTE {_literal(policy)} || (SELECT format_type(atttypid, NULL) FROM pg_attribute"  # noqa: S608
+        f"DO $$ BEGIN EXECUTE {_literal(policy)} || (SELECT format_type(atttypid, NULL) FROM pg_attribute"  # noqa: S608 - quoted
         f" WHERE attrelid = {_literal(name)}::regclass AND attname = {_literal(column)}) || ')'; END $$"
     )
 

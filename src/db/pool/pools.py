@@ -206,7 +206,8 @@ class IdleAwareQueuePool(QueuePool):
             return self._is_left(record)
         with self._pool.mutex:  # type: ignore[attr-defined]  # so nobody is between the queue and the mark
             taken_by = vars(record).get(_TAKEN_BY)
-            return taken_by in {None, get_ident()} and record not in self._pool.queue  # type: ignore[attr-defined]
+            waiting = self._pool.queue  # type: ignore[attr-defined]  # QueuePool's own queue, not the interface of one
+            return taken_by in {None, get_ident()} and record not in waiting
 
     @staticmethod
     def _is_left(record: Any) -> bool:

@@ -86,9 +86,9 @@ def _identified(event: Mapping[str, Any]) -> Iterator[tuple[Any, Source, str]]:
     given: object = event
     records = given.get("Records") if isinstance(given, Mapping) else None
     if isinstance(given, list):
-        raise ValueError("the event is a list, as of a pipe: give db.batch {'Records': event}, if they are of a queue")  # noqa: TRY004
+        raise ValueError("the event is a list, as of a pipe: give db.batch {'Records': event}, if they are of a queue")  # noqa: TRY004 - documented
     if not isinstance(records, list):
-        raise ValueError("the event has no list of Records: it is of no queue and no stream")  # noqa: TRY004
+        raise ValueError("the event has no list of Records: it is of no queue and no stream")  # noqa: TRY004 - likewise
     for raw in records:
         try:
             source = _SOURCES[raw["eventSource"]]
