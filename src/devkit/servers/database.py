@@ -43,6 +43,8 @@ class Database:
 
 def create_database(server: Postgres) -> Database:
     """A new one on ``server``, with roles of its own; ``drop_database`` ends both."""
+    from .postgres import creating_database, creating_role  # with psycopg, where there is a server already
+
     # Roles belong to the server: shared ones would let a test that rotates a password break the next.
     suffix = secrets.token_hex(4)
     created = Database(
@@ -54,13 +56,21 @@ def create_database(server: Postgres) -> Database:
         app=f"app_{suffix}",
         app_password=new_password(),
     )
-    server.create_role(created.owner, created.owner_password)
-    server.create_role(created.app, created.app_password)
-    server.create_database(created.name, owner=created.owner)
+    # Over one connection, here and at the end: a connect takes the server longer than the statement that it is for.
+    with server.as_superuser() as connection:
+        connection.execute(creating_role(created.owner, created.owner_password))
+        connection.execute(creating_role(created.app, created.app_password))
+        connection.execute(creating_database(created.name, owner=created.owner))
     return created
 
 
 def drop_database(server: Postgres, created: Database) -> None:
     """Remove what ``create_database`` made."""
-    server.drop_database(created.name)
-    server.execute(f"DROP ROLE {created.owner}, {created.app}")
+    from psycopg import sql
+
+    from .postgres import dropping_database
+
+    roles = sql.SQL(", ").join(map(sql.Identifier, (created.owner, created.app)))
+    with server.as_superuser() as connection:
+        connection.execute(dropping_database(created.name))
+        connection.execute(sql.SQL("DROP ROLE {}").format(roles))

@@ -138,27 +138,27 @@ class Postgres:
         database: str = "postgres",
     ) -> list[tuple[Any, ...]]:
         """Run one statement as superuser, in autocommit, over a connection of its own. Returns its rows, if any."""
-        with psycopg.connect(
-            host=HOST, port=self.port, user=SUPERUSER, password=self.password, dbname=database, autocommit=True
-        ) as connection:
+        with self.as_superuser(database) as connection:
             cursor = connection.execute(query.encode() if isinstance(query, str) else query, params)
             return cursor.fetchall() if cursor.description else []
 
+    def as_superuser(self, database: str = "postgres") -> psycopg.Connection[Any]:
+        """A connection as superuser, in autocommit: a context manager, which closes it."""
+        return psycopg.connect(
+            host=HOST, port=self.port, user=SUPERUSER, password=self.password, dbname=database, autocommit=True
+        )
+
     def create_role(self, name: str, password: str, *, options: str = "LOGIN") -> None:
         """Create the role ``name``. ``options`` is SQL, for example ``LOGIN CONNECTION LIMIT 3``."""
-        statement = sql.SQL("CREATE ROLE {} WITH {} PASSWORD {}")
-        self.execute(statement.format(sql.Identifier(name), sql.SQL(options), sql.Literal(password)))
+        self.execute(creating_role(name, password, options=options))
 
     def create_database(self, name: str, *, owner: str) -> None:
         """Create an empty database. Any role may connect; only ``owner`` may create in its schema ``public``."""
-        # By default each page of it goes through the log, at twice the processor's time. The checkpoints that a copy of
-        # files takes instead are free where nothing waits for the disk.
-        statement = sql.SQL("CREATE DATABASE {} OWNER {} STRATEGY FILE_COPY")
-        self.execute(statement.format(sql.Identifier(name), sql.Identifier(owner)))
+        self.execute(creating_database(name, owner=owner))
 
     def drop_database(self, name: str) -> None:
         """Drop the database ``name`` and end the connections to it."""
-        self.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        self.execute(dropping_database(name))
 
     def connections(self, database: str, user: str | None = None) -> list[int]:
         """The process ids of the clients' backends in ``database`` (of ``user``), oldest first, without its own.
@@ -294,6 +294,25 @@ class Postgres:
     def _watch(self, pid: int | None) -> None:
         if self._guardian is not None:
             self._guardian.watch(pid)
+
+
+def creating_role(name: str, password: str, *, options: str = "LOGIN") -> sql.Composed:
+    """What makes the role ``name``."""
+    statement = sql.SQL("CREATE ROLE {} WITH {} PASSWORD {}")
+    return statement.format(sql.Identifier(name), sql.SQL(options), sql.Literal(password))
+
+
+def creating_database(name: str, *, owner: str) -> sql.Composed:
+    """What makes the database ``name``."""
+    # By default each page of it goes through the log, at twice the processor's time. The checkpoints that a copy of
+    # files takes instead are free where nothing waits for the disk.
+    statement = sql.SQL("CREATE DATABASE {} OWNER {} STRATEGY FILE_COPY")
+    return statement.format(sql.Identifier(name), sql.Identifier(owner))
+
+
+def dropping_database(name: str) -> sql.Composed:
+    """What drops the database ``name`` and ends the connections to it."""
+    return sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
 
 
 def _quoted(value: str) -> str:
