@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from devkit.servers.postgres import Postgres
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.usefixtures("effects"),
     pytest.mark.filterwarnings("ignore:Couldn't determine the remaining time left"),
 ]
