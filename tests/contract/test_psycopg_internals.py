@@ -40,6 +40,7 @@ from db.wire import (
     queued_answers,
     replay,
     serving,
+    transaction_end,
 )
 from devkit.plugin import Database
 
@@ -181,6 +182,7 @@ MODULES = (
     serving,
     cursors,
     deferred_begin,
+    transaction_end,
     hstore,
     psycopg_connections,
     replay,

@@ -23,8 +23,8 @@ from db.telemetry.log import warn_of_lost_loop
 from db.timing.deadline import usable_s
 from db.timing.invocation import current_invocation
 from db.wire.commit_outcome import unit_of
-from db.wire.deferred_begin import FlightState
 from db.wire.session_leftovers import IN_HANDS, LEFT, SessionLeftError
+from db.wire.transaction_end import FlightState
 
 from .reader_route import AWAY_S
 from .switchover import SUSPECT_S, serves_until

@@ -9,7 +9,7 @@ from sqlalchemy import exc
 from db.errors import sqlstate
 from db.telemetry.statement_events import OWN_STATEMENT
 from db.wire.commit_outcome import unit_of
-from db.wire.deferred_begin import FlightState
+from db.wire.transaction_end import FlightState
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from psycopg.abc import Params, PQGen, Query
     from psycopg.pq.abc import PGresult
 
-    from .deferred_begin import FlightState
     from .serving import Gathering
     from .statement_kinds import Kind
+    from .transaction_end import FlightState
 
     CursorMixin = BaseCursor[Any, Any]
     ServerCursorMixin = PsycopgServerCursorMixin[Any, Any]

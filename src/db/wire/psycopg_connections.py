@@ -1,4 +1,4 @@
-"""psycopg's classes with flights: connections and cursors, sync and async, of ``deferred_begin`` and ``cursors``."""
+"""psycopg's classes with flights: connections and cursors, sync and async, of ``transaction_end`` and ``cursors``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from psycopg import errors, pq
 from psycopg.rows import Row
 
 from .cursors import FlightCursorState, FlightServerCursorState
-from .deferred_begin import CANCEL_S, FlightState, hearing_last_words
+from .deferred_begin import CANCEL_S
 from .riders import Riders
+from .transaction_end import FlightState, hearing_last_words
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import ConnectArgsType, DBAPIConnection
     from sqlalchemy.pool import PoolProxiedConnection
 
-    from .deferred_begin import FlightState
     from .search_path import PlainPrologue
+    from .transaction_end import FlightState
 
 DRIVER = "postgresql+serverless"
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import ExecutionContext
     from sqlalchemy.pool import PoolProxiedConnection
 
-    from .deferred_begin import FlightState
+    from .transaction_end import FlightState
 
     DialectMixin = PGDialect_psycopg
 else:
