@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from sqlalchemy import exc, text
+from sqlalchemy import event, exc, text
 
 import db
 from db.environment import process
@@ -143,8 +143,12 @@ def test_a_single_read_that_fails_leaves_the_next_one_alone(use: Use) -> None:
 def test_a_single_read_may_fail_at_its_very_end(use: Use) -> None:
     """A deferred constraint speaks when the implicit transaction commits: it is the statement's error, and the last."""
     use()
-    with db.engine().begin() as tx:
-        tx.execute(text("CREATE TEMP TABLE later (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)"))
+
+    @event.listens_for(db.engine(), "connect")  # what it says stays
+    def make_table(connection: psycopg.Connection[Any], _: object) -> None:
+        connection.execute("CREATE TEMP TABLE later (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+        connection.commit()
+
     with db.read() as conn:
         with pytest.raises(exc.IntegrityError, match="INSERT INTO later"):
             conn.execute(text("INSERT INTO later VALUES (1), (1)"))

@@ -9,6 +9,7 @@ from db.errors import InvalidKeyError, TenantError
 from db.transactions.blocks import by_name
 from db.transactions.callables import require_plain
 
+from .as_json import as_json
 from .once import DAY_S, once
 from .once_records import hash_of
 
@@ -64,6 +65,7 @@ def idempotent(
             whose = find_tenant(event)
             if tenant is not None and whose is None:
                 raise TenantError(f"the event names no tenant: {tenant}")
+            as_json(found, called=f"the key {key}")  # so that what it cannot hold has its place in the key
             # The hash has one length, whatever the event brings.
             hashed = hash_of([prefix, found], of=f"the key {key}")
             work = once(hashed, tenant=whose, payload=find_payload(event), expires_in_s=expires_in_s)
