@@ -13,6 +13,7 @@ import db
 from db import aio
 from db.environment import event_loop, process
 from db.settings import Settings
+from tests.doors import make_prologue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -34,7 +35,7 @@ async def _read() -> int:
         return int((await conn.execute(PID)).scalar_one())
 
 
-class Door:
+class Face:
     """How the layer is used: sync, or async through one of the drivers."""
 
     def __init__(self, name: str) -> None:
@@ -58,8 +59,8 @@ class Door:
 
 
 @pytest.fixture(params=["sync", "psycopg", "asyncpg"])
-def door(request: pytest.FixtureRequest) -> Door:
-    return Door(request.param)
+def face(request: pytest.FixtureRequest) -> Face:
+    return Face(request.param)
 
 
 @pytest.fixture
@@ -69,10 +70,10 @@ def pooler(pgbouncer: MakePgBouncer) -> PgBouncer:
 
 
 @pytest.fixture
-def behind(pooler: PgBouncer, database: Database, door: Door) -> Callable[..., None]:
+def behind(pooler: PgBouncer, database: Database, face: Face) -> Callable[..., None]:
     def configure(**settings: Any) -> None:
         url = make_url(database.url()).set(port=pooler.port)
-        db.configure(Settings(url=url, proxy="pgbouncer", sslmode="disable", **door.settings, **settings))
+        db.configure(Settings(url=url, proxy="pgbouncer", sslmode="disable", **face.settings, **settings))
 
     return configure
 
@@ -98,7 +99,7 @@ def crowded() -> bool:
 @pytest.mark.parametrize("work", ["begin", "read"])
 def test_a_first_statement_that_is_refused_is_waited_for(
     work: str,
-    door: Door,
+    face: Face,
     behind: Callable[..., None],
     *,
     held: Any,
@@ -109,7 +110,7 @@ def test_a_first_statement_that_is_refused_is_waited_for(
     behind()
     leaves = threading.Timer(2.5, held.close)
     leaves.start()
-    assert invoked(getattr(door, work), lambda_context(remaining_s=20)) > 0
+    assert invoked(getattr(face, work), lambda_context(remaining_s=20)) > 0
     leaves.join()
     assert lines.of("connect waits")[0]["verdict"] == "wait until the database has a connection to give"
     assert lines.of("replay")
@@ -117,29 +118,29 @@ def test_a_first_statement_that_is_refused_is_waited_for(
 
 
 def test_a_kept_connection_is_refused_like_a_fresh_one(
-    door: Door, behind: Callable[..., None], pooler: PgBouncer, database: Database, lambda_context: MakeLambdaContext
+    face: Face, behind: Callable[..., None], pooler: PgBouncer, database: Database, lambda_context: MakeLambdaContext
 ) -> None:
     """The environment is warm, and the others came meanwhile."""
     behind(pool_pre_ping=False)
-    door.begin()
+    face.begin()
     with psycopg.connect(
         host=pooler.host, port=pooler.port, dbname=database.name, user=database.app, password=database.app_password
     ) as other:
         other.execute("SELECT 1")
         leaves = threading.Timer(2.5, other.close)
         leaves.start()
-        assert invoked(door.begin, lambda_context(remaining_s=20)) > 0
+        assert invoked(face.begin, lambda_context(remaining_s=20)) > 0
         leaves.join()
 
 
 def test_a_pool_that_stays_full_ends_in_capacity_error(
-    door: Door, behind: Callable[..., None], held: Any, lambda_context: MakeLambdaContext
+    face: Face, behind: Callable[..., None], held: Any, lambda_context: MakeLambdaContext
 ) -> None:
     """With the attempts and PgBouncer's words, time left to answer, and the environment keeps nothing for a while."""
     behind()
     context = lambda_context(remaining_s=4)
     with pytest.raises(db.CapacityError, match=r"in \d+ attempts in \d\.\d s: .*query_wait_timeout") as caught:
-        invoked(door.begin, context)
+        invoked(face.begin, context)
     assert db.verdict(caught.value) is db.Verdict.WAIT_FOR_CAPACITY
     assert context.get_remaining_time_in_millis() > 50
     assert crowded()
@@ -147,49 +148,50 @@ def test_a_pool_that_stays_full_ends_in_capacity_error(
 
 @pytest.mark.parametrize("work", ["begin", "read"])
 def test_a_queue_that_is_longer_than_the_invocation_ends_with_it(
-    work: str, door: Door, pgbouncer: MakePgBouncer, database: Database, lambda_context: MakeLambdaContext
+    work: str, face: Face, pgbouncer: MakePgBouncer, database: Database, lambda_context: MakeLambdaContext
 ) -> None:
     """PgBouncer would have the first statement wait for two minutes, and has refused nothing."""
     pooler = pgbouncer(default_pool_size=1)
     url = make_url(database.url()).set(port=pooler.port)
-    db.configure(Settings(url=url, proxy="pgbouncer", sslmode="disable", deadline_reserve_s=1, **door.settings))
+    db.configure(Settings(url=url, proxy="pgbouncer", sslmode="disable", deadline_reserve_s=1, **face.settings))
     context = lambda_context(remaining_s=2)
     with psycopg.connect(
         host=pooler.host, port=pooler.port, dbname=database.name, user=database.app, password=database.app_password
     ) as other:
         other.execute("SELECT 1")
         with pytest.raises(db.DeadlineError):
-            invoked(getattr(door, work), context)
+            invoked(getattr(face, work), context)
     assert context.get_remaining_time_in_millis() > 0
 
 
 def test_rds_proxys_words_are_waited_out_as_well(
-    rds_proxy: MakeRdsProxy, database: Database, door: Door, lines: Lines, lambda_context: MakeLambdaContext
+    rds_proxy: MakeRdsProxy, database: Database, face: Face, lines: Lines, lambda_context: MakeLambdaContext
 ) -> None:
     """It too has a login accepted before there is a connection to lend."""
+    make_prologue(database.url("owner"), used_by=database.app)
     proxy = rds_proxy()
     url = make_url(database.url()).set(port=proxy.port)
-    db.configure(Settings(url=url, proxy="pgbouncer", sslmode="disable", **door.settings))
+    db.configure(Settings(url=url, proxy="rds-proxy", sslmode="disable", **face.settings))
     proxy.refuse_with("Timed-out waiting to acquire database connection.", at="statement")
     room = threading.Timer(0.6, proxy.refuse_with, [None])
     room.start()
-    assert invoked(door.begin, lambda_context(remaining_s=20)) > 0
+    assert invoked(face.begin, lambda_context(remaining_s=20)) > 0
     room.join()
     assert lines.of("replay")
     proxy.refuse_with("Rate of connection to proxy exceeded 100.")
     db.dispose()
     with pytest.raises(db.CapacityError, match="Rate of connection"):
-        invoked(door.begin, lambda_context(remaining_s=1.5))
+        invoked(face.begin, lambda_context(remaining_s=1.5))
 
 
 def test_a_statement_beyond_query_timeout_is_not_sent_again(
-    pgbouncer: MakePgBouncer, database: Database, door: Door, lines: Lines
+    pgbouncer: MakePgBouncer, database: Database, face: Face, lines: Lines
 ) -> None:
     """PgBouncer ends it with the same code, and it would be too long again."""
     pooler = pgbouncer(settings={"query_timeout": "1"})
     url = make_url(database.url()).set(port=pooler.port)
-    db.configure(Settings(url=url, proxy="pgbouncer", sslmode="disable", **door.settings))
-    if door.name == "sync":
+    db.configure(Settings(url=url, proxy="pgbouncer", sslmode="disable", **face.settings))
+    if face.name == "sync":
         with pytest.raises(exc.DBAPIError, match="query timeout") as caught, db.begin() as tx:
             tx.execute(text("SELECT pg_sleep(5)"))
     else:
@@ -204,10 +206,10 @@ def test_a_statement_beyond_query_timeout_is_not_sent_again(
     assert lines.of("replay") == []
 
 
-def test_a_login_that_pgbouncer_refuses_decides_by_text(door: Door, pooler: PgBouncer, database: Database) -> None:
+def test_a_login_that_pgbouncer_refuses_decides_by_text(face: Face, pooler: PgBouncer, database: Database) -> None:
     """By SCRAM it says "SASL authentication failed", which for asyncpg has the code that it gives to everything."""
     url = make_url(database.url()).set(port=pooler.port, password="mistyped")
-    db.configure(Settings(url=url, proxy="pgbouncer", sslmode="disable", **door.settings))
+    db.configure(Settings(url=url, proxy="pgbouncer", sslmode="disable", **face.settings))
     with pytest.raises(exc.DBAPIError, match="SASL authentication failed") as caught:
-        door.begin()
+        face.begin()
     assert db.verdict(caught.value) is db.Verdict.REFETCH_CREDENTIALS
