@@ -79,12 +79,6 @@ def level_meant(given: object) -> str | None:
     return next((level for level in LEVELS if level.split() == words or level.replace(" ", "") in words), None)
 
 
-def not_a_level(given: object) -> str:
-    """In words, that ``given`` is no isolation level, and what to write."""
-    meant = level_meant(given)
-    return f"{given!r}: write {meant!r}" if meant else f"{given!r}, and not one of {', '.join(LEVELS)}"
-
-
 def wrong_option(said: str) -> str:
     """A problem of an option, with where it was given and where to read on."""
     return f"db.configure(engine_options=…): {said} ({DOCUMENTATION}start/from-sqlalchemy/#engine-and-connections)"
@@ -101,7 +95,10 @@ def _problems(options: Mapping[str, Any]) -> list[str]:
     ]
     level = options.get("isolation_level")
     if level is not None and level not in LEVELS:
-        kinds.append(f"isolation_level is {not_a_level(level)}")
+        meant = level_meant(level)
+        kinds.append(
+            f"isolation_level is one of {', '.join(LEVELS)}, not {level!r}{f': write {meant!r}' if meant else ''}"
+        )
     further = options.get("execution_options")
     if isinstance(further, Mapping) and "isolation_level" in further:
         kinds.append("isolation_level is an option of its own, not in execution_options")

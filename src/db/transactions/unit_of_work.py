@@ -15,7 +15,7 @@ from sqlalchemy import exc
 
 from db.environment import handler_decorator, process
 from db.errors import DOCUMENTATION, ConfigurationError, OutcomeUnknownError, sqlstate
-from db.pool.engine_options import level_meant, not_a_level
+from db.pool.engine_options import level_meant
 from db.telemetry.log import warn_of_leftovers
 from db.timing.deadline import usable_s
 from db.timing.invocation import current_invocation
@@ -105,8 +105,12 @@ def transaction_on(
 def _require_level(isolation: str) -> None:
     """Raise ValueError for what is no level of a transaction: AUTOCOMMIT is one to SQLAlchemy, and would be none."""
     if isolation not in get_args(Isolation):
-        apart = f"; what cannot run in a transaction goes over {OUTSIDE_OF_A_TRANSACTION}"
-        raise ValueError(f"isolation is {not_a_level(isolation)}{'' if level_meant(isolation) else apart}")
+        if meant := level_meant(isolation):
+            raise ValueError(f"isolation is {isolation!r}: write {meant!r}")
+        raise ValueError(
+            f"isolation is {isolation!r}, and not one of {', '.join(get_args(Isolation))}; what cannot run in a "
+            f"transaction goes over {OUTSIDE_OF_A_TRANSACTION}"
+        )
 
 
 def _hand_back(conn: Connection, unit: Unit) -> None:
