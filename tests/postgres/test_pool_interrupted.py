@@ -14,6 +14,7 @@ import db
 from db import aio
 from db.environment import event_loop
 from db.pool import pools
+from db.transactions import open_units, unit_of_work
 
 from .conftest import Use, backend_pid
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 SQLALCHEMY = Path(sqlalchemy.__file__).parent
 POOLS = (str(SQLALCHEMY / "pool"), str(SQLALCHEMY / "util/queue.py"), pools.__file__)
+# From the checkout to where the unit has its connection, and back.
+UNITS = (str(SQLALCHEMY / "engine"), str(SQLALCHEMY / "log.py"), unit_of_work.__file__, open_units.__file__)
 
 
 class AlarmError(Exception):
@@ -32,13 +35,14 @@ class AlarmError(Exception):
 
 
 class Strike:
-    """Raises AlarmError in a ``with`` block, at the ``at``-th moment, from 1, at which a signal may meet the pools.
+    """Raises AlarmError in a ``with`` block, at the ``at``-th moment, from 1, at which a signal may meet that code.
 
     CPython looks for signals when a function begins, and when a call of one in C has ended.
     """
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: int, code: tuple[str, ...]) -> None:
         self._left = at
+        self._code = code
 
     @property
     def missed(self) -> bool:
@@ -52,7 +56,7 @@ class Strike:
         sys.setprofile(None)
 
     def _trace(self, frame: FrameType, event: str, _argument: Any) -> None:
-        if event in {"call", "c_return"} and frame.f_code.co_filename.startswith(POOLS):
+        if event in {"call", "c_return"} and frame.f_code.co_filename.startswith(self._code):
             self._left -= 1
             if self._left == 0:
                 raise AlarmError
@@ -116,26 +120,27 @@ def test_what_a_unit_did_not_give_back_is_free_again(driver: str, use: Use, monk
     event_loop.close()
 
 
+@pytest.mark.parametrize("code", [POOLS, UNITS], ids=["pools", "units"])
 @pytest.mark.parametrize("is_held", [True, False])
 @pytest.mark.parametrize("is_kept", [True, False])
 def test_wherever_it_strikes_the_pool_is_whole_afterwards(
-    is_kept: bool, is_held: bool, use: Use, database: Database, postgres: Postgres
+    use: Use, database: Database, postgres: Postgres, *, is_kept: bool, is_held: bool, code: tuple[str, ...]
 ) -> None:
-    """At every moment of a checkout and a return in the pools' code, of a kept connection and of a new one.
+    """At every moment of a checkout and a return in the pools' code, or about it; of a kept or a new connection.
 
     While the exception is held, so is all that it struck in.
     """
     use(pool_timeout_s=0.0)
-    held: list[AlarmError] = []
+    held: list[Exception] = []
     at, missed = 0, False
     while not missed:
         at += 1
         (backend_pid if is_kept else db.dispose)()
-        strike = Strike(at)
+        strike = Strike(at, code)
         try:
             with strike, db.begin():
                 pass
-        except AlarmError as error:
+        except (AlarmError, AssertionError) as error:  # SQLAlchemy asserts that its commit() came to its end
             held += [error] if is_held else []
         missed = strike.missed
         with db.begin() as tx:

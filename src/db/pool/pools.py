@@ -22,7 +22,7 @@ from db.telemetry.holders import in_words, is_running_here, task_now
 from db.telemetry.log import warn_of_lost_loop
 from db.timing.deadline import usable_s
 from db.timing.invocation import current_invocation
-from db.wire.commit_outcome import unit_of
+from db.wire.commit_outcome import coming
 from db.wire.session_leftovers import IN_HANDS, LEFT, SessionLeftError
 from db.wire.transaction_end import FlightState
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 # Whose hands a record is in: a thread's by its identity; absent where it is idle.
 _TAKEN_BY = "db_taken_by"
+# The unit of work that it is for; None where it is for none.
+_FOR = "db_for"
 _CONNECTING, _DROPPED, _DISPOSED = -1, -2, -3
 # The longest that a connection is told to serve from now on, where it is told at all.
 _LONGEST_S = max(SUSPECT_S, AWAY_S)
@@ -84,10 +86,15 @@ class IdleAwareQueuePool(QueuePool):
         return checkout
 
     def _do_get(self) -> ConnectionPoolEntry:
+        # What an earlier one left there, or one that comes for another pool, has nothing to do with this checkout.
+        unit, coming.unit = coming.unit, None
+        if unit is not None and (not unit.open or unit.engine is None or unit.engine.pool is not self):
+            unit = None
         record = self._taken()
         if record is None and (record := self._added() or self._swept()) is None:
             record = self._waited_for()
         try:
+            record.__dict__[_FOR] = unit
             info = record.info
             if RETURNED_AT in info:
                 now, returned_at, until = time.time(), info[RETURNED_AT], serves_until(record.driver_connection)
@@ -211,8 +218,8 @@ class IdleAwareQueuePool(QueuePool):
 
     @staticmethod
     def _is_left(record: Any) -> bool:
-        checkout = record.fairy_ref and record.fairy_ref()
-        return checkout is not None and not unit_of(checkout).open
+        unit = vars(record).get(_FOR)
+        return unit is not None and not unit.open
 
     def _drop(self, record: Any) -> None:
         """Close ``record``, and count it no more; whoever gives it back yet finds that it is not taken."""

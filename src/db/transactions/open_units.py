@@ -11,7 +11,7 @@ from db.environment import process
 from db.errors import ConfigurationError
 from db.pool.pools import capacity
 from db.timing.invocation import note_write
-from db.wire.commit_outcome import Unit
+from db.wire.commit_outcome import Unit, coming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +56,7 @@ def unit_on(engine: Engine) -> Iterator[Unit]:
     unit = Unit(engine)
     try:
         _units.set((*around_it, unit))
+        coming.unit = unit
         yield unit
     finally:
         unit.open = False

@@ -7,6 +7,7 @@ writes it down here: before it leaves, that its outcome is unknown, and after th
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -82,6 +83,18 @@ class Unit:
             self.outcome_unknown = False
         else:
             setattr(error, CAME_IN_COMMIT, True)
+
+
+class _Coming(threading.local):
+    """``unit`` is the one for which this thread asks its engine's pool next: told ahead of the checkout.
+
+    An exception of a signal handler may strike between that and ``work_for``, and be held with all that it struck in.
+    """
+
+    unit: Unit | None = None
+
+
+coming = _Coming()
 
 
 def is_refusal(error: BaseException, *, lost: bool) -> bool:
