@@ -14,6 +14,8 @@ from devkit.deploys.asking import Account
 from devkit.deploys.stacks import Stack
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from devkit.deploys.target import Target
     from devkit.servers.aws import LocalAws
 
@@ -44,16 +46,24 @@ def test_a_person_types_the_name(typed: str, agreed: bool, monkeypatch: pytest.M
 
 def test_a_protected_database_is_refused_before_anything_is_deleted(target: Target) -> None:
     """CloudFormation would delete what it can, and stop at the cluster."""
-    protected = {"DeletionProtection": "true"}
+    on, off = {"DeletionProtection": "true"}, {"DeletionProtection": "false"}
     with pytest.raises(ProjectError, match=r"DeletionProtection = false under \[database\] in deploy/dev.toml"):
-        removal.check_protection(Stack("b", "CREATE_COMPLETE", {}, protected, {}), target)
-    removal.check_protection(Stack("b", "CREATE_COMPLETE", {}, {"DeletionProtection": "false"}, {}), target)
-    removal.check_protection(Stack("b", "ROLLBACK_FAILED", {}, protected, {}), target)
+        removal.check_protection(Stack("b", "CREATE_COMPLETE", {}, on, {}), None, target)
+    removal.check_protection(Stack("b", "CREATE_COMPLETE", {}, off, {}), None, target)
 
 
-def test_the_cluster_of_a_stack_that_never_was_loses_its_protection(aws: LocalAws, target: Target) -> None:
-    """It was made with it on, and would hold the stack for ever."""
-    rds, cloudformation = boto3.client("rds"), boto3.client("cloudformation")
+def test_a_delete_that_failed_of_the_protection_is_not_helped_over_it(target: Target) -> None:
+    """It did what it is for; the stack takes no update any more, so the command is another one."""
+    failed = Stack("b", "DELETE_FAILED", {}, {"DeletionProtection": "true"}, {})
+    with pytest.raises(ProjectError, match=r"modify-db-cluster --db-cluster-identifier c-1 --no-deletion-protection$"):
+        removal.check_protection(failed, "c-1", target)
+    removal.check_protection(failed, None, target)  # it failed of something else
+
+
+@pytest.fixture
+def cluster(aws: LocalAws, target: Target) -> Iterator[str]:
+    """A protected one."""
+    rds = boto3.client("rds")
     rds.create_db_cluster(
         DBClusterIdentifier=target.stack,
         Engine="aurora-postgresql",
@@ -61,18 +71,30 @@ def test_the_cluster_of_a_stack_that_never_was_loses_its_protection(aws: LocalAw
         ManageMasterUserPassword=True,
         DeletionProtection=True,
     )
-    resource = {
-        "LogicalResourceId": "Cluster",
-        "PhysicalResourceId": target.stack,
-        "ResourceType": "AWS::RDS::DBCluster",
-        "ResourceStatus": "CREATE_COMPLETE",
-        "Timestamp": "2026-01-01T00:00:00Z",
-    }
-    with Stubber(cloudformation) as stub:
-        stub.add_response("describe_stack_resources", {"StackResources": [resource]})
-        removal.unprotect(Account(target), cloudformation, Stack("b", "ROLLBACK_FAILED", {}, {}, {}), target)
-    (cluster,) = rds.describe_db_clusters(DBClusterIdentifier=target.stack)["DBClusters"]
-    assert cluster["DeletionProtection"] is False
+    yield target.stack
     rds.delete_db_cluster(DBClusterIdentifier=target.stack, SkipFinalSnapshot=True)
     rds.close()
+
+
+def test_the_cluster_of_a_stack_that_never_was_loses_its_protection(target: Target, cluster: str) -> None:
+    """CloudFormation makes it with its protection on, and then cannot roll it back."""
+    account, cloudformation = Account(target), boto3.client("cloudformation")
+    never = Stack("b", "ROLLBACK_FAILED", {}, {"DeletionProtection": "true"}, {})
+    removal.check_protection(never, cluster, target)
+
+    def guarded(physical_id: str) -> str | None:
+        resource = {
+            "LogicalResourceId": "Cluster",
+            "PhysicalResourceId": physical_id,
+            "ResourceType": "AWS::RDS::DBCluster",
+            "ResourceStatus": "DELETE_FAILED",
+            "Timestamp": "2026-01-01T00:00:00Z",
+        }
+        with Stubber(cloudformation) as stub:
+            stub.add_response("describe_stack_resources", {"StackResources": [resource]})
+            return removal.protected_cluster(account, cloudformation, never, target)
+
+    assert (guarded("gone-already"), guarded(cluster)) == (None, cluster)
+    removal.unprotect(account, cluster, target)
+    assert guarded(cluster) is None
     cloudformation.close()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from devkit.app.errors import ProjectError
 
 from . import commands, prices, stacks
-from .asking import Account, asking
+from .asking import Account, RefusedError, asking
 
 if TYPE_CHECKING:
     from .stacks import Stack
@@ -34,15 +34,18 @@ def run(target: Target, *, database: bool, agreed: bool) -> int:
     for one in doomed:
         if one.status.endswith("IN_PROGRESS"):
             raise ProjectError(f"{one.name} is {one.status}: try again when that is done")
+    guarded = None
     if database and base is not None:
-        check_protection(base, target)
+        if base.status in stacks.ONLY_TO_DELETE:
+            guarded = protected_cluster(account, cloudformation, base, target)
+        check_protection(base, guarded, target)
     names = " and ".join(one.name for one in doomed)
     if not (agreed or confirmed(f"{names} in the account {number}, {account.region}", doomed[-1].name)):
         raise ProjectError(f"nothing was deleted: {target.make('destroy', 'YES=yes')} asks no question")
     print(f"Deleting {names} takes {prices.DELETE_WAIT}.")
     for one in doomed:
-        if one is base and one.status in stacks.ONLY_TO_DELETE:
-            unprotect(account, cloudformation, one, target)
+        if one is base and guarded is not None:
+            unprotect(account, guarded, target)
         if status := delete(cloudformation, one, account.region or "", target):
             return status
     print(_stays(target, base, deleted=database))
@@ -56,8 +59,16 @@ def confirmed(what: str, name: str) -> bool:
     return input(f"To delete {what}, type {name}: ").strip() == name
 
 
-def check_protection(base: Stack, target: Target) -> None:
-    """Raise ProjectError where CloudFormation would begin to delete a database, and fail half an hour later."""
+def check_protection(base: Stack, guarded: str | None, target: Target) -> None:
+    """Raise ProjectError where CloudFormation would begin to delete a database, and stop half an hour later.
+
+    A stack that never was in whole has no data, and its cluster, made with its protection on, would hold it for ever.
+    One whose deletion failed may have failed of just that, and cannot be updated.
+    """
+    if base.status in stacks.NEVER_DEPLOYED:
+        return
+    if guarded is not None:
+        raise ProjectError(f"{base.name} is {base.status}, and its cluster protected. If it is to go: {off(guarded)}")
     if base.status not in stacks.ONLY_TO_DELETE and base.parameters.get(PROTECTION) == "true":
         raise ProjectError(
             f"{base.name} is protected. {PROTECTION} = false under [database] in {target.file},"
@@ -65,23 +76,38 @@ def check_protection(base: Stack, target: Target) -> None:
         )
 
 
-def unprotect(account: Account, cloudformation: Any, base: Stack, target: Target) -> None:
-    """A stack that was never there in whole, or whose deletion was begun: its cluster would not let itself be deleted.
-
-    CloudFormation makes a cluster with its protection on, and then cannot roll it back.
-    """
+def protected_cluster(account: Account, cloudformation: Any, base: Stack, target: Target) -> str | None:
+    """The stack's cluster, where it is there and would not let itself be deleted."""
     with asking("cloudformation:DescribeStackResources", target):
-        answer = cloudformation.describe_stack_resources(StackName=base.name)
-    for resource in answer["StackResources"]:
-        if resource["ResourceType"] == CLUSTER and not resource["ResourceStatus"].startswith("DELETE_COMPLETE"):
-            cluster = resource["PhysicalResourceId"]
-            print(
-                f"\n$ aws rds modify-db-cluster --db-cluster-identifier {cluster} --no-deletion-protection", flush=True
-            )
-            with asking("rds:ModifyDBCluster", target):
-                account.client("rds").modify_db_cluster(
-                    DBClusterIdentifier=cluster, DeletionProtection=False, ApplyImmediately=True
-                )
+        resources = cloudformation.describe_stack_resources(StackName=base.name)["StackResources"]
+    for resource in resources:
+        if resource["ResourceType"] != CLUSTER or not resource.get("PhysicalResourceId"):
+            continue
+        name = str(resource["PhysicalResourceId"])
+        try:
+            with asking("rds:DescribeDBClusters", target):
+                (cluster,) = account.client("rds").describe_db_clusters(DBClusterIdentifier=name)["DBClusters"]
+        except RefusedError as error:
+            if "NotFound" in str(error):
+                continue
+            raise
+        if cluster.get("DeletionProtection"):
+            return name
+    return None
+
+
+def unprotect(account: Account, cluster: str, target: Target) -> None:
+    """So that CloudFormation can delete it."""
+    print(f"\n$ {off(cluster)}", flush=True)
+    with asking("rds:ModifyDBCluster", target):
+        account.client("rds").modify_db_cluster(
+            DBClusterIdentifier=cluster, DeletionProtection=False, ApplyImmediately=True
+        )
+
+
+def off(cluster: str) -> str:
+    """What takes its protection off."""
+    return f"aws rds modify-db-cluster --db-cluster-identifier {cluster} --no-deletion-protection"
 
 
 def delete(cloudformation: Any, doomed: Stack, region: str, target: Target) -> int:
