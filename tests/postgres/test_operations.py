@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from devkit.plugin import Database
     from devkit.servers.postgres import Postgres
 
-TABLE = 'CREATE SCHEMA "Odd One"; CREATE TABLE "Odd One"."table" ("Tenant" text, n int)'
+TABLE = 'CREATE SCHEMA "Odd One"; CREATE TABLE "Odd One"."100%" ("Tenant" text, n int)'
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def odd(use: Use, database: Database, postgres: Postgres) -> None:
         for statement in TABLE.split("; "):
             tx.execute(text(statement))
         tx.execute(text(f'GRANT USAGE ON SCHEMA "Odd One" TO {database.app}'))
-    migrate(lambda op: enable_tenant_rls(op, "Odd One.table", column="Tenant"))
-    migrate(lambda op: grant(op, "SELECT, INSERT", "Odd One.table", to=database.app))
+    migrate(lambda op: enable_tenant_rls(op, "Odd One.100%", column="Tenant"))
+    migrate(lambda op: grant(op, "SELECT, INSERT", "Odd One.100%", to=database.app))
 
 
 @pytest.mark.parametrize("role", ["owner", "app"])
@@ -37,11 +37,11 @@ def odd(use: Use, database: Database, postgres: Postgres) -> None:
 def test_a_tenants_rows_are_its_own(role: Literal["owner", "app"], use: Use) -> None:
     """For the owner as well; without a tenant there is nothing to see, and nothing can be written."""
     use(role=role)
-    insert = text('INSERT INTO "Odd One"."table" VALUES (:tenant, 1)')
+    insert = text('INSERT INTO "Odd One"."100%" VALUES (:tenant, 1)')
     for tenant in ("acme", "globex"):
         with db.begin(tenant=tenant) as tx:
             tx.execute(insert, {"tenant": tenant})
-    select = text('SELECT "Tenant" FROM "Odd One"."table"')
+    select = text('SELECT "Tenant" FROM "Odd One"."100%"')
     with db.read(tenant="acme") as conn:
         assert conn.execute(select).scalars().all() == ["acme"]
     with db.read() as conn:
@@ -56,7 +56,7 @@ def test_the_application_is_granted_what_is_said(use: Use) -> None:
     """And no more."""
     use()
     with pytest.raises(exc.ProgrammingError, match="permission denied"), db.begin(tenant="acme") as tx:
-        tx.execute(text('DELETE FROM "Odd One"."table"'))
+        tx.execute(text('DELETE FROM "Odd One"."100%"'))
 
 
 @pytest.mark.parametrize(

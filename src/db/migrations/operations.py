@@ -139,5 +139,7 @@ def _literal(value: str) -> str:
 
 
 def _quoted(op: Operations, name: str) -> str:
-    quote = op.get_context().dialect.identifier_preparer.quote
-    return ".".join(quote(part) for part in name.split("."))
+    preparer = op.get_context().dialect.identifier_preparer
+    quoted = ".".join(preparer.quote(part) for part in name.split("."))
+    # As for a statement that the driver formats. `op.execute` takes a text, and doubles it for that by itself.
+    return quoted.replace("%%", "%") if preparer._double_percents else quoted  # noqa: SLF001 - it has no public name
