@@ -90,7 +90,7 @@ def stack() -> Stack:
 
 
 def thing(value: Any = None, **more: Any) -> dict[str, Any]:
-    properties = {"V": value, **{key: more.pop(key) for key in ("Fails", "Of") if key in more}}
+    properties = {"V": value} | ({"Fails": more.pop("Fails")} if "Fails" in more else {})
     return {"Type": KIND, "Properties": properties, **more}
 
 
@@ -183,15 +183,15 @@ def test_a_resource_that_moto_does_not_know_has_an_id(stack: Stack) -> None:
     outputs = {"Url": {"Value": {"Fn::Sub": "https://${Api}.example.com/${Api.Stage}"}}}
     (created,) = stack.deploy(resources, Outputs=outputs)
     identity = created.rpartition(" ")[2]
-    assert stack.backend.get_stack(stack.name).outputs[0]["OutputValue"] == (
-        f"https://{identity}.example.com/{identity}.Stage"
-    )
+    outputs_of_stack = stack.backend.get_stack(stack.name).outputs
+    assert outputs_of_stack is not None
+    assert outputs_of_stack[0]["OutputValue"] == f"https://{identity}.example.com/{identity}.Stage"
     assert stack.backend.makers.recorder.kinds == {"AWS::ApiGatewayV2::Api"}
 
 
 def test_a_change_set_without_a_change_says_so(stack: Stack) -> None:
     """Also where a value that is a default is given."""
-    sections = {"Parameters": {"P": {"Type": "String", "Default": "x"}}}
+    sections: dict[str, Any] = {"Parameters": {"P": {"Type": "String", "Default": "x"}}}
     stack.deploy({"A": thing(1)}, **sections)
     template = json.dumps({"Resources": {"A": thing(1)}, **sections})
     created, _ = stack.backend.create_change_set(stack.name, "again", template, {"P": "x"}, "", "UPDATE")

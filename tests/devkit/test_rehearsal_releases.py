@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from devkit.app.project import Project
+from devkit.app.sam_cli import BUILT
 from devkit.rehearsal import releases
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def built(root: Path, revision: str = "second") -> Project:
 
 def files(release: releases.Release) -> dict[str, str]:
     return {
-        str(path.relative_to(release.folder / releases.BUILT)): path.read_text()
+        str(path.relative_to(release.folder / BUILT)): path.read_text()
         for path in release.folder.rglob("*")
         if path.is_file()
     }

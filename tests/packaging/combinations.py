@@ -61,7 +61,7 @@ def decided(template: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
 def dangling(template: Mapping[str, Any], decided_template: Mapping[str, Any]) -> set[str]:
     """The resources that something refers to and that this choice does not make."""
     referred = {name.partition(".")[0] for name in _referred(decided_template)}
-    return referred & (template["Resources"].keys() - decided_template["Resources"].keys())
+    return referred & (set(template["Resources"]) - set(decided_template["Resources"]))
 
 
 def _told_apart(template: Mapping[str, Any], name: str) -> Iterator[str]:
