@@ -127,6 +127,6 @@ def empty_shop(
 def shop(empty_shop: Shop) -> Shop:
     """Migrated, and entered as the role app."""
     empty_shop.enter_as("owner")
-    assert empty_shop.migrate()["after"] == "0002"
+    assert empty_shop.migrate()["after"] == "0003"
     empty_shop.enter_as("app")
     return empty_shop

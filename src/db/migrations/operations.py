@@ -119,6 +119,11 @@ def create_constraints_function(op: Operations, *, used_by: Iterable[str]) -> No
     _grant_execute(op, CONSTRAINTS_FUNCTION, used_by)
 
 
+def drop_prologue_function(op: Operations) -> None:
+    """Undo ``create_prologue_function``, and what it has brought along."""
+    op.execute(f"DROP FUNCTION {CONSTRAINTS_FUNCTION}, {PROLOGUE_FUNCTION}")
+
+
 def drop_once_table(op: Operations) -> None:
     """Undo ``create_once_table``."""
     op.drop_table(ONCE_TABLE)

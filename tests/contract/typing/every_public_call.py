@@ -345,6 +345,7 @@ def upgrade() -> None:
 
 
 def downgrade(own: Operations) -> None:
+    operations.drop_prologue_function(op)
     operations.drop_once_table(op)
     operations.drop_once_table(own)
     assert_type(operations.is_features("notes", "table", {}), bool)
