@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 10
 PAUSE_S = 0.2
+# Between two restarts. PgBouncer comes back a second and more after the server, and an invocation is to meet one.
+SETTLE_S = 4.0
 # The module of ours that runs on it, and what that is told.
 _FUNCTIONS: dict[str, tuple[str, dict[str, str]]] = {
     "psycopg": ("ours", {}),
@@ -97,7 +99,7 @@ def restart_by_door(
                 connected=True,
             ) as running:
                 with under_load([*running.fleets.values()], thinking(PAUSE_S)):
-                    restart_behind(wire, server, restarts=restarts, away_s=away_s)
+                    restart_behind(wire, server, restarts=restarts, away_s=away_s, settle_s=SETTLE_S)
                 outcomes |= running.outcomes()
     return _finding("restart", f"{restarts} server restarts (fast) under load, each {away_s:g} s away", outcomes)
 

@@ -42,15 +42,18 @@ def restart(
     return _finding("restart", title, "0 failed", outcomes, running.curves())
 
 
-def restart_behind(wire: Wire, server: Postgres, *, restarts: int, away_s: float) -> None:
-    """Fast shutdowns; for ``away_s`` beyond each, ``wire`` before the server refuses connections."""
+def restart_behind(wire: Wire, server: Postgres, *, restarts: int, away_s: float, settle_s: float = SETTLE_S) -> None:
+    """Fast shutdowns; for ``away_s`` beyond each, ``wire`` before the server refuses connections.
+
+    ``settle_s`` is between them, and before the first and after the last.
+    """
     for _ in range(restarts):
-        time.sleep(SETTLE_S)
+        time.sleep(settle_s)
         wire.refuse()
         server.restart("fast")
         time.sleep(away_s)
         wire.accept()
-    time.sleep(SETTLE_S)
+    time.sleep(settle_s)
 
 
 def failover(fork_server: ForkServer, *, environments: int = 20, away_s: float = 2.0, pause_s: float = 0.1) -> Finding:
