@@ -33,11 +33,10 @@ PAUSE_S = 0.2
 # Between two restarts. PgBouncer comes back a second and more after the server, and an invocation is to meet one.
 SETTLE_S = 4.0
 # The module of ours that runs on it, and what that is told.
-_FUNCTIONS: dict[str, tuple[str, dict[str, str]]] = {
+DRIVERS: dict[str, tuple[str, dict[str, str]]] = {
     "psycopg": ("ours", {}),
     "asyncpg": ("ours_aio", {"DB_ASYNC_DRIVER": "asyncpg"}),
 }
-DRIVERS = tuple(_FUNCTIONS)
 ALL = tuple(Door)
 # A burst is over, and the environments that are left hold on to nothing.
 IDLE_CLIENT_S = 2
@@ -48,7 +47,6 @@ def rotation_by_door(
     fork_server: ForkServer,
     *,
     doors: Sequence[Door] = ALL,
-    drivers: Sequence[str] = DRIVERS,
     environments: int = 6,
     rotations: int = 4,
     alternations: int = 2,
@@ -64,7 +62,7 @@ def rotation_by_door(
                 site = Site(server)
                 rotated = Rotation(OURS, site, server, aws, endpoint=endpoint)
                 secret = {**aws.environment(), "DB_SECRET_ID": rotated.secret_id}
-                fleets = _fleets(door, site, endpoint, drivers=drivers, work="run", variables=secret)
+                fleets = _fleets(door, site, endpoint, work="run", variables=secret)
                 with run(fleets, size=environments, server=lambda: server, fork_server=fork_server) as running:
                     with under_load([*running.fleets.values()], pause):
                         rotate([rotated], rotations=rotations, alternations=alternations, window_s=window_s)
@@ -77,7 +75,6 @@ def restart_by_door(
     fork_server: ForkServer,
     *,
     doors: Sequence[Door] = ALL,
-    drivers: Sequence[str] = DRIVERS,
     environments: int = 10,
     restarts: int = 2,
     away_s: float = 2.0,
@@ -90,7 +87,7 @@ def restart_by_door(
             Wire(server.host, server.port) as wire,
             door.opened(server, upstream=wire) as endpoint,
         ):
-            fleets = _fleets(door, Site(server), endpoint, drivers=drivers, work="once")
+            fleets = _fleets(door, Site(server), endpoint, work="once")
             with run(
                 fleets,
                 size=environments,
@@ -108,7 +105,6 @@ def storm_by_door(
     fork_server: ForkServer,
     *,
     doors: Sequence[Door] = ALL,
-    drivers: Sequence[str] = DRIVERS,
     environments: int = 60,
     max_connections: int = 20,
 ) -> Finding:
@@ -117,7 +113,7 @@ def storm_by_door(
     full = {"max_client_conn": str(max_connections), "client_idle_timeout": str(IDLE_CLIENT_S)}
     for door in doors:
         with _small(max_connections) as server, door.opened(server, default_pool_size=POOL, settings=full) as endpoint:
-            for label, chosen in _fleets(door, Site(server), endpoint, drivers=drivers, work="run").items():
+            for label, chosen in _fleets(door, Site(server), endpoint, work="run").items():
                 with run(
                     {label: chosen},
                     size=environments,
@@ -139,7 +135,6 @@ def kills_by_door(
     fork_server: ForkServer,
     *,
     doors: Sequence[Door] = ALL,
-    drivers: Sequence[str] = DRIVERS,
     environments: int = 4,
     kills: int = 100,
 ) -> Finding:
@@ -149,7 +144,7 @@ def kills_by_door(
         site = Site(server)
         for door in doors:
             with door.opened(server) as endpoint:
-                for label, chosen in _fleets(door, site, endpoint, drivers=drivers, work="read, then once").items():
+                for label, chosen in _fleets(door, site, endpoint, work="read, then once").items():
                     with run(
                         {label: chosen},
                         size=environments,
@@ -169,7 +164,6 @@ def _fleets(
     site: Site,
     endpoint: Endpoint,
     *,
-    drivers: Sequence[str],
     work: str,
     variables: Mapping[str, str] | None = None,
 ) -> dict[str, tuple[Function, str]]:
@@ -186,8 +180,7 @@ def _fleets(
             ),
             work,
         )
-        for driver, (module, told) in _FUNCTIONS.items()
-        if driver in drivers
+        for driver, (module, told) in DRIVERS.items()
     }
 
 
