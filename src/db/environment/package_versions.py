@@ -31,10 +31,8 @@ def check_packages() -> None:
     except ModuleNotFoundError:
         raise  # says in its own words what is not installed
     except ImportError as error:
-        problems = [_built_for_another_python(error)]
-    else:
-        problems = [_too_old(package, oldest) for package, oldest in packages if _version(package) < oldest]
-    if problems:
+        raise ConfigurationError([_built_for_another_python(error)]) from error
+    if problems := [_too_old(package, oldest) for package, oldest in packages if _version(package) < oldest]:
         raise ConfigurationError(problems)
 
 
