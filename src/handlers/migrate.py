@@ -1,6 +1,7 @@
 """Migrations at deploy, as a CloudFormation custom resource. Invoked by hand, it migrates and returns the same data.
 
 Whatever happens, the ResponseURL is answered: a stack whose resource stays silent waits for as long as ServiceTimeout.
+So this module needs nothing but Python: what a layer brings may be missing, and that is an answer as well.
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref-responses.html
 """
 
@@ -8,19 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
+import re
 import socket
 import threading
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from aws_lambda_powertools import Logger
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-import db
+    # What there is to tell: the revisions before and after, and a reason.
+    Migrate = Callable[[dict[str, Any], Any], tuple[dict[str, str | None], str]]
 
-logger = Logger()
+# Lambda writes it in its own format, with the level and the request.
+logger = logging.getLogger(__name__)
 
 VERSIONS = Path(__file__).parent / "migrations" / "versions"
 # The secrets of the roles that are made where MASTER_SECRET_ID names a master; the owner's is DB_SECRET_ID.
@@ -28,13 +34,47 @@ ROLES = ("APP_SECRET_ID", "REPORT_SECRET_ID")
 PHYSICAL_ID = "database-schema"
 _ANSWER_TIMEOUT_S = 10
 _REACH_TIMEOUT_S = 2
-# CloudFormation refuses an answer of more than 4,096 bytes; ids and braces take less than half, a character up to four.
-_REASON_CHARS = 600
+# CloudFormation refuses an answer of more than 4,096 bytes. A character takes up to four; ids and braces, with what is
+# added to an error here, take half of the rest.
+_REASON_CHARS = 500
+
+# The template's parameters behind the variables that a reason may name: who deploys knows those. Tests compare them.
+PARAMETERS = {
+    "DB_SECRET_ID": ("OwnerSecretId",),
+    "MASTER_SECRET_ID": ("MasterSecretId",),
+    "APP_SECRET_ID": ("AppSecretId",),
+    "REPORT_SECRET_ID": ("ReportSecretId",),
+    "APP_ROLE": ("AppRole",),
+    "REPORT_ROLE": ("ReportRole",),
+    "DB_HOST": ("DatabaseHost", "WriterHost"),
+    "DB_PORT": ("DatabasePort",),
+    "DB_READER_HOST": ("ReaderHost",),
+    "DB_NAME": ("DatabaseName",),
+    "DB_SSLMODE": ("SslMode",),
+    "DB_SSLROOTCERT": ("SslRootCert",),
+    "DB_POOL": ("PoolKind",),
+    "AWS_ENDPOINT_URL_SECRETS_MANAGER": ("SecretsEndpoint",),
+}
+# What an error comes from that names no variable, and the parameters that may be the cause.
+MISSING = ("the layer lacks it, or is built for another processor", ("Architecture",))
+NO_SECRETS_MANAGER = (
+    "it may be the endpoint, its security group, or the way there from the subnets",
+    ("SecretsEndpoint", "SecretsEndpointSecurityGroupId", "SubnetIds"),
+)
+NO_DATABASE = (
+    "it may be the address, the login, or the way there from the subnets",
+    (
+        *("DatabaseHost", "WriterHost", "DatabasePort", "DatabaseName", "OwnerSecretId", "MasterSecretId"),
+        *("DatabaseSecurityGroupId", "SubnetIds"),
+    ),
+)
+# No parameter: Lambda grants no more.
+TOO_LONG = ("the time was over that is Timeout of MigrateFunction: divide the migration, or run it by hand", ())
+# query_canceled, as by the limit that a statement has; transaction_timeout
+_OVERDUE = {"57014", "25P04"}
 
 
-@logger.inject_lambda_context
-@db.invocation
-def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     if "ResponseURL" in event and not _reaches(event["ResponseURL"]):
         _tell_of_no_way(event["ResponseURL"])
     status, reason = "SUCCESS", ""
@@ -42,21 +82,24 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     try:
         # Delete is also what a rolled-back creation sends. A schema outlives its stack: data is not ours to drop.
         if event.get("RequestType") != "Delete":
-            data, reason = _migrate(event)
+            data, reason = _migrate(event, context)
     except Exception as error:
         logger.exception("migration failed")
         if "ResponseURL" not in event:
             raise
-        status, reason = "FAILED", f"{type(error).__name__}: {error}"[:_REASON_CHARS]
+        status, reason = "FAILED", _reason(error)
     if "ResponseURL" in event:
         _answer(event, status, reason, data)
     return {"status": status, "reason": reason, **data}
 
 
-def _migrate(event: dict[str, Any]) -> tuple[dict[str, str | None], str]:
+def _upgrade(event: dict[str, Any], _context: Any) -> tuple[dict[str, str | None], str]:
     # Alembic is this function's alone, and loads when there is something to do.
+    from aws_lambda_powertools import Logger
+
     from db import migrations
 
+    logger = Logger()
     if master := os.environ.get("MASTER_SECRET_ID"):
         made = migrations.make_roles(master, used_by=[os.environ[name] for name in ROLES if os.environ.get(name)])
         logger.info("roles", made=made)
@@ -68,6 +111,61 @@ def _migrate(event: dict[str, Any]) -> tuple[dict[str, str | None], str]:
         logger.warning(reason)
     logger.info("migrated", before=done.before, after=done.after)
     return {"before": done.before, "after": done.after}, reason
+
+
+def _loaded() -> Migrate:
+    """``_upgrade`` as an invocation; where that cannot be imported, what raises why when there is somebody to tell."""
+    try:
+        from aws_lambda_powertools import Logger
+
+        import db
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
+        problem = error
+
+        def refuse(_event: dict[str, Any], _context: Any) -> tuple[dict[str, str | None], str]:
+            raise problem
+
+        return refuse
+    migrate: Migrate = Logger().inject_lambda_context(db.invocation(_upgrade))
+    return migrate
+
+
+# As the module is loaded, for that is when `db` can prepare for the environment's end.
+_migrate = _loaded()
+
+
+def _reason(error: Exception) -> str:
+    """What ``error`` says, and the parameters that it may come from."""
+    said = f"{type(error).__name__}: {error}"
+    named = [name for variable, names in PARAMETERS.items() if _is_about(variable, said) for name in names]
+    cause, others = _cause(error)
+    concerned = list(dict.fromkeys([*named, *others]))
+    return (
+        said[:_REASON_CHARS]
+        + (f"; {cause}" if cause else "")
+        + (f" (in the template: {', '.join(concerned)})" if concerned else "")
+    )
+
+
+def _is_about(variable: str, said: str) -> bool:
+    # An error names a secret and not the variable that holds its id.
+    held = os.environ.get(variable) if variable.endswith("SECRET_ID") else None
+    return bool(re.search(rf"\b{variable}\b", said)) or bool(held and repr(held) in said)
+
+
+def _cause(error: Exception) -> tuple[str, tuple[str, ...]]:
+    if isinstance(error, ImportError) or isinstance(error.__cause__, ImportError):
+        return MISSING
+    # By name: the classes may be among what cannot be imported.
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    code = getattr(getattr(error, "orig", None), "sqlstate", None)
+    if "CredentialsError" in kinds and getattr(error, "transient", False):
+        return NO_SECRETS_MANAGER
+    if "DeadlineError" in kinds or code in _OVERDUE:
+        return TOO_LONG
+    if "OperationalError" in kinds and code is None:  # the server's answer to a statement has one
+        return NO_DATABASE
+    return "", ()
 
 
 def _reaches(url: str) -> bool:

@@ -10,6 +10,7 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aws_lambda_powertools import Logger
 
 import db
 from db.environment import process
@@ -71,11 +72,13 @@ def logged() -> Iterator[list[logging.LogRecord]]:
             records.append(record)
 
     handler = Handler(logging.WARNING)
-    # Powertools' Logger does not say that it is one, and calls the one below it.
-    logger = logging.getLogger(migrate.logger.name)
-    logger.addHandler(handler)
+    # The function's own, and the one that Powertools calls below its Logger.
+    loggers = migrate.logger, logging.getLogger(Logger().name)
+    for logger in loggers:
+        logger.addHandler(handler)
     yield records
-    logger.removeHandler(handler)
+    for logger in loggers:
+        logger.removeHandler(handler)
 
 
 @pytest.fixture
@@ -193,8 +196,8 @@ def test_an_answer_to_cloudformation_is_never_too_long(
     sent: list[bytes] = []
     real = urllib.request.urlopen
 
-    def fail(_event: object) -> None:
-        raise LookupError("\U0001f4a5" * 5000)
+    def fail(_event: object, _context: object) -> None:
+        raise ImportError("\U0001f4a5" * 5000 + " ".join(migrate.PARAMETERS))
 
     def listen(request: urllib.request.Request, **arguments: Any) -> Any:
         assert isinstance(request.data, bytes)
