@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .sam import Done
 
 NO_CHANGES = "No changes to deploy"
+BEFORE_ALL = -1  # what comes after it has a number that none of the others has
 THROTTLED = (
     "Resource handler returned message: Rate exceeded (Service: Lambda, Status Code: 429), made up by the rehearsal"
 )
@@ -102,6 +103,10 @@ class Rehearsal:
     def _steps(self) -> Iterator[tuple[str, Callable[[], Iterator[str]]]]:
         """Made one after the other: what a release is made of depends on the one before."""
         first = self.first
+        if first.migrations is not None:
+            failing = replace(first, number=BEFORE_ALL).next("ALTER TABLE rehearsed_nowhere ADD COLUMN id int")
+            yield "a first deploy that fails", lambda: self._failing_first(failing)
+            yield "the end of what it left", lambda: self._delete(failing)
         yield "the first deploy", lambda: self._first_deploy(first)
         yield "a second one, without changes", lambda: self._without_changes(first)
         yield "each event, from the uploaded code", self._events
@@ -117,6 +122,11 @@ class Rehearsal:
         yield "the same once more", lambda: self._new_release(third, None)
         yield "back to the older release", lambda: self._older_release(second)
         yield "the end of the stack", lambda: self._delete(second)
+
+    def _failing_first(self, release: Release) -> Iterator[str]:
+        """Nothing stays in the database, and a stack that can only be deleted."""
+        yield from self._deploys(release, 1)
+        yield from differences(Seen("ROLLBACK_COMPLETE"), seen(self._account, STACK))
 
     def _first_deploy(self, release: Release) -> Iterator[str]:
         yield from self._deploys(release, 0)
