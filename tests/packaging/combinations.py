@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import TYPE_CHECKING, Any
 
 from devkit.app.intrinsics import Intrinsics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 Choice = dict[str, str]
 NO_VALUE = {"Ref": "AWS::NoValue"}
 # What a parameter that may be empty holds where it is not, by the end of its name.
 SOMETHING = {
     "SecurityGroupId": "sg-0123456789abcdef0",
+    "ResourceId": "cluster-ABCDEFGHIJKL",
     "SecretId": "arn:aws:secretsmanager:us-east-1:123456789012:secret:orders",
     "TopicArn": "arn:aws:sns:us-east-1:123456789012:alarms",
     "KeyArn": "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab",
@@ -22,22 +24,56 @@ SOMETHING = {
 }
 
 
-def choices(template: Mapping[str, Any]) -> Iterator[Choice]:
+def choices(template: Mapping[str, Any], names: Iterable[str]) -> Iterator[Choice]:
     """Every combination of what the conditions tell apart: of allowed values, or of an empty one and another."""
-    asked = [name for name in template["Parameters"] if name in set(_referred(template["Conditions"]))]
-    values = [list(_told_apart(template, name)) for name in asked]
-    for combination in itertools.product(*values):
-        yield dict(zip(asked, map(str, combination), strict=True))
+    values = {name: list(_told_apart(template, name)) for name in names}
+    for combination in itertools.product(*values.values()):
+        yield dict(zip(values, combination, strict=True))
 
 
-def pairs(all_choices: list[Choice]) -> list[Choice]:
-    """A few of them that have every two values of two parameters together somewhere."""
-    missing = set().union(*(_pairs(choice) for choice in all_choices))
-    found = []
+def given(template: Mapping[str, Any], values: Choice) -> dict[str, Any]:
+    """The template with these values as defaults: what has one is no choice, unless its values are listed."""
+    declared = template["Parameters"]
+    return {**template, "Parameters": declared | {name: declared[name] | {"Default": values[name]} for name in values}}
+
+
+def asked(template: Mapping[str, Any]) -> list[str]:
+    """The parameters that a condition asks for."""
+    return [name for name in template["Parameters"] if name in set(_referred(template["Conditions"]))]
+
+
+def deciding(template: Mapping[str, Any]) -> list[str]:
+    """Those on which it depends which resources there are, or who refers to one that may not be there.
+
+    The others change neither, so the combinations of these are all that there is to see of it.
+    """
+    optional = {name: said["Condition"] for name, said in template["Resources"].items() if "Condition" in said}
+    over = {
+        condition
+        for condition, *branches in _nested(template, "Fn::If")
+        if optional.keys() & {name.partition(".")[0] for name in _referred(branches)}
+    }
+    outputs = {said["Condition"] for said in template["Outputs"].values() if "Condition" in said}
+    asked_for = set(_asked_by(template["Conditions"], {*optional.values(), *over, *outputs}))
+    return [name for name in template["Parameters"] if name in asked_for]
+
+
+def pairs(template: Mapping[str, Any]) -> list[Choice]:
+    """A few choices of all parameters that have every two values of two of them together somewhere."""
+    values = {name: list(_told_apart(template, name)) for name in asked(template)}
+    each = [[(name, value) for value in values[name]] for name in values]
+    missing = {pair for one, other in itertools.combinations(each, 2) for pair in itertools.product(one, other)}
+    found: list[Choice] = []
+
+    def gain(choice: Choice, name: str, value: str) -> int:
+        return len(_pairs(values, {**choice, name: value}) & missing)
+
     while missing:
-        best = max(all_choices, key=lambda choice: len(_pairs(choice) & missing))
-        found.append(best)
-        missing -= _pairs(best)
+        choice = dict(min(missing))
+        for name, offered in values.items():
+            choice.setdefault(name, max(offered, key=functools.partial(gain, choice, name)))
+        missing -= _pairs(values, choice)
+        found.append({name: choice[name] for name in values})
     return found
 
 
@@ -66,20 +102,35 @@ def dangling(template: Mapping[str, Any], decided_template: Mapping[str, Any]) -
 
 def _told_apart(template: Mapping[str, Any], name: str) -> Iterator[str]:
     seen = set()
-    for value in template["Parameters"][name].get("AllowedValues", ["", _something(name)]):
+    said = template["Parameters"][name]
+    for value in said.get("AllowedValues") or ([said["Default"]] if said["Default"] else ["", _something(name)]):
         known = Intrinsics(template, {name: str(value)})
         truths = tuple(known.holds({"Condition": condition}) for condition in template["Conditions"])
         if truths not in seen:
             seen.add(truths)
-            yield value
+            yield str(value)
 
 
 def _something(name: str) -> str:
     return next(value for ending, value in SOMETHING.items() if name.endswith(ending))
 
 
-def _pairs(choice: Choice) -> set[Any]:
-    return set(itertools.combinations(choice.items(), 2)) or set(choice.items())
+def _pairs(order: Iterable[str], choice: Choice) -> set[Any]:
+    return set(itertools.combinations([(name, choice[name]) for name in order if name in choice], 2))
+
+
+def _asked_by(conditions: Mapping[str, Any], names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        yield from _referred(conditions[name])
+        yield from _asked_by(conditions, _nested(conditions[name], "Condition"))
+
+
+def _nested(value: Any, wanted: str) -> Iterator[Any]:
+    """What stands under the key ``wanted``, wherever it is."""
+    for inner in value if isinstance(value, list) else value.values() if isinstance(value, dict) else ():
+        yield from _nested(inner, wanted)
+    if isinstance(value, dict) and wanted in value:
+        yield value[wanted]
 
 
 def _without_if(value: Any, known: Intrinsics) -> Any:

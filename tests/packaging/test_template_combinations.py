@@ -13,13 +13,24 @@ from cfnlint.core import get_rules
 
 from devkit.app.project import Project
 from devkit.rehearsal.failure import Refused
-from devkit.rehearsal.parameters import obeyed
+from devkit.rehearsal.parameters import checked, obeyed
 
-from .combinations import Choice, choices, dangling, decided, pairs
+from .combinations import Choice, choices, dangling, decided, deciding, given, pairs
 
 PROJECT = Project.find(Path(__file__))
-TEMPLATE = PROJECT.template.content
-EVERY_CHOICE = list(choices(TEMPLATE))
+# What lets functions enter the database in each of the two ways; by default it is a secret.
+SECRETS = {
+    f"{role}SecretId": "arn:aws:secretsmanager:us-east-1:123456789012:secret:x" for role in ("App", "Owner", "Report")
+}
+TOKENS = {
+    "DatabaseAuth": "iam",
+    "DatabaseHost": "db.example.com",
+    "DatabaseName": "orders",
+    "DatabaseResourceId": "cluster-ABC",
+}
+WITHOUT_SECRETS = PROJECT.template.content
+TEMPLATE = given(WITHOUT_SECRETS, SECRETS)
+EVERY_CHOICE = list(choices(TEMPLATE, deciding(TEMPLATE)))
 FUNCTIONS = list(PROJECT.functions())
 (MIGRATE,) = PROJECT.template.called_at_deploy()
 RUNTIMES = ("python3.13", "python3.14")
@@ -84,9 +95,9 @@ def test_the_port_is_one_in_the_rules_and_for_the_functions() -> None:
 
 
 def allowed(resources: dict[str, Any], function: str) -> set[tuple[str, str]]:
-    """Each action that the policies of a function allow, with the parameter that names what on."""
+    """Each action that the policies of a function allow, with the parameter or the text that names what on."""
     return {
-        (statement["Action"], target["Ref"])
+        (statement["Action"], target.get("Ref") or target["Fn::Sub"])
         for policy in resources[function]["Properties"]["Policies"]
         for statement in resources[policy["Ref"]]["Properties"]["PolicyDocument"]["Statement"]
         for target in (statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]])
@@ -97,6 +108,8 @@ def allowed(resources: dict[str, Any], function: str) -> set[tuple[str, str]]:
 def test_a_function_may_read_the_secret_that_it_is_told_of_and_no_other(function: str) -> None:
     """With the key that it is under, where that is the account's; the migration also those of roles that it makes."""
     for choice in EVERY_CHOICE:
+        if choice["DatabaseAuth"] == "iam":
+            continue
         resources = decided(TEMPLATE, choice)["Resources"]
         told = resources[function]["Properties"]["Environment"]["Variables"]
         secrets = {
@@ -109,9 +122,53 @@ def test_a_function_may_read_the_secret_that_it_is_told_of_and_no_other(function
         assert allowed(resources, function) == expected
 
 
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_with_tokens_a_function_enters_as_its_own_role_and_reads_no_secret(function: str) -> None:
+    """In the one database. With a secret, it is the secret that says who the function is."""
+    for choice in EVERY_CHOICE:
+        template = decided(TEMPLATE, choice)
+        own = template["Resources"][function]["Properties"]["Environment"]["Variables"]
+        told = template["Globals"]["Function"]["Environment"]["Variables"] | own
+        if choice["DatabaseAuth"] == "secret":
+            assert (told["DB_AUTH"], told["DB_USER"]) == ("", "")
+        else:
+            users = "arn:${AWS::Partition}:rds-db:${AWS::Region}:${AWS::AccountId}:dbuser:${DatabaseResourceId}"
+            role = told["DB_USER"]["Ref"]
+            assert told["DB_AUTH"] == "iam"
+            assert told["DB_SECRET_ID"] == {"Ref": role.replace("Role", "SecretId")}
+            assert allowed(template["Resources"], function) == {("rds-db:connect", f"{users}/${{{role}}}")}
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "wrong"),
+    [
+        *((SECRETS, name, "") for name in SECRETS),
+        *((TOKENS, name, "") for name in TOKENS if name != "DatabaseAuth"),
+        (TOKENS | {"WriterHost": "db.example.com"}, "Proxy", "rds-proxy"),
+        (TOKENS, "MasterSecretId", "arn:aws:secretsmanager:us-east-1:123456789012:secret:master"),
+        (TOKENS, "SslMode", "disable"),
+    ],
+)
+def test_what_an_entry_needs_and_cannot_have_is_refused_by_name(values: Choice, name: str, wrong: str) -> None:
+    """Before anything is made, and not by the first function that enters."""
+    obeyed(WITHOUT_SECRETS, values)
+    with pytest.raises(Refused, match=rf"violated: (With DatabaseAuth=iam, )?{name} (has to|must)"):
+        obeyed(WITHOUT_SECRETS, values | {name: wrong})
+
+
+def test_a_permission_to_enter_names_one_database() -> None:
+    """A star would let the role in at every database of the account."""
+    declared = {"DatabaseResourceId": TEMPLATE["Parameters"]["DatabaseResourceId"]}
+    for value in ("*", "cluster-*", "arn:aws:rds:us-east-1:123456789012:cluster:orders", "prx-0123"):
+        with pytest.raises(Refused, match="'DatabaseResourceId' must match pattern"):
+            checked(declared, {"DatabaseResourceId": value})
+    for value in ("", "cluster-ABCDEFGHIJKL01234", "db-ABCDEFGHIJKL01234"):
+        assert checked(declared, {"DatabaseResourceId": value}) == {"DatabaseResourceId": value}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("runtime", RUNTIMES)
-@pytest.mark.parametrize("choice", pairs(EVERY_CHOICE), ids=lambda choice: "-".join(choice.values())[:60])
+@pytest.mark.parametrize("choice", pairs(TEMPLATE), ids=lambda choice: "-".join(choice.values())[:60])
 def test_the_linter_finds_nothing(choice: Choice, runtime: str) -> None:
     """`sam validate --lint` looks at all choices at once, and so misses what each of them makes of a value."""
     text = json.dumps(decided(TEMPLATE, choice)).replace("python3.13", runtime)
