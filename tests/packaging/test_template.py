@@ -110,6 +110,24 @@ def test_what_a_queue_gives_up_is_kept_and_told_of() -> None:
         assert queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0] in watched
 
 
+def test_whoever_sends_to_a_queue_may_do_nothing_else() -> None:
+    """By a policy of its own for each queue that calls a function; its ARN is among the outputs, as the queue's is."""
+    may_send = {
+        statement["Resource"]["Fn::GetAtt"][0]: name
+        for name, resource in RESOURCES.items()
+        if resource["Type"] == "AWS::IAM::ManagedPolicy"
+        for statement in resource["Properties"]["PolicyDocument"]["Statement"]
+        if statement["Action"] == "sqs:SendMessage"
+    }
+    put_out = [output["Value"] for output in TEMPLATE["Outputs"].values()]
+    assert may_send.keys() == {source["Queue"]["Fn::GetAtt"][0] for _, source in events("SQS")}
+    for queue, policy in may_send.items():
+        assert len(RESOURCES[policy]["Properties"]["PolicyDocument"]["Statement"]) == 1
+        dead = RESOURCES[queue]["Properties"]["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]
+        arns = [{"Fn::GetAtt": [name, "Arn"]} for name in (queue, dead)]
+        assert [one for one in [{"Ref": policy}, *arns] if one not in put_out] == []
+
+
 def test_an_api_answers_before_its_gateway_gives_up() -> None:
     """An HTTP API waits 30 seconds, and a caller who gets the gateway's error learns nothing."""
     assert [name for name, _ in events("HttpApi") if FUNCTIONS[name]["Timeout"] >= 30] == []
