@@ -20,6 +20,7 @@ SOMETHING = {
     "SecretId": "arn:aws:secretsmanager:us-east-1:123456789012:secret:orders",
     "TopicArn": "arn:aws:sns:us-east-1:123456789012:alarms",
     "KeyArn": "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+    "Origin": "https://shop.example.com",
     "": "something",
 }
 

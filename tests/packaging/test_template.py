@@ -142,6 +142,28 @@ def test_every_route_but_the_open_ones_asks_for_a_token() -> None:
         assert auth["DefaultAuthorizer"] in auth["Authorizers"]
 
 
+def test_a_page_may_call_each_route_with_its_token() -> None:
+    """From the one origin that the deploy names; by default from none."""
+    assert TEMPLATE["Parameters"]["CorsOrigin"]["Default"] == ""
+    for api in {route["ApiId"]["Ref"] for _, route in events("HttpApi")}:
+        methods = {route["Method"] for _, route in events("HttpApi") if route["ApiId"]["Ref"] == api}
+        condition, cors, otherwise = RESOURCES[api]["Properties"]["CorsConfiguration"]["Fn::If"]
+        assert (condition, otherwise) == ("HasCorsOrigin", {"Ref": "AWS::NoValue"})
+        assert cors["AllowOrigins"] == [{"Ref": "CorsOrigin"}]
+        assert "authorization" in cors["AllowHeaders"]
+        assert methods <= set(cors["AllowMethods"])
+
+
+@pytest.mark.parametrize("value", ["*", "shop.example", "https://shop.example/", "https://*.example", "null"])
+def test_an_origin_that_no_browser_sends_or_that_is_everyones_is_refused_at_once(value: str) -> None:
+    """By the parameter's name, before anything is made."""
+    declared = {"CorsOrigin": TEMPLATE["Parameters"]["CorsOrigin"]}
+    for right in ("", "https://shop.example", "http://localhost:5173"):
+        assert checked(declared, {"CorsOrigin": right}) == {"CorsOrigin": right}
+    with pytest.raises(Refused, match="'CorsOrigin' must match pattern"):
+        checked(declared, {"CorsOrigin": value})
+
+
 def test_access_logs_are_not_added_to_the_policy_of_the_account() -> None:
     """It holds a score of names, and then no API of the account gets access logs any more."""
     destinations = [
