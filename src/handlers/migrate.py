@@ -46,6 +46,7 @@ PARAMETERS = {
     "REPORT_SECRET_ID": ("ReportSecretId",),
     "APP_ROLE": ("AppRole",),
     "REPORT_ROLE": ("ReportRole",),
+    "DB_USER": ("OwnerRole",),
     "DB_HOST": ("DatabaseHost", "WriterHost"),
     "DB_PORT": ("DatabasePort",),
     "DB_READER_HOST": ("ReaderHost",),
