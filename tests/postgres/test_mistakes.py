@@ -146,6 +146,13 @@ def with_options(on_engine: Any = None, **options: Any) -> Make:
     return made
 
 
+async def an_async_listener(_: Any) -> None: ...
+
+
+def a_generator_of_listeners(_: Any) -> Iterator[None]:
+    yield
+
+
 # The mistakes that take more than a line.
 
 
@@ -644,6 +651,18 @@ MISTAKES: list[Row] = [
         ("isolation_level is an option of its own",),
     ),
     ("engine: a listener that is none", with_options(on_engine=3), TypeError, ("on_engine", "function of an engine")),
+    (
+        "engine: a listener that is async",
+        with_options(on_engine=an_async_listener),
+        TypeError,
+        ("on_engine", "ordinary function", "sync_engine"),
+    ),
+    (
+        "engine: a listener that is a generator",
+        with_options(on_engine=a_generator_of_listeners),
+        TypeError,
+        ("on_engine", "ordinary function"),
+    ),
     ("engine: options as a string", anywhere(lambda: call.configure(engine_options="x")), TypeError, ("a dict", "str")),
     (
         "engine: a second connection from it",

@@ -7,6 +7,7 @@ configure is raised where the handler can answer for it.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import threading
 import time
@@ -106,7 +107,7 @@ class Runtime:
         """Call ``on_engine``. An engine that it raises for would lack its listeners, and is not kept."""
         engine, watched = self._engines[key]  # kept by now, as it may be asked for in there
         try:
-            on_engine(engine)
+            _require_done(on_engine(engine))
         except BaseException:
             del self._engines[key]
             engine.dispose()
@@ -219,6 +220,17 @@ class Runtime:
             },
             "totals": self.tally.as_dict(),
         }
+
+
+def _require_done(listened: object) -> None:
+    """Raise TypeError for what ``on_engine`` gave back where that is work that nobody will do."""
+    if inspect.isawaitable(listened) or inspect.isgenerator(listened) or inspect.isasyncgen(listened):
+        if inspect.iscoroutine(listened):
+            listened.close()  # it would be warned of
+        raise TypeError(
+            "on_engine of db.configure is an ordinary function, which has listened when it returns: it is called for "
+            "the engines of db.aio as well, and there takes the plain one below (sync_engine)"
+        )
 
 
 def _pool_numbers(engine: Engine, watched: ConnectionEvents) -> EngineStatus:
