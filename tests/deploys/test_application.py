@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,19 @@ def test_certificates_that_are_not_there_end_it_before_the_build(
     assert devkit("deploy") == (2, "SslRootCert is empty, and SslMode is to verify: make certs\n")
     with pytest.raises(ProjectError, match=r"^SslRootCert: layer/certs/mine.pem is not there: make certs$"):
         application.checked(template, own, None, {"SslRootCert": "/opt/certs/mine.pem"})
+
+
+def test_a_rule_of_the_template_is_held_before_the_build(project: Path) -> None:
+    """CloudFormation would say the same, after an upload."""
+    shutil.copy2(ROOT / "template.yaml", project)
+    outputs = {name: f"arn:aws:secretsmanager:{name}" for name in ("OwnerSecretId", "AppSecretId", "ReportSecretId")}
+    outputs |= {"VpcId": "vpc-1", "SubnetIds": "subnet-1"}
+    base = Stack("orders-database", "CREATE_COMPLETE", outputs, {}, {})
+    tokens = 'JwtIssuer = "https://issuer"\nJwtAudience = "orders"\nSslMode = "disable"\n'
+    template = Template(project / "template.yaml")
+    assert application.checked(template, target_with(project, tokens), base)["Proxy"] == "none"
+    with pytest.raises(ProjectError, match=r"^Behind a proxy, WriterHost has to be the server's own address"):
+        application.checked(template, target_with(project, f'{tokens}Proxy = "pgbouncer"'), base)
 
 
 def test_a_reservation_that_was_decided_once_stays(aws: LocalAws, project: Path, template: Template) -> None:

@@ -157,7 +157,7 @@ def database_values(target: Target) -> Iterator[Finding]:
     path = target.root / DATABASE_TEMPLATE
     try:
         if path.is_file():
-            database.checked(Template(path).parameters, target)
+            database.checked(Template(path), target)
     except ProjectError as error:
         yield Finding("database's values", MISSING, str(error))
 

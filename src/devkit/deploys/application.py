@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from devkit.app.errors import ProjectError
 from devkit.app.intrinsics import section
+from devkit.app.rules import violated
 from devkit.app.template import Template
 
 from . import certificates, commands, concurrency, network, parameters, prices, stacks
@@ -119,7 +120,7 @@ def checked(
         if name not in missing and name not in target.application
     ]
     problems += _unverified(declared, target, values)
-    if problems:
+    if problems := problems or violated(template.content, values):
         raise ProjectError("; ".join(problems))
     return values
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from devkit.app.errors import ProjectError
+from devkit.app.rules import violated
 from devkit.app.template import Template
 
 from . import commands, parameters, prices, stacks
@@ -23,7 +24,7 @@ CAPABILITIES = ("CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND")
 def run(target: Target) -> int:
     """Make or change it, and show what the application will take of it; an exit status. Raises ProjectError."""
     target.check_file()
-    values = checked(Template(target.root / DATABASE_TEMPLATE).parameters, target)
+    values = checked(Template(target.root / DATABASE_TEMPLATE), target)
     account = Account(target)
     number, _ = account.identity()
     cloudformation = account.client("cloudformation")
@@ -47,13 +48,14 @@ def run(target: Target) -> int:
     return 0
 
 
-def checked(declared: Mapping[str, Any], target: Target) -> dict[str, str]:
+def checked(template: Template, target: Target) -> dict[str, str]:
     """The values of database.yaml's parameters. Raises ProjectError with all that is wrong with the file's."""
+    declared = template.parameters
     values = parameters.settled(declared, target.database)
     where = f"{target.file}: database"
     problems = parameters.unknown(declared, target.database, where)
     problems += [f"{where}.{name}: {why}" for name, why in parameters.refused(declared, values).items()]
-    if problems:
+    if problems := problems or violated(template.content, values):
         raise ProjectError("; ".join(problems))
     return values
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from devkit.app.intrinsics import Intrinsics, section
+from devkit.app.rules import violated
 
 from .failure import Refused
 
@@ -38,14 +38,7 @@ def checked(declared: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 
 def obeyed(template: Mapping[str, Any], values: Mapping[str, str]) -> None:
     """Hold the values against the template's Rules, which may compare one with another. Raises Refused."""
-    known = Intrinsics(template, values)
-    problems = [
-        assertion.get("AssertDescription", name)
-        for name, rule in section(template, "Rules").items()
-        if "RuleCondition" not in rule or known.holds(rule["RuleCondition"])
-        for assertion in rule["Assertions"]
-        if not known.holds(assertion["Assert"])
-    ]
+    problems = violated(template, values)
     if problems:
         raise Refused(f"Template error: Rules were violated: {'; '.join(problems)}")
 
