@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from devkit.app.errors import ProjectError
 from devkit.app.project import Project
 from devkit.app.serve import Front, ReloadedFunction
 
@@ -129,6 +130,13 @@ def test_changed_code_is_what_answers_next(url: str, folder: Path) -> None:
     after = ask(f"{url}/open").body
     assert [one["says"] for one in (*before, after)] == ["hello", "hello", "good morning"]
     assert before[0]["pid"] == before[1]["pid"] != after["pid"]
+
+
+def test_a_port_that_is_taken_is_a_sentence(url: str, folder: Path) -> None:
+    """As of a second server, with the option that names another port."""
+    port = int(url.rpartition(":")[2])
+    with pytest.raises(ProjectError, match=rf"127\.0\.0\.1:{port}: Address already in use; --port"):
+        Front(Project.at(folder), {}, port=port)
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from devkit.lambda_runtime.environment import TIMEOUT_ERROR, LambdaEnvironment
 
 from . import http_api
+from .errors import ProjectError
 from .expectations import failure
 from .http_api import Request, Response, message
 from .stack import Stack
@@ -109,12 +110,15 @@ class ReloadedFunction:
 
 
 class Front(ThreadingHTTPServer):
-    """The server. It answers what API Gateway would, and Invoke."""
+    """The server. It answers what API Gateway would, and Invoke. Raises ProjectError where its port is taken."""
 
     daemon_threads = True
 
     def __init__(self, project: Project, functions: Mapping[str, ReloadedFunction], *, port: int) -> None:
-        super().__init__((HOST, port), _Handler)
+        try:
+            super().__init__((HOST, port), _Handler)
+        except OSError as error:
+            raise ProjectError(f"{HOST}:{port}: {error.strerror}; --port (PORT= of make) names another one") from error
         self.routes = [route for route in http_api.routes(project.template) if route.function in functions]
         self._functions = functions
 
