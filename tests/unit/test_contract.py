@@ -202,6 +202,14 @@ def test_a_finding_names_place_and_remedy(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore:Revision a1 referenced")  # Alembic's, of the same
+def test_after_a_revision_takes_those_before_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder of the later ones alone is no traceback."""
+    (tmp_path / "a2.py").write_text(f"{HEAD}\ndef upgrade():\n    pass\n")
+    assert main(["lint", str(tmp_path), "--after", "a2"]) == 2
+    assert capsys.readouterr().err == "no file of revision 'a1', after which another one comes: name its folder too\n"
+
+
 def test_the_command_reads_folders(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

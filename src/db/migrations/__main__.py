@@ -62,7 +62,12 @@ def _of_alembic() -> list[Path]:
 def _until(folders: list[Path], revision: str) -> set[Path]:
     """The files of ``revision`` and of those before it."""
     script = ScriptDirectory.from_config(config("\n".join(str(folder.resolve()) for folder in folders)))
-    script.get_revision(revision)  # raises where there is none
+    try:
+        script.get_revision(revision)  # raises where there is none
+    except KeyError as error:  # all that Alembic says of a revision whose predecessor it does not find
+        raise CommandError(
+            f"no file of revision {error}, after which another one comes: name its folder too"
+        ) from error
     return {Path(found.path).resolve() for found in script.iterate_revisions(revision, "base")}
 
 
