@@ -46,6 +46,18 @@ def test_a_roll_back_that_stuck_is_continued() -> None:
     assert "aws cloudformation continue-update-rollback --stack-name orders" in said
 
 
+def test_a_deploy_that_never_reached_cloudformation_points_at_sam() -> None:
+    """As a build that failed; there is nothing else to mend."""
+    assert stacks.failed("orders", None, [], "make destroy").splitlines() == [
+        "There is no stack orders.",
+        "  CloudFormation gives no reason: what sam says above is why.",
+        "Mend that, and try again.",
+    ]
+    said = stacks.failed("orders", there("ROLLBACK_COMPLETE"), ["Queue: no"], "make destroy").splitlines()
+    assert said[:2] == ["orders is ROLLBACK_COMPLETE.", "  Queue: no"]
+    assert "only be deleted: make destroy" in said[2]
+
+
 def event(name: str, status: str, why: str = "", *, whole: bool = False) -> dict[str, Any]:
     kind = "AWS::CloudFormation::Stack" if whole else "Custom::Migration"
     told = {"ResourceStatusReason": why} if why else {}

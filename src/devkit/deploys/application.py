@@ -48,10 +48,8 @@ def run(target: Target) -> int:
     status = commands.sam(target.root, "build") or commands.sam(target.root, *command(target, values))
     after = stacks.look(cloudformation, target.stack, target)
     if status or after is None:
-        print(f"\n{target.stack} is {after.status if after else 'not there'}.")
-        for reason in stacks.why(cloudformation, target.stack, target):
-            print(f"  {reason}")
-        print(stacks.in_the_way(after, target.make("destroy")) or "Mend that, and try again.")
+        reasons = stacks.why(cloudformation, target.stack, target)
+        print("", stacks.failed(target.stack, after, reasons, target.make("destroy")), sep="\n")
         return status or 1
     print(f"\n{target.stack} is {after.status}.")
     print(shown(after, template))

@@ -37,10 +37,10 @@ def run(target: Target) -> int:
     status = commands.sam(target.root, *command(target, values))
     after = stacks.look(cloudformation, target.database_stack, target)
     if status or after is None:
-        print(f"\n{target.database_stack} is {after.status if after else 'not there'}.")
-        for reason in stacks.why(cloudformation, target.database_stack, target):
-            print(f"  {reason}")
-        print(stacks.in_the_way(after, target.make("destroy", "DATABASE=yes")) or "Mend that, and try again.")
+        reasons = stacks.why(cloudformation, target.database_stack, target)
+        print(
+            "", stacks.failed(target.database_stack, after, reasons, target.make("destroy", "DATABASE=yes")), sep="\n"
+        )
         return status or 1
     print(f"\n{target.database_stack} is {after.status}. `{target.make('deploy')}` takes from it:")
     for name, value in after.outputs.items():

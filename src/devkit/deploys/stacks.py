@@ -90,6 +90,13 @@ def reasons(events: Iterable[Mapping[str, Any]]) -> list[str]:
     return found[::-1][:MOST_REASONS]
 
 
+def failed(name: str, after: Stack | None, told: Iterable[str], destroy: str) -> str:
+    """What a deploy that failed has left of the stack ``name``, what CloudFormation told of it, and what to do next."""
+    lines = [f"  {reason}" for reason in told] or ["  CloudFormation gives no reason: what sam says above is why."]
+    state = f"{name} is {after.status}." if after else f"There is no stack {name}."
+    return "\n".join((state, *lines, in_the_way(after, destroy) or "Mend that, and try again."))
+
+
 def why(cloudformation: Any, name: str, target: Target) -> list[str]:
     """The same of a stack. Empty where it is gone; raises ProjectError where it may not be asked."""
     try:
