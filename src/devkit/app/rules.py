@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def violated(template: Mapping[str, Any], values: Mapping[str, str]) -> list[str]:
-    """What each assertion that does not hold says of itself, with ``values`` for the parameters."""
+    """What each assertion that does not hold says of itself, less a full stop, with ``values`` for the parameters."""
     known = Intrinsics(template, values)
     return [
-        assertion.get("AssertDescription", name)
+        assertion.get("AssertDescription", name).rstrip(".")
         for name, rule in section(template, "Rules").items()
         if "RuleCondition" not in rule or known.holds(rule["RuleCondition"])
         for assertion in rule["Assertions"]
