@@ -75,6 +75,7 @@ def test_what_keeps_tenants_apart_has_no_finding(conn: Connection, place: Databa
 
 
 POLICY = "DROP POLICY tenant ON notes; CREATE POLICY tenant ON notes "
+UNIT = "current_setting('app.tenant_id', true)"
 USING = "USING (tenant_id = NULLIF(current_setting('app.tenant_id', true), ''))"
 MUTATIONS = {
     "row security off": ("not-secured", "ALTER TABLE notes DISABLE ROW LEVEL SECURITY"),
@@ -107,6 +108,17 @@ MUTATIONS = {
         "policy-with-a-way-around",
         f"{POLICY} USING (tenant_id <> current_setting('app.tenant_id', true))",
     ),
+    "the tenant, or where there is none, the row's own": (
+        "policy-with-a-way-around",
+        f"{POLICY} USING (tenant_id = COALESCE(NULLIF({UNIT}, ''), tenant_id))",
+    ),
+    "not the tenant": ("policy-with-a-way-around", f"{POLICY} USING (NOT (tenant_id = {UNIT}))"),
+    "from the tenant on": ("policy-with-a-way-around", f"{POLICY} USING (tenant_id >= {UNIT})"),
+    "where the tenant has anything": (
+        "policy-with-a-way-around",
+        f"{POLICY} USING (EXISTS (SELECT FROM tags t WHERE t.tenant_id = {UNIT}))",
+    ),
+    "its own and its own": ("policy-with-a-way-around", f"{POLICY} USING (tenant_id = tenant_id AND {UNIT} = {UNIT})"),
     "another column": ("policy-without-column", f"{POLICY} USING (body = current_setting('app.tenant_id', true))"),
     "fails on a fresh connection": (
         "policy-errs-unset",
@@ -159,6 +171,22 @@ MUTATIONS = {
         "CREATE UNIQUE INDEX ids ON notes (id); CREATE TABLE shared (id bigint REFERENCES notes (id))",
     ),
     "a shared table": ("no-tenant", "CREATE TABLE shared (id bigint); GRANT SELECT ON shared TO {app}"),
+    "a shared table, with a tenant or by number": (
+        "no-tenant",
+        (
+            "CREATE TABLE shared (id bigint); GRANT SELECT ON shared TO {app};"
+            "ALTER TABLE shared ENABLE ROW LEVEL SECURITY; CREATE POLICY tenant ON shared USING ("
+            f"EXISTS (SELECT FROM notes n WHERE n.id = shared.id AND n.tenant_id = {UNIT}) OR id > 0)"
+        ),
+    ),
+    "a shared table that is written to at will": (
+        "no-tenant",
+        (
+            "CREATE TABLE shared (id bigint); GRANT SELECT, INSERT ON shared TO {app};"
+            "ALTER TABLE shared ENABLE ROW LEVEL SECURITY; CREATE POLICY tenant ON shared USING ("
+            f"EXISTS (SELECT FROM notes n WHERE n.id = shared.id AND n.tenant_id = {UNIT})) WITH CHECK (true)"
+        ),
+    ),
     "one column is granted": (
         "no-tenant",
         "CREATE TABLE shared (id bigint, name text); GRANT SELECT (name) ON shared TO {app}",
@@ -284,6 +312,42 @@ def test_a_shared_table_that_policies_bind_by_a_subquery(conn: Connection, place
     policy = "CREATE POLICY tenant ON shared USING (EXISTS (SELECT FROM notes n WHERE n.id = shared.id"
     policy += " AND n.tenant_id = current_setting('app.tenant_id', true)))"
     assert found(conn, place, SHARED, "ALTER TABLE shared ENABLE ROW LEVEL SECURITY", policy) == []
+
+
+def test_shared_rows_by_a_policy_for_each_command(conn: Connection, place: Database) -> None:
+    """An INSERT has no USING, and a policy for another role is that role's."""
+    found_by = f"(EXISTS (SELECT FROM notes n WHERE n.id = shared.id AND n.tenant_id = {UNIT}))"
+    policies = (
+        f"CREATE POLICY reads ON shared FOR SELECT USING {found_by};"
+        f"CREATE POLICY writes ON shared FOR INSERT WITH CHECK {found_by};"
+        "CREATE ROLE clerks; CREATE POLICY clerks ON shared TO clerks USING (true)"
+    )
+    table = f"{SHARED}; GRANT INSERT ON shared TO {{app}}; ALTER TABLE shared ENABLE ROW LEVEL SECURITY"
+    assert found(conn, place, table, policies) == []
+
+
+@pytest.mark.parametrize(
+    "using",
+    [
+        f"tenant_id = {UNIT} AND (body IS NOT NULL OR id > 7) AND body <> 'hidden'",
+        f"(tenant_id = {UNIT} AND id > 7) OR (id < 7 AND {UNIT} = tenant_id)",
+        f"tenant_id = (SELECT {UNIT})",
+        f"tenant_id::varchar = {UNIT}",
+    ],
+)
+def test_a_policy_that_keeps_to_the_tenant_in_other_words(using: str, conn: Connection, place: Database) -> None:
+    """It may ask for more than the tenant, and in which order is its own affair."""
+    assert found(conn, place, f"{POLICY} USING ({using})") == []
+
+
+def test_a_column_that_is_cast_does_not_fail(conn: Connection, place: Database) -> None:
+    """Only what casts the setting does, which is '' where no tenant is."""
+    table = (
+        "CREATE TABLE things (tenant_id uuid PRIMARY KEY DEFAULT current_setting('app.tenant_id')::uuid);"
+        "ALTER TABLE things ENABLE ROW LEVEL SECURITY; ALTER TABLE things FORCE ROW LEVEL SECURITY;"
+        f"CREATE POLICY tenant ON things USING (tenant_id::text = {UNIT})"
+    )
+    assert found(conn, place, table) == []
 
 
 def test_a_view_with_its_readers_rights(conn: Connection, place: Database) -> None:

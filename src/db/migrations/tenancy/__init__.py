@@ -1,8 +1,9 @@
 """Whether tenants are apart: ``audit`` compares what the database's catalogue says with what keeps their rows apart.
 
-``catalogue`` asks the server, in one statement, and knows no rule; ``tables``, ``beside`` (views, functions, sequences,
-schemas) and ``roles`` are the rules, each over what the catalogue has said; ``audit`` puts them together. A new kind of
-hole is one more rule there, and one more row in its test. No handler loads any of it.
+``catalogue`` asks the server, in one statement, and knows no rule; ``clauses`` reads the text of a policy; ``tables``,
+``beside`` (views, functions, sequences, schemas) and ``roles`` are the rules, each over what the catalogue has said;
+``audit`` puts them together. A new kind of hole is one more rule there, and one more row in its test. No handler loads
+any of it.
 """
 
 from .audit import audit

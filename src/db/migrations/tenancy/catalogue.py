@@ -57,6 +57,10 @@ class Catalogue:
     roles: dict[str, dict[str, Any]]
     presets: list[dict[str, str]]
 
+    def names(self, role: str) -> set[str]:
+        """All under which a policy or a grant can be for ``role``."""
+        return {PUBLIC, role, *self.roles.get(role, {}).get("may_be", ())}
+
     def of_tenants(self) -> list[Relation]:
         """The tables that hold rows of tenants: those with the column."""
         tables = (TABLE, PARTITIONED, FOREIGN)

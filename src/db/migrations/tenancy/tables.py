@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from db.transactions.prologue_sql import TENANT_SETTING
 
-from .catalogue import FOREIGN, MATERIALIZED, PUBLIC, VIEW
+from .catalogue import FOREIGN, MATERIALIZED, VIEW
+from .clauses import (
+    SETTING,
+    cast_of_none,
+    errs_unset,
+    finds_tenant,
+    keeps_to_column,
+    names_column,
+    names_tenant,
+)
 from .finding import Finding
 
 if TYPE_CHECKING:
@@ -22,11 +31,7 @@ if TYPE_CHECKING:
 
 _COMMANDS = {"r": "SELECT", "a": "INSERT", "w": "UPDATE", "d": "DELETE"}
 _ALL = "*"
-_SETTING = re.compile(rf"current_setting\('{re.escape(TENANT_SETTING)}'(?:::text)?(, true)?\)")
 _OTHER_SETTING = re.compile(r"current_setting\('([^']+)'")
-# What lets rows through whatever the tenant is.
-_WAY_AROUND = re.compile(r"\bOR\b|\bIS (NOT )?(NULL|DISTINCT)\b|<>|\bCASE\b")
-_TEXTS = re.compile(r"(text|character varying(\(\d+\))?|citext)$")
 _REMEDY = "Call enable_tenant_rls in a migration."
 
 
@@ -57,7 +62,7 @@ def policies(catalogue: Catalogue, table: Relation) -> Iterator[Finding]:
         covered = {
             command
             for policy in table.policies
-            if policy["permissive"] and set(policy["roles"]) & _names(catalogue, role)
+            if policy["permissive"] and set(policy["roles"]) & catalogue.names(role)
             for command in (_COMMANDS.values() if policy["command"] == _ALL else [_COMMANDS[policy["command"]]])
         }
         for command in _COMMANDS.values():
@@ -78,38 +83,39 @@ def _weak(catalogue: Catalogue, table: Relation, policy: dict[str, Any]) -> Iter
             continue
         name = {"using": "USING", "check": "WITH CHECK"}[clause]
         others = set(_OTHER_SETTING.findall(text)) - {TENANT_SETTING}
-        if not _SETTING.search(text):
+        if not names_tenant(text):
             why = f"compares with {min(others)}, and not with {TENANT_SETTING}" if others else "asks for no tenant"
             yield Finding("policy-without-tenant", where, f"{name} {why}: {text}", _REMEDY)
-        elif _WAY_AROUND.search(text):
+        elif not names_column(text, catalogue.column):
+            yield Finding(
+                "policy-without-column", where, f"{name} does not look at {catalogue.column}: {text}", _REMEDY
+            )
+        elif not keeps_to_column(text, catalogue.column):
             yield Finding(
                 "policy-with-a-way-around",
                 where,
                 f"{name} can hold for rows that are not the tenant's: {text}",
-                "Policies of a table add up: say an exception in one of its own, for the role that needs it.",
-            )
-        elif catalogue.column not in re.findall(r"\w+", _SETTING.sub("", text)):
-            yield Finding(
-                "policy-without-column", where, f"{name} does not look at {catalogue.column}: {text}", _REMEDY
+                f"Let all of it, or a part that AND joins, be {catalogue.column} = the tenant; say an exception in a "
+                "policy of its own, for the role that needs it.",
             )
         else:
-            yield from _frail(table.column(catalogue.column), where, name, text)
+            yield from _frail(where, name, text)
 
 
-def _frail(column: dict[str, Any] | None, where: str, name: str, text: str) -> Iterator[Finding]:
+def _frail(where: str, name: str, text: str) -> Iterator[Finding]:
     """A policy that keeps tenants apart, by failing where it ought to show nothing."""
-    if any(not missing_ok for missing_ok in _SETTING.findall(text)):
+    if errs_unset(text):
         yield Finding(
             "policy-errs-unset",
             where,
             f"{name} fails on a connection that has not had a tenant: {text}",
             "Pass true as the second argument of current_setting.",
         )
-    if column is not None and not _TEXTS.match(column["type"]) and "NULLIF" not in text.upper():
+    if (cast := cast_of_none(text)) is not None:
         yield Finding(
             "policy-errs-empty",
             where,
-            f"{name} casts the tenant to {column['type']}, which fails without one: it is '' then: {text}",
+            f"{name} casts the tenant to {cast}, which fails without one: it is '' then: {text}",
             "Compare with NULLIF(current_setting(…, true), '').",
         )
 
@@ -123,7 +129,7 @@ def column(catalogue: Catalogue, table: Relation) -> Iterator[Finding]:
     if not found["notnull"]:
         yield Finding("nullable", name, "it may be NULL, and such a row is nobody's", "Add NOT NULL.")
     default = found["default"]
-    if default is None or not _SETTING.search(default):
+    if default is None or not SETTING.search(default):
         yield Finding(
             "no-default" if default is None else "other-default",
             name,
@@ -192,9 +198,16 @@ def unclaimed(catalogue: Catalogue, table: Relation) -> Iterator[Finding]:
     """A table of no tenant that functions see. It may be meant to be shared, which is to be said."""
     if table.kind in {VIEW, MATERIALIZED} or catalogue.has_tenant(table):
         return
-    # Rows that a policy finds a tenant for by another way, such as by a subquery, are apart as well.
-    if not table.secured or not all(_SETTING.search(policy["using"] or "") for policy in table.policies):
-        for role in sorted(table.rights):
+    for role in sorted(table.rights):
+        # Rows that each policy of the role's finds a tenant for by another way, as by a subquery, are apart as well.
+        clauses = [
+            clause
+            for policy in table.policies
+            if policy["permissive"] and set(policy["roles"]) & catalogue.names(role)
+            for clause in (policy["using"], policy["check"])
+            if clause is not None
+        ]
+        if not table.secured or not all(map(finds_tenant, clauses)):
             yield Finding(
                 "no-tenant",
                 f"{table.name} for {role}",
@@ -205,12 +218,7 @@ def unclaimed(catalogue: Catalogue, table: Relation) -> Iterator[Finding]:
 
 def _meets(policy: dict[str, Any], catalogue: Catalogue) -> bool:
     """Whether the policy is one for a role that is audited, by its own name or by a role that it is a member of."""
-    return any(set(policy["roles"]) & _names(catalogue, role) for role in catalogue.audited)
-
-
-def _names(catalogue: Catalogue, role: str) -> set[str]:
-    """All under which a policy can be for ``role``."""
-    return {PUBLIC, role, *catalogue.roles.get(role, {}).get("may_be", ())}
+    return any(set(policy["roles"]) & catalogue.names(role) for role in catalogue.audited)
 
 
 OF_TENANTS: tuple[Rule, ...] = (row_security, policies, column, keys, rights)
