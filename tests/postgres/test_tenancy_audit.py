@@ -193,6 +193,24 @@ MUTATIONS = {
     ),
     "granted to everybody": ("no-tenant", "CREATE TABLE shared (id bigint); GRANT SELECT ON shared TO PUBLIC"),
     "may truncate": ("may-truncate", "GRANT TRUNCATE ON notes TO {app}"),
+    "may become one that may truncate": (
+        "may-truncate",
+        "ALTER ROLE {app} NOINHERIT; CREATE ROLE readers; GRANT readers TO {app}; GRANT TRUNCATE ON notes TO readers",
+    ),
+    "may become one that may create": (
+        "may-create",
+        (
+            "ALTER ROLE {app} NOINHERIT; CREATE ROLE readers; GRANT readers TO {app};"
+            "GRANT CREATE ON SCHEMA public TO readers"
+        ),
+    ),
+    "a shared table for one that it may become": (
+        "no-tenant",
+        (
+            "CREATE TABLE shared (id bigint); CREATE ROLE readers; ALTER ROLE {app} NOINHERIT;"
+            "GRANT readers TO {app}; GRANT SELECT ON shared TO readers"
+        ),
+    ),
     "may refer": ("may-references", "GRANT REFERENCES ON notes TO {app}"),
     "may add triggers": ("may-trigger", "GRANT TRIGGER ON notes TO {app}"),
     "a view": ("view-of-its-owner", "CREATE VIEW shown AS SELECT * FROM notes; GRANT SELECT ON shown TO {app}"),
@@ -220,6 +238,13 @@ MUTATIONS = {
     "granted at birth": (
         "granted-by-default",
         "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT SELECT ON TABLES TO {app}",
+    ),
+    "granted at birth to one that it may become": (
+        "granted-by-default",
+        (
+            "CREATE ROLE readers; GRANT readers TO {app};"
+            "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT SELECT ON TABLES TO readers"
+        ),
     ),
     "granted to all at birth": (
         "granted-by-default",

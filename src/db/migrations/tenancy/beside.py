@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .catalogue import MATERIALIZED, PUBLIC, VIEW
+from .catalogue import MATERIALIZED, VIEW
 from .finding import Finding
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def schemas(catalogue: Catalogue) -> Iterator[Finding]:
 def defaults(catalogue: Catalogue) -> Iterator[Finding]:
     """A table that is open when it is born, is open before it has a policy."""
     for default in catalogue.defaults:
-        if default["role"] in {PUBLIC, *catalogue.audited}:
+        if any(default["role"] in catalogue.names(role) for role in catalogue.audited):
             yield Finding(
                 "granted-by-default",
                 f"tables of {default['owner']}" + (f" in {default['schema']}" if default["schema"] else ""),

@@ -8,8 +8,12 @@ own_schemas AS (
 of_extensions AS (
   SELECT objid FROM pg_depend WHERE deptype = 'e'
 ),
+-- Each with the roles that it is or may become. Those of a superuser, and a superuser's rights, say nothing.
 audited AS (
-  SELECT oid, rolname FROM pg_roles WHERE rolname = ANY (CAST(:roles AS text[]))
+  SELECT r.rolname, o.oid
+  FROM pg_roles r
+  JOIN pg_roles o ON o.oid = r.oid OR (NOT r.rolsuper AND NOT o.rolsuper AND pg_has_role(r.oid, o.oid, 'MEMBER'))
+  WHERE r.rolname = ANY (CAST(:roles AS text[]))
 ),
 relations AS (
   SELECT
@@ -81,7 +85,7 @@ relations AS (
     coalesce((
       SELECT json_object_agg(r.rolname, r.privileges)
       FROM (
-        SELECT a.rolname, json_agg(p.privilege) AS privileges
+        SELECT a.rolname, json_agg(DISTINCT p.privilege) AS privileges
         FROM audited a,
           unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) p (privilege)
         WHERE has_table_privilege(a.oid, c.oid, p.privilege)
@@ -109,7 +113,7 @@ functions AS (
     pg_get_userbyid(f.proowner) AS owner,
     EXISTS (SELECT FROM unnest(f.proconfig) s WHERE s LIKE 'search\_path=%') AS has_path,
     coalesce((
-      SELECT json_agg(a.rolname ORDER BY a.rolname) FROM audited a WHERE has_function_privilege(a.oid, f.oid, 'EXECUTE')
+      SELECT json_agg(DISTINCT a.rolname) FROM audited a WHERE has_function_privilege(a.oid, f.oid, 'EXECUTE')
     ), '[]') AS called_by
   FROM pg_proc f JOIN own_schemas n ON n.oid = f.pronamespace
   WHERE (f.prosecdef OR f.proleakproof) AND f.oid NOT IN (SELECT objid FROM of_extensions)
@@ -125,7 +129,7 @@ sequences AS (
       LIMIT 1
     ) AS "table",
     coalesce((
-      SELECT json_agg(a.rolname ORDER BY a.rolname) FROM audited a WHERE has_sequence_privilege(a.oid, c.oid, 'SELECT')
+      SELECT json_agg(DISTINCT a.rolname) FROM audited a WHERE has_sequence_privilege(a.oid, c.oid, 'SELECT')
     ), '[]') AS read_by
   FROM pg_class c JOIN own_schemas n ON n.oid = c.relnamespace
   WHERE c.relkind = 'S' AND c.oid NOT IN (SELECT objid FROM of_extensions)
@@ -135,7 +139,7 @@ schemas AS (
   SELECT
     n.nspname AS name,
     coalesce((
-      SELECT json_agg(a.rolname ORDER BY a.rolname) FROM audited a WHERE has_schema_privilege(a.oid, n.oid, 'CREATE')
+      SELECT json_agg(DISTINCT a.rolname) FROM audited a WHERE has_schema_privilege(a.oid, n.oid, 'CREATE')
     ), '[]') AS created_in_by
   FROM own_schemas n
   ORDER BY 1
