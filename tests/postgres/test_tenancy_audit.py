@@ -159,6 +159,7 @@ MUTATIONS = {
     ),
     "unique over all tenants": ("unique-for-all", "CREATE UNIQUE INDEX bodies ON notes (body)"),
     "unique by an expression": ("unique-for-all", "CREATE UNIQUE INDEX bodies ON notes (lower(body))"),
+    "excluded by another's": ("unique-for-all", "ALTER TABLE notes ADD EXCLUDE USING btree (body WITH =)"),
     "refers to any tenant's": (
         "reference-to-another",
         (
@@ -221,6 +222,21 @@ MUTATIONS = {
             "CREATE VIEW shown AS SELECT body FROM inner_one; GRANT SELECT ON shown TO {app}"
         ),
     ),
+    "a view to write through": (
+        "view-of-its-owner",
+        "CREATE VIEW shown AS SELECT * FROM notes; GRANT DELETE ON shown TO {app}",
+    ),
+    "a rule of a table": (
+        "rule-of-its-owner",
+        "CREATE RULE as_well AS ON INSERT TO tags DO ALSO DELETE FROM notes",
+    ),
+    "a rule of a view": (
+        "rule-of-its-owner",
+        (
+            "CREATE VIEW shown AS SELECT 1 AS one; GRANT INSERT ON shown TO {app};"
+            "CREATE RULE instead AS ON INSERT TO shown DO INSTEAD DELETE FROM notes"
+        ),
+    ),
     "a materialised view": (
         "materialized-view",
         "CREATE MATERIALIZED VIEW shown AS SELECT count(*) FROM notes; GRANT SELECT ON shown TO {app}",
@@ -269,6 +285,8 @@ MUTATIONS = {
     ),
     "a superuser": ("superuser", "ALTER ROLE {app} SUPERUSER"),
     "above policies": ("bypasses", "ALTER ROLE {app} BYPASSRLS"),
+    "replicates": ("replicates", "ALTER ROLE {app} REPLICATION"),
+    "runs programs on the server": ("may-bypass", "GRANT pg_execute_server_program TO {app}"),
     "makes roles": ("makes-roles", "ALTER ROLE {app} CREATEROLE"),
     "a member of the owner": ("may-own", "GRANT {owner} TO {app}"),
     "a member by another": ("may-own", "CREATE ROLE between; GRANT {owner} TO between; GRANT between TO {app}"),
@@ -277,6 +295,7 @@ MUTATIONS = {
     "a tenant from the start": ("preset-tenant", "ALTER ROLE {app} SET app.tenant_id = 'acme'"),
     "a tenant for all": ("preset-tenant", "ALTER DATABASE {database} SET app.tenant_id = 'acme'"),
     "another role from the start": ("preset-role", "ALTER ROLE {app} SET role = '{owner}'"),
+    "policies off, in another word": ("preset-row-security", "ALTER ROLE {app} SET row_security = false"),
     "policies off": ("preset-row-security", "ALTER ROLE {app} SET row_security = off"),
 }
 
@@ -375,9 +394,10 @@ def test_a_column_that_is_cast_does_not_fail(conn: Connection, place: Database) 
     assert found(conn, place, table) == []
 
 
-def test_a_view_with_its_readers_rights(conn: Connection, place: Database) -> None:
-    """It is as good as the table."""
-    view = "CREATE VIEW shown WITH (security_invoker) AS SELECT * FROM notes; GRANT SELECT ON shown TO {app}"
+@pytest.mark.parametrize("said", ["security_invoker", "security_invoker = yes", "security_invoker = 't'"])
+def test_a_view_with_its_readers_rights(said: str, conn: Connection, place: Database) -> None:
+    """It is as good as the table, however its option is written."""
+    view = f"CREATE VIEW shown WITH ({said}) AS SELECT * FROM notes; GRANT SELECT ON shown TO {{app}}"
     assert found(conn, place, view) == []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .catalogue import MATERIALIZED, VIEW
+from .catalogue import COMMANDS, MATERIALIZED, VIEW
 from .finding import Finding
 
 if TYPE_CHECKING:
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def views(catalogue: Catalogue) -> Iterator[Finding]:
     """A view reads with its owner's rights unless it is told otherwise, a materialised one has read already."""
     for view in catalogue.relations.values():
-        readers = sorted(role for role, rights in view.rights.items() if "SELECT" in rights)
+        # Rows are deleted through it without being read.
+        readers = sorted(role for role, rights in view.rights.items() if {*rights} & {*COMMANDS.values()})
         if view.kind not in {VIEW, MATERIALIZED} or not readers or not catalogue.shows_tenants(view):
             continue
         if view.kind == MATERIALIZED:
@@ -33,6 +34,20 @@ def views(catalogue: Catalogue) -> Iterator[Finding]:
                 f"it shows what {view.owner} may see, and not what its reader may",
                 "ALTER VIEW … SET (security_invoker = true).",
             )
+
+
+def rewriting(catalogue: Catalogue) -> Iterator[Finding]:
+    """What a rule does instead of a command, or as well, it does with the rights of the table's or view's owner."""
+    for relation in catalogue.relations.values():
+        writers = sorted(role for role, rights in relation.rights.items() if {*rights} & {*COMMANDS.values()})
+        if writers:
+            for rule in relation.rules:
+                yield Finding(
+                    "rule-of-its-owner",
+                    f"{rule} on {relation.name} for {', '.join(writers)}",
+                    f"it reaches other tables as {relation.owner}, whoever gives the command",
+                    "Let a trigger do it, whose function runs with the rights of whoever gives the command.",
+                )
 
 
 def functions(catalogue: Catalogue) -> Iterator[Finding]:
@@ -93,4 +108,4 @@ def defaults(catalogue: Catalogue) -> Iterator[Finding]:
             )
 
 
-RULES = (views, functions, sequences, schemas, defaults)
+RULES = (views, rewriting, functions, sequences, schemas, defaults)

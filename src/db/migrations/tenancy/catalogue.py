@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # pg_class.relkind
 TABLE, PARTITIONED, FOREIGN, VIEW, MATERIALIZED = "r", "p", "f", "v", "m"
+COMMANDS = {"r": "SELECT", "a": "INSERT", "w": "UPDATE", "d": "DELETE"}  # by pg_policy.polcmd
 PUBLIC = "public"  # as a grantee: all roles
 
 _QUERY = Path(__file__).with_suffix(".sql")
@@ -23,7 +24,10 @@ _QUERY = Path(__file__).with_suffix(".sql")
 
 @dataclass(frozen=True)
 class Relation:
-    """A table of any kind, or a view. ``rights`` are the privileges of each of the audited roles that has any."""
+    """A table of any kind, or a view. ``rights`` are the privileges of each of the audited roles that has any.
+
+    ``rules`` are those of CREATE RULE that reach other relations.
+    """
 
     name: str
     kind: str
@@ -37,6 +41,7 @@ class Relation:
     foreign_keys: list[dict[str, Any]]
     rights: dict[str, list[str]]
     reads: list[str]
+    rules: list[str]
 
     def column(self, name: str) -> dict[str, Any] | None:
         """What is said of the column ``name``; None where there is none."""

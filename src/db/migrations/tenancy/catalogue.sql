@@ -22,8 +22,10 @@ relations AS (
     pg_get_userbyid(c.relowner) AS owner,
     c.relrowsecurity AS secured,
     c.relforcerowsecurity AS forced,
-    coalesce(c.reloptions && ARRAY['security_invoker=true', 'security_invoker=on', 'security_invoker=1'], false)
-      AS invoker,
+    -- As it was written: yes, on, true, 1 or what begins one of them.
+    coalesce((
+      SELECT option_value::boolean FROM pg_options_to_table(c.reloptions) WHERE option_name = 'security_invoker'
+    ), false) AS invoker,
     coalesce((
       SELECT json_agg(json_build_object(
         'name', a.attname,
@@ -56,7 +58,7 @@ relations AS (
       SELECT json_agg(json_build_object(
         'name', i.indexrelid::regclass::text,
         'valid', i.indisvalid,
-        'unique', i.indisunique,
+        'unique', i.indisunique OR i.indisexclusion,
         'partial', i.indpred IS NOT NULL,
         -- An expression has no column, and the number 0.
         'columns', (
@@ -99,7 +101,13 @@ relations AS (
       FROM pg_rewrite w
       JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
       WHERE w.ev_class = c.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> c.oid
-    ), '[]') AS reads
+    ), '[]') AS reads,
+    coalesce((
+      SELECT json_agg(DISTINCT w.rulename)
+      FROM pg_rewrite w
+      JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+      WHERE w.ev_class = c.oid AND w.ev_type <> '1' AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> c.oid
+    ), '[]') AS rules
   FROM pg_class c JOIN own_schemas n ON n.oid = c.relnamespace
   WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm') AND c.relpersistence <> 't'
     AND c.oid NOT IN (SELECT objid FROM of_extensions)
@@ -162,6 +170,7 @@ roles AS (
     r.rolsuper AS superuser,
     r.rolbypassrls AS bypasses,
     r.rolcreaterole AS makes_roles,
+    r.rolreplication AS replicates,
     -- A superuser may be every role, which says nothing.
     coalesce((
       SELECT json_agg(o.rolname ORDER BY o.rolname) FROM pg_roles o

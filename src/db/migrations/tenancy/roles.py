@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from .catalogue import Catalogue
 
 
+# Whose members reach the server's files, or run programs on it: https://www.postgresql.org/docs/18/predefined-roles.html
+_OF_THE_SERVER = {"pg_execute_server_program", "pg_read_server_files", "pg_write_server_files"}
+_OFF = {"off", "false", "no", "0"}
+
+
 def attributes(catalogue: Catalogue) -> Iterator[Finding]:
     """Above policies, or able to become so."""
     for name in catalogue.audited:
@@ -25,6 +30,8 @@ def attributes(catalogue: Catalogue) -> Iterator[Finding]:
             yield Finding("superuser", name, "no policy binds a superuser", "ALTER ROLE … NOSUPERUSER.")
         if role["bypasses"]:
             yield Finding("bypasses", name, "no policy binds it (BYPASSRLS)", "ALTER ROLE … NOBYPASSRLS.")
+        if role["replicates"]:
+            yield Finding("replicates", name, "it may read the changes of all tenants", "ALTER ROLE … NOREPLICATION.")
         if role["makes_roles"]:
             yield Finding("makes-roles", name, "it may give itself other roles", "ALTER ROLE … NOCREATEROLE.")
 
@@ -39,7 +46,7 @@ def memberships(catalogue: Catalogue) -> Iterator[Finding]:
             )
         for other in catalogue.roles.get(name, {}).get("may_be", ()):
             above = catalogue.roles.get(other, {})
-            if above.get("superuser") or above.get("bypasses"):
+            if above.get("superuser") or above.get("bypasses") or above.get("replicates") or other in _OF_THE_SERVER:
                 yield Finding(
                     "may-bypass", name, f"it is a member of {other}, which no policy binds", f"REVOKE {other}."
                 )
@@ -65,7 +72,7 @@ def presets(catalogue: Catalogue) -> Iterator[Finding]:
             )
         elif setting == "role":
             yield Finding("preset-role", whose, f"its sessions begin as {value}", "ALTER ROLE … RESET role.")
-        elif setting == "row_security" and value == "off":
+        elif setting == "row_security" and value.lower() in _OFF:
             yield Finding(
                 "preset-row-security",
                 whose,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from db.transactions.prologue_sql import TENANT_SETTING
 
-from .catalogue import FOREIGN, MATERIALIZED, VIEW
+from .catalogue import COMMANDS, FOREIGN, MATERIALIZED, VIEW
 from .clauses import (
     SETTING,
     cast_of_none,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     Rule = Callable[[Catalogue, Relation], Iterator[Finding]]
 
-_COMMANDS = {"r": "SELECT", "a": "INSERT", "w": "UPDATE", "d": "DELETE"}
 _ALL = "*"
 _OTHER_SETTING = re.compile(r"current_setting\('([^']+)'")
 _REMEDY = "Call enable_tenant_rls in a migration."
@@ -63,9 +62,9 @@ def policies(catalogue: Catalogue, table: Relation) -> Iterator[Finding]:
             command
             for policy in table.policies
             if policy["permissive"] and set(policy["roles"]) & catalogue.names(role)
-            for command in (_COMMANDS.values() if policy["command"] == _ALL else [_COMMANDS[policy["command"]]])
+            for command in (COMMANDS.values() if policy["command"] == _ALL else [COMMANDS[policy["command"]]])
         }
-        for command in _COMMANDS.values():
+        for command in COMMANDS.values():
             if command in rights and command not in covered:
                 yield Finding(
                     "no-policy",
