@@ -42,12 +42,17 @@ _LEFT_BY_FIRST = {"listen": "LISTEN", "load": "LOAD", "prepare": "PREPARE", "dea
 # As RESET: what a listener to "reset" may say each time.
 _TO_DEFAULT = re.compile(r"set\s+(?:session\s+)?(?:[\w.]+\s*(?:=|\bto\b)|authorization)\s*default\s*;?\s*$")
 SET_CONFIG = "set_config for the session"
+# The last argument of set_config that says "for the transaction", or a parameter, of which see ``leaves_if_false``.
+_LOCALLY = r"(?:true|'(?:t|true|y|yes|on|1)'|%s|%\(\w+\)s|\$\d+|:\w+)(?:::bool(?:ean)?)?"
 _LEFT_INSIDE = (
     (re.compile(r"\bpg_(?:try_)?advisory_lock(?:_shared)?\b"), "a session advisory lock"),
     (re.compile(r"\bset_config\b[^;]*,\s*false\s*\)"), SET_CONFIG),
+    (re.compile(rf"\bset_config\"?\s*\((?!(?:(?!\bset_config\b)[^;])*,\s*{_LOCALLY}\s*\))"), SET_CONFIG),
+    (re.compile(r"\bupdate\s+(?:only\s+)?(?:pg_catalog\s*\.\s*)?pg_settings\b"), "SET"),
     (re.compile(rf"\bcreate\s+{_TEMPORARY}|\bselect\b[^;]*\binto\s+{_TEMPORARY}"), "a temporary table"),
     (re.compile(r"\bdeclare\b[^;]*\bwith\s+hold\b"), "a cursor WITH HOLD"),
-    (re.compile(r";\s*set\s+(?!local\b|transaction\b|constraints\b)"), "SET"),
+    # In a body as well, of DO for example.
+    (re.compile(r"(?:;|\b(?:begin|then|else|loop))\s*set\s+(?!local\b|transaction\b|constraints\b)"), "SET"),
     (re.compile(r";\s*listen\b"), "LISTEN"),
 )
 _CACHED_CHARS = 4_000  # of a text that is remembered: one with many rows in it is seldom met twice
