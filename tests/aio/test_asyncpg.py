@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from sqlalchemy import make_url, text
+from sqlalchemy import exc, make_url, text
 
 import db
 from db import aio
@@ -19,7 +19,7 @@ from db.wire.asyncpg_dialect import asyncpg_arguments
 
 if TYPE_CHECKING:
     from devkit.network.wire import Wire
-    from devkit.plugin import Database, MakeWire
+    from devkit.plugin import Database, MakePgBouncer, MakeWire
     from devkit.servers.postgres import Postgres
     from tests.aio.conftest import Lines, Use
 
@@ -77,6 +77,26 @@ def test_behind_a_proxy_no_statement_has_a_name(proxy: str, named: bool, use: Us
             return int(await conn.scalar(text("SELECT count(*) FROM pg_prepared_statements")) or 0)
 
     assert bool(event_loop.run(prepared())) is named
+
+
+def test_a_poolers_session_is_cleaned_where_commit_is_refused(
+    database: Database, postgres: Postgres, pgbouncer: MakePgBouncer
+) -> None:
+    """What a constraint defers fails ahead of COMMIT, and the ROLLBACK cleans."""
+    table = "CREATE TABLE numbers (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)"
+    postgres.execute(f"{table}; GRANT INSERT ON numbers TO {database.app}", database=database.name)
+    url = make_url(database.through(pgbouncer(default_pool_size=1)).url())
+    db.configure(Settings(url=url, sslmode="disable", proxy="pgbouncer", async_driver="asyncpg"))
+
+    async def locks() -> int:
+        with pytest.raises(exc.IntegrityError):
+            async with aio.begin() as tx:
+                await tx.execute(text("SELECT pg_advisory_lock(7)"))
+                await tx.execute(text("INSERT INTO numbers VALUES (1), (1)"))
+        async with aio.read() as conn:  # on the same session, the only one
+            return int(await conn.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")) or 0)
+
+    assert event_loop.run(locks()) == 0
 
 
 def test_a_proxied_connection_carries_no_tenant(use: Use) -> None:

@@ -255,6 +255,20 @@ def test_another_client_of_a_pooler_does_not_meet_it(
     assert other() == before
 
 
+@pytest.mark.parametrize("said", ["SELECT pg_advisory_lock(7)", "PREPARE left_over AS SELECT 1"])
+def test_another_client_does_not_meet_it_where_commit_is_refused(
+    said: str, behind_pooler: psycopg.Connection[Any], postgres: Postgres, database: Database
+) -> None:
+    """What a constraint defers fails while the transaction is still there, and so the session is still the unit's."""
+    table = "CREATE TABLE numbers (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)"
+    postgres.execute(f"{table}; GRANT INSERT ON numbers TO {database.app}", database=database.name)
+    with pytest.raises(exc.IntegrityError), db.begin() as tx:
+        tx.execute(text(said))
+        tx.execute(text("INSERT INTO numbers VALUES (1), (1)"))
+    _, question = KINDS[said]
+    assert behind_pooler.execute(question).fetchone() == (0,)
+
+
 def test_cleaning_for_a_pooler_takes_no_trip_of_its_own(
     pooler: PgBouncer, database: Database, wire: MakeWire, ledger: None
 ) -> None:

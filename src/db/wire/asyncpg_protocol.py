@@ -23,7 +23,7 @@ from db.errors import sqlstate
 
 from .asyncpg_errors import NoAnswerError, is_unsent, server_error
 from .commit_outcome import Unit, is_refusal
-from .session_leftovers import CLEANING, note_left
+from .session_leftovers import CHECKING, CLEANING, note_left
 from .statement_kinds import SET_CONFIG, kind_of
 
 if TYPE_CHECKING:
@@ -195,8 +195,8 @@ class WatchedProtocol:
         cleans = self.is_pooled and bool(unit.leaves)
         if cleans:
             # The answer is that to the last of them. So where a transaction has failed, COMMIT is not to be reached.
-            proof = ["SELECT 1"] if commits else []
-            query = "; ".join([*proof, query.rstrip(";"), *(text.decode() for text in CLEANING)])
+            checking = [CHECKING.decode()] if commits else []
+            query = "; ".join([*checking, query.rstrip(";"), *(text.decode() for text in CLEANING)])
         send = partial(self._protocol.query, query, timeout)
         if not commits:
             return await self._sent(send)

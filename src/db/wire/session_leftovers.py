@@ -22,6 +22,11 @@ def note_left(pools_notes: dict[Any, Any] | None, kind: str) -> None:
         pools_notes.setdefault(LEFT, set()).add(kind)
 
 
+# Goes ahead of a COMMIT with the cleaning behind it. What is deferred to COMMIT fails here, where the transaction is
+# still open, and its ROLLBACK cleans: once a COMMIT has failed, a pooler may have given the session to another client.
+# In a transaction that has failed already it fails as well, where COMMIT would have been answered.
+CHECKING = b"SET CONSTRAINTS ALL IMMEDIATE"
+
 # DISCARD ALL, which is refused next to other statements, in the parts that are not, as its page has them in this order:
 # https://www.postgresql.org/docs/18/sql-discard.html
 CLEANING = (

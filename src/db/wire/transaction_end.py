@@ -20,7 +20,7 @@ from .commit_outcome import is_refusal
 from .deferred_begin import COMMIT, FAILED, IDLE, OpeningState
 from .pipeline import hung_up, is_readable, raise_error
 from .queued_answers import QueuedCommit, is_commit
-from .session_leftovers import CLEANING
+from .session_leftovers import CHECKING, CLEANING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +79,9 @@ class FlightState(OpeningState):
     def _send_commit(self) -> PQGen[PGresult]:
         send = partial(self.pgconn.send_query_params, *COMMIT)
         if cleaning := self._cleaning():
-            results, *_ = yield from self.fly(send, *cleaning)
+            check = partial(self.pgconn.send_query_params, CHECKING, None)
+            checked, results, *_ = yield from self.fly(check, send, *cleaning)
+            raise_error(self.pgconn, checked)
         elif self.riders.due:
             (results,) = yield from self.fly(send)
         else:
