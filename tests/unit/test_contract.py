@@ -115,6 +115,18 @@ CASES = [
         "",
     ),
     ('op.execute("CREATE TEMP TABLE t AS SELECT 1")\nop.execute("DROP TABLE t")', ""),
+    # What it takes away first was there before, whatever it makes in its place
+    ('op.drop_table("t")\nop.create_table("t")', "DROP"),
+    ('op.rename_table("t", "u")\nop.create_table("t")', "RENAME"),
+    ('op.execute("DROP VIEW v; CREATE VIEW v AS SELECT 1")', "DROP"),
+    (
+        (
+            'op.create_table("u")\n'
+            'with op.batch_alter_table("t") as batch:\n    batch.drop_column("c")\n'
+            'with op.batch_alter_table("u") as batch:\n    batch.create_index("ix", ["c"])'
+        ),
+        "DROP",
+    ),
     ('for t in ("a", "b"):\n    op.create_table(t)\n    op.create_index(f"ix_{t}", t, ["c"])', ""),
     ('import tables\nop.create_table(tables.NAME)\nop.create_index("ix", tables.NAME, ["c"])', ""),
 ]

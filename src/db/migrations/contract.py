@@ -51,13 +51,12 @@ def findings(path: Path) -> list[Finding]:
     """What the revision in the file ``path`` changes without a reason, by line. Raises SyntaxError."""
     source = path.read_text()
     tree = ast.parse(source, str(path))
-    upgrade = Upgrade(tree)
-    created, reasons = upgrade.created(), _Reasons(source, tree)
+    reasons = _Reasons(source, tree)
     return sorted(
         (
             Finding(path, made.node.lineno, made.change.said, made.change.kind)
-            for made in upgrade.changes()
-            if not (made.tables and created.issuperset(made.tables)) and not reasons.given_for(made.node)
+            for made in Upgrade(tree).changes()
+            if not reasons.given_for(made.node)
         ),
         key=lambda found: (found.line, found.said),
     )

@@ -9,7 +9,7 @@ import ast
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .contract_sql import Change, Kind, changes_by, created_by
+from .contract_sql import Change, Kind, changes_by, created_by, statements
 from .contract_values import Values
 
 if TYPE_CHECKING:
@@ -44,33 +44,38 @@ class Upgrade:
         self._reached = self._reach("upgrade")
         self._values = Values([tree, *self._reached])
         self._op, self._bare = _names_of_op(tree)
-        self._batches = self._find_batches()
-        self._calls = [node for function in self._reached for node in ast.walk(function) if isinstance(node, ast.Call)]
-
-    def created(self) -> set[str]:
-        """The tables, and what else has a name, that it creates itself: nobody else uses them yet."""
-        names: set[str] = set()
-        for call in self._calls:
-            if self._operation(call) == "create_table":
-                names.update(self._tables(call, "create_table"))
-            names.update(name for text in self._executed(call) for name in created_by(text))
-        return names
+        self._batches: dict[ast.expr, ast.Call] = {}
+        self._calls = list(self._called_by("upgrade"))
 
     def changes(self) -> Iterator[Made]:
-        """What it changes of what is there already, or may be."""
-        for call in self._calls:
-            if self._executes(call):
-                yield from self._changed_by_text(call)
-            elif (name := self._operation(call)) is not None:
-                tables, said = tuple(self._tables(call, name)), ast.unparse(call)
-                for kind in self._changed(name, call):
-                    yield Made(Change(kind, None, said), call, tables)
+        """What it changes of what is there already, or may be.
 
-    def _changed_by_text(self, call: ast.Call) -> Iterator[Made]:
+        What it has created itself by then nobody else uses yet. What it creates later may have the name of something
+        that it takes away first.
+        """
+        created: set[str] = set()
+        for call in self._calls:
+            for made in self._changed_by(call, created):
+                if not (made.tables and created.issuperset(made.tables)):
+                    yield made
+            if self._operation(call) == "create_table":
+                created.update(self._tables(call, "create_table"))
+
+    def _changed_by(self, call: ast.Call, created: set[str]) -> Iterator[Made]:
+        if self._executes(call):
+            yield from self._changed_by_text(call, created)
+        elif (name := self._operation(call)) is not None:
+            tables, said = tuple(self._tables(call, name)), ast.unparse(call)
+            for kind in self._changed(name, call):
+                yield Made(Change(kind, None, said), call, tables)
+
+    def _changed_by_text(self, call: ast.Call, created: set[str]) -> Iterator[Made]:
         texts = self._executed(call)
         for text in texts:
-            for change in changes_by(text):
-                yield Made(change, call, (change.table,) if change.table else ())
+            for statement in statements(text):
+                for change in changes_by(statement):
+                    yield Made(change, call, (change.table,) if change.table else ())
+                created.update(created_by(statement))
         if not texts and any(_reads_a_file(one) for argument in call.args for one in self._values.of(argument)):
             yield Made(Change(Kind.UNREAD, None, ast.unparse(call)), call, ())
 
@@ -84,15 +89,39 @@ class Upgrade:
                 waiting += [node.id for node in ast.walk(reached[one]) if isinstance(node, ast.Name)]
         return list(reached.values())
 
-    def _find_batches(self) -> dict[str, ast.Call]:
-        found = {}
-        for function in self._reached:
-            for node in ast.walk(function):
-                match node:
-                    case ast.withitem(context_expr=ast.Call() as call, optional_vars=ast.Name(id=name)):
-                        if self._operation_of(call.func) == "batch_alter_table":
-                            found[name] = call
-        return found
+    def _called_by(self, name: str) -> Iterator[ast.Call]:
+        """The calls of the function ``name``, and of those that it calls, in the order in which they stand there.
+
+        On the way, it is noted of which batch each of them is.
+        """
+        followed: set[str] = set()
+
+        def within(node: ast.AST, batches: dict[str, ast.Call]) -> Iterator[ast.Call]:
+            if isinstance(node, ast.With):
+                batches = batches | dict(self._opened(node))
+            if isinstance(node, ast.Call):
+                match node.func:
+                    case ast.Attribute(value=ast.Name(id=batch)) if batch in batches:
+                        self._batches[node.func] = batches[batch]
+            for child in ast.iter_child_nodes(node):
+                yield from within(child, batches)
+            if isinstance(node, ast.Call):
+                yield node
+            if isinstance(node, ast.Name) and node.id in self._functions and node.id not in followed:
+                followed.add(node.id)
+                yield from within(self._functions[node.id], batches)
+
+        if name in self._functions:
+            followed.add(name)
+            yield from within(self._functions[name], {})
+
+    def _opened(self, block: ast.With) -> Iterator[tuple[str, ast.Call]]:
+        """The batches that ``block`` opens, by the names that it gives them."""
+        for item in block.items:
+            match item:
+                case ast.withitem(context_expr=ast.Call() as call, optional_vars=ast.Name(id=name)):
+                    if self._operation_of(call.func) == "batch_alter_table":
+                        yield name, call
 
     def _operation_of(self, function: ast.expr) -> str | None:
         match function:
@@ -106,16 +135,12 @@ class Upgrade:
 
     def _operation(self, call: ast.Call) -> str | None:
         """The name of Alembic's operation that ``call`` is; of a batch's as well."""
-        match call.func:
-            case ast.Attribute(value=ast.Name(id=name), attr=attribute) if name in self._batches:
-                return attribute
+        if call.func in self._batches and isinstance(call.func, ast.Attribute):
+            return call.func.attr
         return self._operation_of(call.func)
 
     def _batch(self, call: ast.Call) -> ast.Call | None:
-        match call.func:
-            case ast.Attribute(value=ast.Name(id=name)):
-                return self._batches.get(name)
-        return None
+        return self._batches.get(call.func)
 
     def _tables(self, call: ast.Call, operation: str) -> Iterator[str]:
         """The tables that an operation may be of."""

@@ -103,12 +103,12 @@ def named(text: str) -> str:
 
 def created_by(sql: str) -> set[str]:
     """The names of what ``sql`` creates."""
-    return {named(found[1]) for statement in _statements(sql) if (found := _CREATES.match(statement))}
+    return {named(found[1]) for statement in statements(sql) if (found := _CREATES.match(statement))}
 
 
 def changes_by(sql: str) -> Iterator[Change]:
     """What ``sql`` changes, in its order."""
-    for statement in _statements(sql):
+    for statement in statements(sql):
         said = statement if len(statement) <= _SHOWN else statement[: _SHOWN - 1] + "…"
         if (found := _CREATES_INDEX.match(statement)) and not found["concurrently"]:
             yield Change(Kind.INDEX, named(found["table"]), said)
@@ -164,7 +164,7 @@ def _names(listed: str) -> list[str]:
     return [named(one) for one in re.findall(_NAME, listed)]
 
 
-def _statements(sql: str) -> Iterator[str]:
+def statements(sql: str) -> Iterator[str]:
     """The statements of ``sql`` without comments and values, on one line each; those of a DO block one by one."""
     bodies: list[str] = []
 
@@ -183,7 +183,7 @@ def _statements(sql: str) -> Iterator[str]:
     for part in _LEXEMES.sub(masked, sql).split(";"):
         statement = " ".join(part.split())
         if re.match(r"DO\b", statement, re.IGNORECASE) and (body := _BODY.search(statement)):
-            for inner in _statements(bodies[int(body[1])]):
+            for inner in statements(bodies[int(body[1])]):
                 yield from (one.strip() for one in _BLOCK_WORDS.split(inner))
         elif statement:
             yield statement
