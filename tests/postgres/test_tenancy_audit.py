@@ -325,6 +325,29 @@ def test_what_is_meant_to_be_is_allowed_by_name(name: str, conn: Connection, pla
     assert audit(conn, roles=[place.app], allowed=allowed) == []
 
 
+@pytest.mark.parametrize("column", ["org_id", "user", "Org id", 'a"b'])
+def test_the_column_may_have_any_name(column: str, conn: Connection, place: Database) -> None:
+    """A word of SQL, and what has to be quoted, too; and so may the table and the role."""
+    op = Operations(MigrationContext.configure(conn))
+    op.create_table(
+        "It's one", sa.Column(column, sa.Text, nullable=False, server_default=TENANT), sa.PrimaryKeyConstraint(column)
+    )
+    enable_tenant_rls(op, "It's one", column=column)
+    op.execute("""CREATE ROLE "it's \"\"another" """)
+    grant(op, "SELECT, INSERT", "It's one", to="it's \"another")
+    assert audit(conn, roles=["it's \"another"], column=column) == []
+
+
+def test_the_role_that_purges_the_layers_table_is_meant_to(conn: Connection, place: Database) -> None:
+    """It sees the records of all tenants that have expired."""
+    conn.exec_driver_sql("DROP TABLE db_once; CREATE ROLE purger")
+    op = Operations(MigrationContext.configure(conn))
+    create_once_table(op, used_by=[place.app], purged_by="purger")
+    assert audit(conn, roles=[place.app, "purger"]) == []
+    conn.exec_driver_sql("ALTER POLICY purge_select ON db_once USING (true)")
+    assert [finding.kind for finding in audit(conn, roles=["purger"])] == ["policy-without-tenant"]
+
+
 def test_an_exception_needs_a_reason_and_a_finding(conn: Connection, place: Database) -> None:
     """One that nothing is left of is a finding itself."""
     with pytest.raises(ValueError, match="shared"):
