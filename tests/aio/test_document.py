@@ -18,7 +18,7 @@ def test_the_documents_handler_works(
     """Each tenant sees its own notes, though both are read at once."""
     postgres.execute(NOTES.format(role=database.app), database=database.name)
     use()
-    (block,) = python_in(ROOT / "docs" / "use" / "aio.md")
+    block, *_ = python_in(ROOT / "docs" / "use" / "aio.md")
     shown: dict[str, Any] = {}
     exec(block, shown)  # noqa: S102 - the document's own code
     events = ({"tenant": mine, "other": theirs, "body": mine} for mine, theirs in (("a", "b"), ("b", "a")))

@@ -67,7 +67,7 @@ def test_there_are_four_commands_and_each_is_a_verb_of_the_makefile() -> None:
     """That knows its environment; so has the way back."""
     assert VERBS == ["account", "certs", "database", "deploy"]
     for verb in [*VERBS, "destroy"]:
-        command = ["make", "--dry-run", verb, "ENV=prod", "DATABASE=yes", "YES=yes"]
+        command = ["make", "--no-print-directory", "--dry-run", verb, "ENV=prod", "DATABASE=yes", "YES=yes"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         also = " --database --yes" if verb == "destroy" else ""
         assert done.stdout.splitlines()[-1].split(" -m ")[1].strip() == f'devkit {verb} --env "prod"{also}'

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 from collections import Counter
@@ -70,6 +71,13 @@ units = st.lists(
     max_size=4,
 )
 cuts = st.lists(st.tuples(st.sampled_from(get_args(Speaker)), st.floats(0, 1)), min_size=CUTS, max_size=CUTS)
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Whatever was left open is found here, and not amid the next test, which would be blamed for it."""
+    yield
+    gc.collect()
 
 
 class Ledger:

@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from sqlalchemy import Column, Integer, MetaData, Table, Text, create_engine, exc, func, insert, make_url, select, text
+from sqlalchemy import (
+    Column,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    create_engine,
+    event,
+    exc,
+    func,
+    insert,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.orm import Session
 
 import db
@@ -255,8 +269,13 @@ def test_the_plain_engine_pays_no_trip_for_it_and_pins_nothing(jobs: None, datab
             with db.engine().begin() as conn:
                 conn.execute(JOBS, {"n": 1})
     assert (tapped.counts() - before).trips == 2
-    with db.engine().begin() as conn:
-        conn.exec_driver_sql("SET lock_timeout = '7s'")
+
+    @event.listens_for(db.engine(), "connect")  # what it says stays
+    def limit(connection: Any, _: object) -> None:
+        connection.execute("SET lock_timeout = '7s'")
+        connection.commit()
+
+    db.engine().dispose()
     with db.engine().begin() as conn:
         assert conn.exec_driver_sql("SHOW lock_timeout").scalar_one() == "7s"
 
@@ -283,11 +302,14 @@ def test_a_connection_that_is_asked_whether_it_lives_needs_no_schema(
 ) -> None:
     """Something came from the server while a pool kept it: it is asked in autocommit, and used again."""
     use(proxy="pgbouncer", schema="shop")
+
+    @event.listens_for(db.engine(), "connect")  # what it says stays
+    def listen(connection: Any, _: object) -> None:
+        connection.execute("LISTEN news")
+        connection.commit()
+
     with db.engine().connect() as conn:
         pid = conn.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
-        conn.exec_driver_sql("LISTEN news")
-        conn.commit()
-    with db.engine().connect() as conn:
         postgres.execute("NOTIFY news", database=database.name)
         driver: Any = conn.connection.dbapi_connection
         while driver.is_quiet():

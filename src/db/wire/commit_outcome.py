@@ -133,7 +133,8 @@ def work_for(unit: Unit, conn: Connection) -> None:
 
 def is_at_work(conn: Connection) -> bool:
     """Whether ``conn`` works for a unit."""
-    return isinstance(vars(conn.connection).get(_UNIT), Unit)
+    # An invalid one has none below it, and would say so instead of what is asked.
+    return not conn.invalidated and isinstance(vars(conn.connection).get(_UNIT), Unit)
 
 
 def unit_of(checkout: PoolProxiedConnection) -> Unit:
