@@ -256,6 +256,17 @@ def test_a_unit_that_sent_nothing_has_nothing_to_lose(kill: Callable[[], int]) -
     assert in_use() == 0
 
 
+def test_a_plain_transaction_that_sent_nothing_has_nothing_to_lose(kill: Callable[[], int]) -> None:
+    """A savepoint alone is nothing either."""
+
+    async def scenario() -> None:
+        async with aio.engine().begin() as conn:
+            await conn.begin_nested()
+            assert kill() == 1
+
+    event_loop.run(scenario())
+
+
 # What is left to fail.
 
 

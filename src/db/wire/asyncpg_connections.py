@@ -300,9 +300,11 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
             with self.ours():
                 super().commit()  # type: ignore[no-untyped-call]
         except self.dbapi.OperationalError:
-            if self.unit is None or self.has_sent or not self._connection.is_closed():
+            if self.has_sent or not self._connection.is_closed():
                 raise
-            self.unit.commit_answered(committed=False)  # there was nothing to commit
+            # There was nothing to commit.
+            if self.unit is not None:
+                self.unit.commit_answered(committed=False)
 
     def rollback(self) -> None:
         """Undo the transaction, whoever began it. A connection that is not at rest then is not to be used again."""
