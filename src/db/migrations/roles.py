@@ -153,7 +153,7 @@ def _create_database(settings: Settings, like: Runtime, done: list[str]) -> bool
 
 
 def _set_password(conn: Connection, verb: str, login: _Login, done: list[str]) -> None:
-    encrypt = conn.connection.driver_connection.pgconn.encrypt_password  # type: ignore[union-attr]
+    encrypt = conn.connection.driver_connection.pgconn.encrypt_password  # type: ignore[union-attr] # psycopg's
     password = login.credentials.password.encode()
     verifier = encrypt(password, login.name.encode(), b"scram-sha-256").decode()
     _run(conn, f"{verb} ROLE {_quoted(login.name)} LOGIN PASSWORD", done, f" '{verifier}'")

@@ -76,7 +76,7 @@ class _UnusedAsyncBlock(AsyncBlock):
     """Likewise for ``async with``."""
 
     async def __aenter__(self) -> Any:
-        self.__class__ = AsyncBlock  # type: ignore[assignment]
+        self.__class__ = AsyncBlock  # type: ignore[assignment] # its own base, of the same layout
         return await AsyncBlock.__aenter__(self)
 
     def __del__(self) -> None:

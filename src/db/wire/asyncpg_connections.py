@@ -271,7 +271,7 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
         if self.autocommit:
             raise self.dbapi.ProgrammingError(_NO_AUTOCOMMIT)
         with self.ours():
-            await super()._start_transaction()  # type: ignore[no-untyped-call]
+            await super()._start_transaction()  # type: ignore[no-untyped-call] # SQLAlchemy's
             text, values = self.prologue(alone=False)
             try:
                 await self._connection.fetch(text.decode(), *map(_text, values or ()))
@@ -287,7 +287,7 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
         plain = self.plain_prologue
         if plain is not None and self.autocommit:
             raise ConfigurationError([NO_AUTOCOMMIT])
-        await super()._start_transaction()  # type: ignore[no-untyped-call]
+        await super()._start_transaction()  # type: ignore[no-untyped-call] # SQLAlchemy's
         if plain is not None:
             try:
                 await self._connection.execute(plain.text.decode())
@@ -298,7 +298,7 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
     def commit(self) -> None:
         try:
             with self.ours():
-                super().commit()  # type: ignore[no-untyped-call]
+                super().commit()  # type: ignore[no-untyped-call] # SQLAlchemy's
         except self.dbapi.OperationalError:
             if self.has_sent or not self._connection.is_closed():
                 raise
@@ -310,7 +310,7 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
         """Undo the transaction, whoever began it. A connection that is not at rest then is not to be used again."""
         try:
             with self.ours():
-                super().rollback()  # type: ignore[no-untyped-call]
+                super().rollback()  # type: ignore[no-untyped-call] # SQLAlchemy's
             if not self._connection.is_closed() and self._connection.is_in_transaction():
                 await_(self._end_any("ROLLBACK"))
         except self.dbapi.Error:
