@@ -28,7 +28,8 @@ pytestmark = pytest.mark.usefixtures("ledger", "unwarned")
 # What is said, the warning's word for it, and the question whose answer it would change.
 PREPARED = "SELECT count(*) FROM pg_prepared_statements WHERE name = 'left_over'"
 LOCKED = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
-TEMPORARY = "SELECT count(*) FROM pg_class WHERE relname = 'left_over'"
+# Of this session: one that was just let go may not have dropped its own yet.
+TEMPORARY = "SELECT count(*) FROM pg_class WHERE relname = 'left_over' AND relnamespace = pg_my_temp_schema()"
 CURSORS = "SELECT count(*) FROM pg_cursors"
 KINDS = {
     "SET work_mem = '77MB'": ("SET", "SHOW work_mem"),
