@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import signal
 import subprocess
@@ -140,6 +139,7 @@ def test_a_port_that_is_taken_is_a_sentence(url: str, folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ctrl_c")  # what is started where SIGINT is ignored ignores it as well
 def test_the_example_is_served() -> None:
     """Migrated first, with the database behind it, until it is interrupted."""
     command = [sys.executable, "-m", "devkit", "serve", "--root", str(Project.find().root), "--port", "0"]
@@ -158,6 +158,7 @@ def test_the_example_is_served() -> None:
             assert ask(f"{where}/orders/{made.body['id']}", x_claims="tenant_id=acme").status == 200
             assert ask(f"{where}/orders/{made.body['id']}", x_claims="tenant_id=globex").status == 404
             assert ask(f"{where}/health").status == 200
+            serving.send_signal(signal.SIGINT)
+            assert serving.wait(30) == 0
         finally:
-            os.kill(serving.pid, signal.SIGINT)
-        assert serving.wait(30) == 0
+            serving.terminate()
