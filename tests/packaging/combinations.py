@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from typing import TYPE_CHECKING, Any
 
 from devkit.app.intrinsics import Intrinsics
@@ -59,16 +60,23 @@ def deciding(template: Mapping[str, Any]) -> list[str]:
     return [name for name in template["Parameters"] if name in asked_for]
 
 
-def pairs(template: Mapping[str, Any]) -> list[Choice]:
-    """A few choices of all parameters that have every two values of two of them together somewhere."""
+def pairs(template: Mapping[str, Any], **more: Iterable[str]) -> list[Choice]:
+    """A few choices of all parameters that have every two values of two of them together somewhere.
+
+    ``more`` are the values of what is chosen in another way, by its name.
+    """
     values = {name: list(_told_apart(template, name)) for name in asked(template)}
+    values |= {name: list(offered) for name, offered in more.items()}
     each = [[(name, value) for value in values[name]] for name in values]
     missing = {pair for one, other in itertools.combinations(each, 2) for pair in itertools.product(one, other)}
-    found: list[Choice] = []
+    found = list(_pairs_of_two(values))
+    for choice in found:
+        missing -= _pairs(values, choice)
 
     def gain(choice: Choice, name: str, value: str) -> int:
         return len(_pairs(values, {**choice, name: value}) & missing)
 
+    # What has a third value.
     while missing:
         choice = dict(min(missing))
         for name, offered in values.items():
@@ -114,6 +122,20 @@ def _told_apart(template: Mapping[str, Any], name: str) -> Iterator[str]:
 
 def _something(name: str) -> str:
     return next(value for ending, value in SOMETHING.items() if name.endswith(ending))
+
+
+def _pairs_of_two(values: Mapping[str, list[str]]) -> Iterator[Choice]:
+    """As few as can be for the first two values of each: 7 choices for 15 names.
+
+    In the first, each name has its first value. In more than half of the others, and in no two names the same ones, it
+    has its second: so any two have both seconds together somewhere, and each has its second without the other's.
+    https://doi.org/10.1016/0012-365X(73)90098-8
+    """
+    chosen = [name for name, offered in values.items() if len(offered) > 1]
+    others = next(n for n in itertools.count(1) if math.comb(n, n // 2 + 1) >= len(chosen))
+    seconds = dict(zip(chosen, itertools.combinations(range(others), others // 2 + 1), strict=False))
+    for number in range(-1, others):
+        yield {name: offered[number in seconds.get(name, ())] for name, offered in values.items()}
 
 
 def _pairs(order: Iterable[str], choice: Choice) -> set[Any]:

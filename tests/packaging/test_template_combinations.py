@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cfnlint.api import lint
-from cfnlint.core import get_rules
 
 from devkit.app.project import Project
 from devkit.rehearsal.failure import Refused
@@ -34,7 +33,6 @@ EVERY_CHOICE = list(choices(TEMPLATE, deciding(TEMPLATE)))
 FUNCTIONS = list(PROJECT.functions())
 (MIGRATE,) = PROJECT.template.called_at_deploy()
 RUNTIMES = ("python3.13", "python3.14")
-# A parameter that only a resource of another choice takes.
 UNUSED_PARAMETER = "W2001"
 
 
@@ -166,11 +164,30 @@ def test_a_permission_to_enter_names_one_database() -> None:
         assert checked(declared, {"DatabaseResourceId": value}) == {"DatabaseResourceId": value}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("runtime", RUNTIMES)
-@pytest.mark.parametrize("choice", pairs(TEMPLATE), ids=lambda choice: "-".join(choice.values())[:60])
-def test_the_linter_finds_nothing(choice: Choice, runtime: str) -> None:
-    """`sam validate --lint` looks at all choices at once, and so misses what each of them makes of a value."""
-    text = json.dumps(decided(TEMPLATE, choice)).replace("python3.13", runtime)
-    found = lint(text, get_rules([], [UNUSED_PARAMETER], []), ["us-east-1"])
-    assert [f"{match.rule.id} {match.message}" for match in found if match.rule.id != UNUSED_PARAMETER] == []
+@pytest.mark.slow  # 15 s of CPU
+def test_the_linter_finds_nothing() -> None:
+    """`sam validate --lint` looks at all choices at once, and so misses what each of them makes of a value.
+
+    In one test, for what costs most is to load the linter: here, and not in each worker that collects tests.
+    """
+    from cfnlint.api import lint
+    from cfnlint.core import get_rules
+
+    # A parameter that only a resource of another choice takes.
+    rules = get_rules([], [UNUSED_PARAMETER], [])
+    found = {}
+    for choice in pairs(TEMPLATE, runtime=RUNTIMES):
+        text = json.dumps(decided(TEMPLATE, choice)).replace(RUNTIMES[0], choice["runtime"])
+        said = [f"{match.rule.id} {match.message}" for match in lint(text, rules, ["us-east-1"])]
+        if said := [line for line in said if not line.startswith(UNUSED_PARAMETER)]:
+            found[json.dumps(choice)] = said
+    assert found == {}
+
+
+def test_a_few_choices_have_every_two_values_together() -> None:
+    """Whatever the number of parameters, and of the values that one of them has."""
+    values = {**dict.fromkeys("abcdefghijklmn", ("0", "1")), "three": ("0", "1", "2"), "one": ("0",)}
+    found = pairs({"Parameters": {}, "Conditions": {}}, **values)
+    for (one, ones), (other, others) in itertools.combinations(values.items(), 2):
+        assert {(choice[one], choice[other]) for choice in found} == set(itertools.product(ones, others))
+    assert len(pairs({"Parameters": {}, "Conditions": {}}, **dict.fromkeys("abcdefghijklmno", ("0", "1")))) == 7
