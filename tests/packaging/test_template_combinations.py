@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from devkit.app.project import Project
+from devkit.app.template import Template
+from devkit.deploys import versions
 from devkit.rehearsal.failure import Refused
 from devkit.rehearsal.parameters import checked, obeyed
 
@@ -165,10 +167,11 @@ def test_a_permission_to_enter_names_one_database() -> None:
 
 
 @pytest.mark.slow  # 15 s of CPU
-def test_the_linter_finds_nothing() -> None:
+def test_the_linter_finds_nothing(tmp_path: Path) -> None:
     """`sam validate --lint` looks at all choices at once, and so misses what each of them makes of a value.
 
-    In one test, for what costs most is to load the linter: here, and not in each worker that collects tests.
+    Among them what `make deploy` adds for SnapStart and gradual deploys. In one test, for what costs most is to load
+    the linter: here, and not in each worker that collects tests.
     """
     from cfnlint.api import lint
     from cfnlint.core import get_rules
@@ -176,8 +179,13 @@ def test_the_linter_finds_nothing() -> None:
     # A parameter that only a resource of another choice takes.
     rules = get_rules([], [UNUSED_PARAMETER], [])
     found = {}
-    for choice in pairs(TEMPLATE, runtime=RUNTIMES):
-        text = json.dumps(decided(TEMPLATE, choice)).replace(RUNTIMES[0], choice["runtime"])
+    for choice in pairs(
+        TEMPLATE, runtime=RUNTIMES, SnapStart=versions.SNAPSTART, GradualDeploy=("", versions.GRADUAL[0])
+    ):
+        path = tmp_path / "template.yaml"
+        path.write_text(json.dumps(decided(TEMPLATE, choice)).replace(RUNTIMES[0], choice["runtime"]))
+        asked = versions.Versions.of({**choice, "Alarms": "ErrorsAlarm,ApiFailuresAlarm"})
+        text = json.dumps(versions.behind_an_alias(Template(path), asked, choice)) if asked else path.read_text()
         said = [f"{match.rule.id} {match.message}" for match in lint(text, rules, ["us-east-1"])]
         if said := [line for line in said if not line.startswith(UNUSED_PARAMETER)]:
             found[json.dumps(choice)] = said

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from devkit.app.errors import ProjectError
 from devkit.app.intrinsics import section
-from devkit.app.rules import violated
+from devkit.app.rules import excluded, violated
 from devkit.app.template import Template
 
-from . import certificates, commands, concurrency, network, parameters, prices, stacks
+from . import certificates, commands, concurrency, network, parameters, prices, stacks, versions
 from .asking import Account, RefusedError
 from .target import TEMPLATE
 
@@ -45,7 +45,7 @@ def run(target: Target) -> int:
         print(f"Warning: {problem}.")
     if before is None:
         print(prices.as_text(prices.application(), prices.APPLICATION_WAIT))
-    status = commands.sam(target.root, "build") or commands.sam(target.root, *command(target, values))
+    status = commands.sam(target.root, "build") or deploy(target, values)
     after = stacks.look(cloudformation, target.stack, target)
     if status or after is None:
         reasons = stacks.why(cloudformation, target.stack, target)
@@ -54,6 +54,12 @@ def run(target: Target) -> int:
     print(f"\n{target.stack} is {after.status}.")
     print(shown(after, template))
     return 0
+
+
+def deploy(target: Target, values: Mapping[str, str]) -> int:
+    """`sam deploy` of what was built; its exit status."""
+    with versions.published(target, values):
+        return commands.sam(target.root, *command(target, values))
 
 
 def command(target: Target, values: Mapping[str, str]) -> list[str]:
@@ -109,7 +115,7 @@ def checked(
     """
     declared = template.parameters
     values = parameters.settled(declared, target.application, database.outputs if database else {}, derived or {})
-    problems = misread(template, target)
+    problems = misread(template, target) + versions.problems(target, template)
     if missing := parameters.missing(declared, values):
         problems.append(f"no value for {', '.join(missing)}: {_source(target, database)}")
     problems += [
@@ -118,9 +124,15 @@ def checked(
         if name not in missing and name not in target.application
     ]
     problems += _unverified(declared, target, values)
-    if problems := problems or violated(template.content, values):
+    if problems := problems or [*violated(template.content, values), *unserved(template, target, values)]:
         raise ProjectError("; ".join(problems))
     return values
+
+
+def unserved(template: Template, target: Target, values: Mapping[str, str]) -> list[str]:
+    """What Lambda would refuse of a function, with what the file adds to it."""
+    asked = versions.Versions.of(target.versions)
+    return excluded(template.content, values, versions.takers(template) if asked.snapstart else ())
 
 
 def misread(template: Template, target: Target) -> list[str]:

@@ -25,7 +25,7 @@ NAME = re.compile(r"[a-z][a-z0-9-]*")
 LONGEST_STACK = 50
 
 PLACES = ("profile", "region", "account")
-TABLES = ("application", "database")
+TABLES = ("application", "database", "versions")
 _SIMPLE = (str, int, float, bool)
 
 
@@ -34,7 +34,8 @@ class Target:
     """An application in ``root``, as it is to be, or is, in one account: ``Target.read(root, "prod")``.
 
     ``stack`` and ``database_stack`` are CloudFormation's names; ``application`` and ``database`` are the file's values
-    for the parameters of the two templates. ``exists`` says whether there is a file.
+    for the parameters of the two templates, ``versions`` is what the module of that name makes of it. ``exists`` says
+    whether there is a file.
     """
 
     root: Path
@@ -47,6 +48,7 @@ class Target:
     account: str | None = None
     application: Mapping[str, str] = field(default_factory=dict)
     database: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, root: Path, name: str = FIRST) -> Target:
