@@ -9,6 +9,7 @@ import pytest
 
 from devkit.app.errors import ProjectError
 from devkit.app.template import Template
+from devkit.deploys import versions
 from devkit.deploys.target import Target
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +55,7 @@ def test_all_that_is_wrong_with_a_file_is_said_at_once(project: Path) -> None:
     with pytest.raises(ProjectError) as caught:
         Target.read(project)
     said = str(caught.value)
-    assert "VpcId is no key; the keys are profile, region, account, application, database" in said
+    assert "VpcId is no key; the keys are profile, region, account, application, database, versions" in said
     assert "region is not a text: 1" in said
     assert "database.Tokens is neither text, number nor list" in said
 
@@ -83,6 +84,8 @@ def test_the_example_is_a_file_that_can_be_read() -> None:
     assert {"profile", "region", "account"} <= whole.keys()
     for table, template in (("application", "template.yaml"), ("database", "database.yaml")):
         assert whole[table].keys() <= Template(ROOT / template).parameters.keys()
+    assert as_it_is["versions"] == {}
+    assert whole["versions"].keys() == set(versions.KEYS)
 
 
 def test_the_example_names_every_parameter_that_has_no_default() -> None:

@@ -45,7 +45,8 @@ def excluded(template: Mapping[str, Any], values: Mapping[str, str], snapstart: 
         if resource.get("Type") == FUNCTION:
             own = {key: known.chosen(value) for key, value in {**shared, **section(resource, "Properties")}.items()}
             said = {key: value for key, value in own.items() if value and value != NO_VALUE}
-            snaps = name in snapstart or known.text_or_none(section(said, "SnapStart").get("ApplyOn", "None")) != "None"
+            apply_on = known.text_or_none(section(said, "SnapStart").get("ApplyOn", "None"))
+            snaps = name in snapstart or apply_on == "PublishedVersions"
             found += [f"{name}: {why}" for why in _excluded_by_tenancy(said, snaps=snaps)]
             found += [f"{name}: {why}" for why in _excluded_by_snapstart(said, known) if snaps]
     return found

@@ -3,8 +3,9 @@
 ``target`` is where it goes: the names of two stacks, and what a file of the user's own says. ``asking`` is a boto3
 client whose refusals are a sentence, ``stacks`` what CloudFormation says of a stack, ``commands`` the ``sam`` program,
 shown before it runs. ``parameters`` decides which value each parameter of a template gets, and what is wrong with it;
-``concurrency`` whether the account has room for what a template reserves, ``network`` whether the functions' subnets
-lead anywhere; ``prices`` says what to wait for and to pay.
+``versions`` puts functions behind an alias, where the file asks for it; ``concurrency`` decides whether the account has
+room for what a template reserves, ``network`` whether the functions' subnets lead anywhere; ``prices`` says what to
+wait for and to pay.
 
 A module for each verb does the rest: ``account`` asks and changes nothing, ``certificates`` fetches a bundle,
 ``database`` and ``application`` deploy a stack each, ``removal`` deletes them.
