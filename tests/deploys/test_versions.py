@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ from devkit.app.template import Template
 from devkit.deploys import application, commands, versions
 from devkit.deploys.target import Target
 from devkit.deploys.versions import Versions, behind_an_alias
+from devkit.rehearsal.failure import Refused
+from devkit.rehearsal.order import in_order
 from devkit.rehearsal.transform import transformed
 
 if TYPE_CHECKING:
@@ -27,7 +31,7 @@ OURS = Template(ROOT / "template.yaml")
 SERVING = OURS.functions().keys() - {MIGRATE}
 VALUES = {name: str(said.get("Default", "x")) for name, said in OURS.parameters.items()}
 SNAPSTART = Versions(snapstart=True)
-GRADUAL = Versions(gradual="Canary10Percent5Minutes", alarms=("ErrorsAlarm", "ApiFailuresAlarm"))
+GRADUAL = Versions(gradual="Canary10Percent5Minutes", alarms=("ErrorsAlarm", "NearTimeoutAlarm"))
 ALIAS, VERSION = "AWS::Lambda::Alias", "AWS::Lambda::Version"
 
 
@@ -155,6 +159,18 @@ def test_a_gradual_deploy_stops_and_goes_back_for_the_alarms_that_the_file_names
     }
     assert shifted == groups.keys()
     assert all("SnapStart" not in said for said in of_type(resources, "AWS::Lambda::Function").values())
+
+
+@pytest.mark.parametrize("alarm", [name for name, one in OURS.resources.items() if one["Type"] == versions.ALARM])
+def test_an_alarm_that_would_wait_for_what_waits_for_it_is_refused(project: Path, alarm: str) -> None:
+    """CloudFormation refuses a circle, and names everything that is in it."""
+    given = {"GradualDeploy": GRADUAL.gradual, "Alarms": alarm}
+    target = replace(Target.read(project), versions=given)
+    circle = alarm == "ApiFailuresAlarm"
+    refusal = f"{target.file}: versions.Alarms: {alarm} looks at OrdersApi, which leads to the alias"
+    assert [one.startswith(refusal) for one in versions.problems(target, OURS)] == [True] * circle
+    with pytest.raises(Refused, match="Circular") if circle else contextlib.nullcontext():
+        in_order(of_cloudformation(Versions.of(given)))
 
 
 def test_sam_alone_publishes_nothing_for_a_parameter_or_a_layer() -> None:

@@ -184,7 +184,7 @@ def test_the_linter_finds_nothing(tmp_path: Path) -> None:
     ):
         path = tmp_path / "template.yaml"
         path.write_text(json.dumps(decided(TEMPLATE, choice)).replace(RUNTIMES[0], choice["runtime"]))
-        asked = versions.Versions.of({**choice, "Alarms": "ErrorsAlarm,ApiFailuresAlarm"})
+        asked = versions.Versions.of({**choice, "Alarms": "ErrorsAlarm,NearTimeoutAlarm"})
         text = json.dumps(versions.behind_an_alias(Template(path), asked, choice)) if asked else path.read_text()
         said = [f"{match.rule.id} {match.message}" for match in lint(text, rules, ["us-east-1"])]
         if said := [line for line in said if not line.startswith(UNUSED_PARAMETER)]:

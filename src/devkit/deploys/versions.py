@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ GRADUAL = (
 )
 SNAPSTART = ("None", "PublishedVersions")
 ALARM = "AWS::CloudWatch::Alarm"
+APIS = ("AWS::Serverless::HttpApi", "AWS::Serverless::Api")
 # https://docs.aws.amazon.com/codedeploy/latest/userguide/monitoring-create-alarms.html
 MOST_ALARMS = 10
 KEYS = ("SnapStart", "GradualDeploy", "Alarms")
@@ -102,6 +104,32 @@ def problems(target: Target, template: Template) -> list[str]:
         for name in asked.alarms
         if name not in alarms
     ]
+    if asked.gradual:
+        for name in asked.alarms:
+            found += [
+                f"{where}.Alarms: {name} looks at {api}, which leads to the alias, which would wait for the alarm;"
+                " CloudFormation refuses the circle"
+                for api in sorted(_looked_at(name, template) & _apis(template))
+            ]
+    return found
+
+
+def _apis(template: Template) -> set[str]:
+    """What SAM makes to refer to the alias of a function that it calls."""
+    return {name for name, resource in template.resources.items() if resource.get("Type") in APIS}
+
+
+def _looked_at(name: str, template: Template) -> set[str]:
+    """All resources that this one refers to, and those that they refer to. What calls a function is none of them."""
+    found: set[str] = set()
+    waiting = {name} & template.resources.keys()
+    while waiting:
+        resource = template.resources[waiting.pop()]
+        own = {key: value for key, value in section(resource, "Properties").items() if key != "Events"}
+        text = json.dumps({**resource, "Properties": own}, default=str)
+        named = {one for one in template.resources if re.search(rf'["{{]{one}[".}}]', text)}
+        waiting |= named - found
+        found |= named
     return found
 
 
