@@ -310,6 +310,7 @@ def test_a_connection_that_is_asked_whether_it_lives_needs_no_schema(
 
     with db.engine().connect() as conn:
         pid = conn.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        conn.commit()  # within a transaction the server keeps it back
         postgres.execute("NOTIFY news", database=database.name)
         driver: Any = conn.connection.dbapi_connection
         while driver.is_quiet():
