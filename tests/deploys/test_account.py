@@ -161,14 +161,18 @@ def test_a_stack_that_can_only_be_deleted_is_in_the_way(cloudformation: Any, tar
     cloudformation.create_stack(StackName=target.stack, TemplateBody="Resources: {Q: {Type: AWS::SQS::Queue}}")
     backend = cloudformation_backends["123456789012"]["us-east-1"]
     (stack,) = (one for one in backend.stacks.values() if one.name == target.stack)
-    stack.status = "ROLLBACK_COMPLETE"
+    stack.status = "ROLLBACK_FAILED"
     row = rows(target)["application"]
     assert row.state == MISSING
     assert row.remedy == "make destroy, and then this again"
     assert devkit("deploy") == (
         2,
-        f"{target.stack} is ROLLBACK_COMPLETE, which can only be deleted: make destroy, and then this again\n",
+        f"{target.stack} is ROLLBACK_FAILED, which can only be deleted: make destroy, and then this again\n",
     )
+    stack.status = "ROLLBACK_COMPLETE"
+    row = rows(target)["application"]
+    assert (row.state, row.remedy) == (LATER, "make deploy")
+    assert row.seen == f"{target.stack} is ROLLBACK_COMPLETE, which the next command deletes before it begins"
 
 
 def test_values_that_would_be_refused_stand_in_the_table(aws: LocalAws, target: Target) -> None:

@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from moto.cloudformation.models import cloudformation_backends
 
 from devkit.app.errors import ProjectError
 from devkit.deploys import stacks
 from devkit.deploys.stacks import Stack
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from devkit.deploys.target import Target
+
+    from .conftest import Devkit
 
 ID = "arn:aws:cloudformation:eu-central-1:123456789012:stack/orders/1"
 
@@ -21,15 +26,21 @@ def there(status: str) -> Stack:
     return Stack("orders", status, {}, {}, {})
 
 
-@pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_FAILED"])
-def test_what_can_be_changed_is_not_in_the_way(status: str) -> None:
-    """A rolled-back update is as good as none."""
+@pytest.mark.parametrize(
+    "status",
+    [
+        *("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_FAILED"),
+        *("ROLLBACK_COMPLETE", "REVIEW_IN_PROGRESS"),
+    ],
+)
+def test_what_can_be_changed_or_made_anew_is_not_in_the_way(status: str) -> None:
+    """A rolled-back update is as good as none, and so are an empty stack and an announced one."""
     assert stacks.in_the_way(there(status), "make destroy") is None
 
 
-@pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"])
+@pytest.mark.parametrize("status", ["ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"])
 def test_what_a_failed_first_deploy_leaves_is_to_be_deleted(status: str) -> None:
-    """`sam deploy` would try to update it, and be refused."""
+    """It holds something, so a person says that it may go; `sam deploy` would try to update it, and be refused."""
     said = stacks.in_the_way(there(status), "make destroy ENV=prod")
     assert said == f"orders is {status}, which can only be deleted: make destroy ENV=prod, and then this again"
 
@@ -53,8 +64,8 @@ def test_a_deploy_that_never_reached_cloudformation_points_at_sam() -> None:
         "  CloudFormation gives no reason: what sam says above is why.",
         "Mend that, and try again.",
     ]
-    said = stacks.failed("orders", there("ROLLBACK_COMPLETE"), ["Queue: no"], "make destroy").splitlines()
-    assert said[:2] == ["orders is ROLLBACK_COMPLETE.", "  Queue: no"]
+    said = stacks.failed("orders", there("ROLLBACK_FAILED"), ["Queue: no"], "make destroy").splitlines()
+    assert said[:2] == ["orders is ROLLBACK_FAILED.", "  Queue: no"]
     assert "only be deleted: make destroy" in said[2]
 
 
@@ -76,6 +87,73 @@ def test_the_reason_is_that_of_the_last_deploy_s_first_failure() -> None:
         event("Queue", "CREATE_FAILED", "of the day before"),
     ]
     assert stacks.reasons(newest_first) == ["Migration (Custom::Migration): connection timeout expired"]
+
+
+def test_a_way_back_that_is_stuck_tells_what_keeps_it_there() -> None:
+    """What the deploy failed of has been taken back, or will be."""
+    newest_first = [
+        event("orders", "UPDATE_ROLLBACK_FAILED", "The following resource(s) failed", whole=True),
+        event("Migration", "UPDATE_FAILED", "cannot be reached"),
+        event("orders", "UPDATE_ROLLBACK_IN_PROGRESS", "The following resource(s) failed", whole=True),
+        event("Api", "UPDATE_FAILED", "Rate exceeded"),
+        event("orders", "UPDATE_IN_PROGRESS", "User Initiated", whole=True),
+    ]
+    assert stacks.reasons(newest_first, (stacks.ROLLING_BACK,)) == ["Migration (Custom::Migration): cannot be reached"]
+
+
+@pytest.fixture
+def left(cloudformation: Any, target: Target) -> Callable[..., None]:
+    """``left("ROLLBACK_COMPLETE")``: the application's stack, or another one, has a status that moto gives none."""
+
+    def make(status: str, *, name: str = target.stack) -> None:
+        cloudformation.create_stack(StackName=name, TemplateBody="Resources: {Q: {Type: AWS::SQS::Queue}}")
+        backend = cloudformation_backends["123456789012"]["us-east-1"]
+        (stack,) = (one for one in backend.stacks.values() if one.name == name)
+        stack.status = status
+
+    return make
+
+
+def test_an_empty_stack_is_deleted_and_said_why(
+    cloudformation: Any, target: Target, left: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So one command goes on where a first deploy has failed."""
+    left("ROLLBACK_COMPLETE")
+    assert stacks.without_empty(cloudformation, stacks.look(cloudformation, target.stack, target), target) is None
+    assert stacks.look(cloudformation, target.stack, target) is None
+    said = capsys.readouterr().out
+    assert f"{target.stack} is ROLLBACK_COMPLETE: its first deploy failed, and nothing is left in it." in said
+    assert f"$ aws cloudformation delete-stack --stack-name {target.stack}" in said
+
+
+@pytest.mark.parametrize("status", ["CREATE_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED", "CREATE_FAILED"])
+def test_a_stack_that_holds_something_stays(
+    status: str, cloudformation: Any, target: Target, left: Callable[..., None]
+) -> None:
+    """Nobody said that it may go."""
+    left(status)
+    found = stacks.look(cloudformation, target.stack, target)
+    assert stacks.without_empty(cloudformation, found, target) is found
+    assert stacks.look(cloudformation, target.stack, target) is not None
+
+
+def test_a_database_that_failed_is_not_deployed_to(target: Target, left: Callable[..., None], devkit: Devkit) -> None:
+    """It has no outputs; the command that makes one is named."""
+    left("ROLLBACK_COMPLETE", name=target.database_stack)
+    status, said = devkit("deploy")
+    failed = f"{target.database_stack} is ROLLBACK_COMPLETE: its first deploy failed"
+    assert (status, said) == (2, f"{failed}. make database makes it anew, and then this again\n")
+
+
+def test_an_announced_stack_is_none_to_a_deploy_and_goes_with_a_destroy(
+    cloudformation: Any, target: Target, left: Callable[..., None], devkit: Devkit
+) -> None:
+    """A change set that was refused leaves one."""
+    left("REVIEW_IN_PROGRESS")
+    assert stacks.look(cloudformation, target.stack, target) is None
+    status, said = devkit("destroy", "--yes")
+    assert (status, "There is no stack" in said.splitlines()[0]) == (0, False)
+    assert stacks.look(cloudformation, target.stack, target, announced=True) is None
 
 
 def test_a_stack_that_is_not_there_is_none_and_has_no_reasons(cloudformation: Any, target: Target) -> None:

@@ -83,17 +83,17 @@ def findings(target: Target) -> Iterator[Finding]:
     yield stack(
         "database",
         base,
-        target.database_stack,
         target.make("destroy", "DATABASE=yes"),
         no_database(target, template),
+        target.make("database"),
     )
-    yield from application_values(account, target, template, base)
+    yield from application_values(account, target, template, None if stacks.is_empty(base) else base)
     yield stack(
         "application",
         top,
-        target.stack,
         target.make("destroy"),
         Finding("application", LATER, f"there is no stack {target.stack}", target.make("deploy")),
+        target.make("deploy"),
     )
 
 
@@ -193,14 +193,17 @@ def application_values(account: Account, target: Target, template: Template, bas
         yield from (Finding("network", MISSING, problem) for problem in dead_ends)
 
 
-def stack(thing: str, found: Stack | None, name: str, destroy: str, absent: Finding) -> Finding:
-    """What CloudFormation says of it."""
+def stack(thing: str, found: Stack | None, destroy: str, absent: Finding, deploy: str) -> Finding:
+    """What CloudFormation says of it. ``destroy`` and ``deploy`` are the commands that do that to it."""
     if found is None:
         return absent
     if problem := stacks.in_the_way(found, destroy):
         seen, _, remedy = problem.partition(": ")
         return Finding(thing, MISSING, seen, remedy)
-    return Finding(thing, OK, f"{name} is {found.status}")
+    if stacks.is_empty(found):
+        seen = f"{found.name} is {found.status}, which the next command deletes before it begins"
+        return Finding(thing, LATER, seen, deploy)
+    return Finding(thing, OK, f"{found.name} is {found.status}")
 
 
 def as_text(found: list[Finding]) -> str:

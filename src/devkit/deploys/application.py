@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from devkit.app.errors import ProjectError
 from devkit.app.intrinsics import section
@@ -32,15 +32,13 @@ def run(target: Target) -> int:
     number, _ = account.identity()
     cloudformation = account.client("cloudformation")
     before = stacks.look(cloudformation, target.stack, target)
-    if problem := stacks.in_the_way(before, target.make("destroy")):
-        raise ProjectError(problem)
-    database = stacks.look(cloudformation, target.database_stack, target)
-    if problem := stacks.in_the_way(database, target.make("destroy", "DATABASE=yes")):
-        raise ProjectError(problem)
+    stacks.check(cloudformation, before, target.make("destroy"), target)
+    database = database_of(cloudformation, target)
     template = Template(target.root / TEMPLATE)
     derived = {**certificate(target), **reservation(account, template, before, target)}
     values = checked(template, target, database, derived)
     print(f"The stack {target.stack} in the account {number}, {account.region}.")
+    before = stacks.without_empty(cloudformation, before, target)
     for problem in dead_ends(account, values, target):
         print(f"Warning: {problem}.")
     if before is None:
@@ -60,6 +58,18 @@ def deploy(target: Target, values: Mapping[str, str]) -> int:
     """`sam deploy` of what was built; its exit status."""
     with versions.published(target, values):
         return commands.sam(target.root, *command(target, values))
+
+
+def database_of(cloudformation: Any, target: Target) -> Stack | None:
+    """The stack whose outputs are taken; None where there is none. Raises ProjectError where it has none to give."""
+    found = stacks.look(cloudformation, target.database_stack, target)
+    stacks.check(cloudformation, found, target.make("destroy", "DATABASE=yes"), target)
+    if found is not None and stacks.is_empty(found):
+        raise ProjectError(
+            f"{found.name} is {found.status}: its first deploy failed. {target.make('database')} makes it anew,"
+            " and then this again"
+        )
+    return found
 
 
 def command(target: Target, values: Mapping[str, str]) -> list[str]:
@@ -82,7 +92,7 @@ def reservation(account: Account, template: Template, before: Stack | None, targ
     reserved = concurrency.reserved(template.content)
     if name not in template.parameters or name in target.application or not reserved:
         return {}
-    if before is not None:
+    if before is not None and not stacks.is_empty(before):
         return {name: before.parameters[name]} if name in before.parameters else {}
     try:
         room = concurrency.room(account.client("lambda"), target)

@@ -29,9 +29,9 @@ def run(target: Target) -> int:
     number, _ = account.identity()
     cloudformation = account.client("cloudformation")
     before = stacks.look(cloudformation, target.database_stack, target)
-    if problem := stacks.in_the_way(before, target.make("destroy", "DATABASE=yes")):
-        raise ProjectError(problem)
+    stacks.check(cloudformation, before, target.make("destroy", "DATABASE=yes"), target)
     print(f"The stack {target.database_stack} in the account {number}, {account.region}.")
+    before = stacks.without_empty(cloudformation, before, target)
     if before is None:
         print(prices.as_text(prices.database(values), prices.DATABASE_WAIT))
     status = commands.sam(target.root, *command(target, values))

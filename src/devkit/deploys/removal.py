@@ -24,15 +24,16 @@ def run(target: Target, *, database: bool, agreed: bool) -> int:
     account = Account(target)
     number, _ = account.identity()
     cloudformation = account.client("cloudformation")
-    top = stacks.look(cloudformation, target.stack, target)
-    base = stacks.look(cloudformation, target.database_stack, target)
+    top, base = (
+        stacks.look(cloudformation, name, target, announced=True) for name in (target.stack, target.database_stack)
+    )
     doomed = [one for one in (top, base if database else None) if one is not None]
     if not doomed:
         print(f"There is no stack {target.stack} in the account {number}, {account.region}.")
         print(_database_left(base, target))
         return 0
     for one in doomed:
-        if one.status.endswith("IN_PROGRESS"):
+        if one.status.endswith("IN_PROGRESS") and one.status != stacks.ANNOUNCED:
             raise ProjectError(f"{one.name} is {one.status}: try again when that is done")
     guarded = None
     if database and base is not None:
@@ -65,7 +66,7 @@ def check_protection(base: Stack, guarded: str | None, target: Target) -> None:
     A stack that never was in whole has no data, and its cluster, made with its protection on, would hold it for ever.
     One whose deletion failed may have failed of just that, and cannot be updated.
     """
-    if base.status in stacks.NEVER_DEPLOYED:
+    if base.status in {*stacks.NEVER_DEPLOYED, stacks.ANNOUNCED}:
         return
     if guarded is not None:
         raise ProjectError(f"{base.name} is {base.status}, and its cluster protected. If it is to go: {off(guarded)}")
@@ -112,6 +113,9 @@ def off(cluster: str) -> str:
 
 def delete(cloudformation: Any, doomed: Stack, region: str, target: Target) -> int:
     """With what was uploaded for it; where it sticks, what holds it and what to do."""
+    if doomed.status == stacks.ANNOUNCED:
+        stacks.drop(cloudformation, doomed.name, target)
+        return 0
     where = [*target.where(), *([] if target.region else ["--region", region])]
     status = commands.sam(target.root, "delete", "--stack-name", doomed.name, *where, "--no-prompts")
     left = stacks.look(cloudformation, doomed.name, target)
