@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 VERSIONS = Path(__file__).parent / "migrations" / "versions"
-# The secrets of the roles that are made where MASTER_SECRET_ID names a master; the owner's is DB_SECRET_ID.
-ROLES = ("APP_SECRET_ID", "REPORT_SECRET_ID")
+# The secrets of the roles that are made where MASTER_SECRET_ID names a master, or their names where they enter with
+# tokens; the owner's are DB_SECRET_ID and DB_USER.
+ROLES = {"secret": ("APP_SECRET_ID", "REPORT_SECRET_ID"), "iam": ("APP_ROLE", "REPORT_ROLE")}
 PHYSICAL_ID = "database-schema"
 _ANSWER_TIMEOUT_S = 10
 _REACH_TIMEOUT_S = 2
@@ -46,6 +47,7 @@ PARAMETERS = {
     "REPORT_SECRET_ID": ("ReportSecretId",),
     "APP_ROLE": ("AppRole",),
     "REPORT_ROLE": ("ReportRole",),
+    "DB_AUTH": ("DatabaseAuth",),
     "DB_USER": ("OwnerRole",),
     "DB_HOST": ("DatabaseHost", "WriterHost"),
     "DB_PORT": ("DatabasePort",),
@@ -102,7 +104,8 @@ def _upgrade(event: dict[str, Any], _context: Any) -> tuple[dict[str, str | None
 
     logger = Logger()
     if master := os.environ.get("MASTER_SECRET_ID"):
-        made = migrations.make_roles(master, used_by=[os.environ[name] for name in ROLES if os.environ.get(name)])
+        variables = ROLES["iam" if os.environ.get("DB_AUTH") == "iam" else "secret"]
+        made = migrations.make_roles(master, used_by=[os.environ[name] for name in variables if os.environ.get(name)])
         logger.info("roles", made=made)
     # An update that is rolled back is one more Update, whose older properties are those of the release that failed.
     previous = (event.get("OldResourceProperties") or {}).get("Revision")

@@ -7,6 +7,7 @@ import secrets as tokens
 import socket
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,17 +16,17 @@ from aws_lambda_powertools import Logger
 import db
 from db.environment import process
 from devkit.app.cloudformation import Callbacks
+from devkit.app.project import Project
 from devkit.servers.passwords import new_password
+from devkit.servers.postgres import Postgres
 from handlers import migrate
 
 from .conftest import Enter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from devkit.plugin import Database, MakeLambdaContext, PutSecret
-    from devkit.servers.postgres import Postgres
 
 CREATE = {"RequestType": "Create", "StackId": "stack", "RequestId": "r-1", "LogicalResourceId": "Migration"}
 
@@ -263,3 +264,53 @@ def test_the_roles_are_made_where_there_is_a_master(
         postgres.drop_database(f"made_{suffix}")
         for role in ("owner", "app", "report", "master"):
             postgres.execute(f"DROP ROLE {roles[role]}")
+
+
+def test_with_tokens_the_roles_are_made_by_their_names(
+    invoke: Callable[..., Any],
+    callbacks: Callbacks,
+    releases: Callable[..., None],
+    secret: PutSecret,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the template says it: a master's secret and no other. The migration enters as the owner, with a token."""
+    put = secret("rds-master", {"username": "master", "password": (password := new_password())})
+    with Postgres() as rds:
+        rds.create_role("master", password, options="LOGIN CREATEROLE CREATEDB")
+        rds.execute("CREATE ROLE rds_iam ADMIN master")
+        # As RDS lets them in, but for the signature, which only it can check.
+        access = Path(str(rds.execute("SHOW hba_file")[0][0]))
+        access.write_text(f"host all +rds_iam 127.0.0.1/32 trust\n{access.read_text()}")
+        rds.execute("SELECT pg_reload_conf()")
+        said = template_variables(MasterSecretId=put, DatabaseAuth="iam", DatabaseHost=rds.host, DatabaseName="orders")
+        for name, value in {**said, "DB_PORT": str(rds.port), "DB_SECRET_ID": ""}.items():
+            monkeypatch.setenv(name, value)
+        releases("a1")
+        try:
+            db.configure()
+            invoke(**CREATE, ResponseURL=callbacks.url)
+            (told,) = callbacks.take()
+            assert (told["Status"], told["Data"]["after"]) == ("SUCCESS", "a1")
+            owned = "SELECT tableowner FROM pg_tables WHERE tablename = 'made_a1'"
+            assert rds.execute(owned, database="orders") == [("owner",)]
+            assert invoke()["after"] == "a1"
+            rds.execute("REVOKE rds_iam FROM owner, app, report")
+            rds.execute("DROP ROLE rds_iam")
+            invoke(**CREATE, ResponseURL=callbacks.url)
+        finally:
+            db.dispose()
+            process._runtime = None
+    (told,) = callbacks.take()
+    assert told["Reason"] == (
+        "ConfigurationError: DB_AUTH=iam: the server has no role rds_iam, so it is none of RDS, and takes no tokens"
+        " (in the template: DatabaseAuth)"
+    )
+
+
+def template_variables(**parameters: str) -> dict[str, str]:
+    """Those of the function, as the template has them with these values."""
+    project = Project.find(Path(__file__))
+    (function,) = (one for one in project.functions(parameters).values() if one.handler == "handlers.migrate.handler")
+    return {
+        name: value for name, value in function.environment.items() if name.startswith("DB_") or name.endswith("_ROLE")
+    } | {"MASTER_SECRET_ID": function.environment["MASTER_SECRET_ID"]}

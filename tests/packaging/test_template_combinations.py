@@ -124,19 +124,23 @@ def test_a_function_may_read_the_secret_that_it_is_told_of_and_no_other(function
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_with_tokens_a_function_enters_as_its_own_role_and_reads_no_secret(function: str) -> None:
-    """In the one database. With a secret, it is the secret that says who the function is."""
+    """In the one database; the migration reads the master's. With a secret, it says who the function is."""
     for choice in EVERY_CHOICE:
         template = decided(TEMPLATE, choice)
         own = template["Resources"][function]["Properties"]["Environment"]["Variables"]
         told = template["Globals"]["Function"]["Environment"]["Variables"] | own
         if choice["DatabaseAuth"] == "secret":
-            assert (told["DB_AUTH"], told["DB_USER"]) == ("", "")
+            assert (told["DB_AUTH"], told["DB_USER"]) == ({"Ref": "DatabaseAuth"}, "")
         else:
             users = "arn:${AWS::Partition}:rds-db:${AWS::Region}:${AWS::AccountId}:dbuser:${DatabaseResourceId}"
             role = told["DB_USER"]["Ref"]
-            assert told["DB_AUTH"] == "iam"
+            assert told["DB_AUTH"] == {"Ref": "DatabaseAuth"}
             assert told["DB_SECRET_ID"] == {"Ref": role.replace("Role", "SecretId")}
-            assert allowed(template["Resources"], function) == {("rds-db:connect", f"{users}/${{{role}}}")}
+            expected = {("rds-db:connect", f"{users}/${{{role}}}")}
+            if function == MIGRATE and choice["MasterSecretId"]:
+                expected.add(("secretsmanager:GetSecretValue", "MasterSecretId"))
+                expected |= {("kms:Decrypt", "SecretsKeyArn")} if choice["SecretsKeyArn"] else set()
+            assert allowed(template["Resources"], function) == expected
 
 
 @pytest.mark.parametrize(
@@ -145,7 +149,6 @@ def test_with_tokens_a_function_enters_as_its_own_role_and_reads_no_secret(funct
         *((SECRETS, name, "") for name in SECRETS),
         *((TOKENS, name, "") for name in TOKENS if name != "DatabaseAuth"),
         (TOKENS | {"WriterHost": "db.example.com"}, "Proxy", "rds-proxy"),
-        (TOKENS, "MasterSecretId", "arn:aws:secretsmanager:us-east-1:123456789012:secret:master"),
         (TOKENS, "SslMode", "disable"),
     ],
 )

@@ -253,3 +253,68 @@ def test_the_schema_of_the_settings_is_the_owners_to_fill(account: Account) -> N
         'GRANT USAGE ON SCHEMA "app_schema" TO "app"',
         'GRANT USAGE ON SCHEMA "app_schema" TO "Report 7"',
     ]
+
+
+@pytest.fixture
+def rds(account: Account) -> Iterator[Account]:
+    """With RDS's role for tokens, which its master may give; the application enters with them."""
+    account.server.execute("CREATE ROLE rds_iam")
+    account.server.execute(f"GRANT rds_iam TO {account.master} WITH ADMIN OPTION")
+    account.create_database()
+    by_token(account)
+    yield account
+    account.server.execute(f"DROP OWNED BY {account.master}", database=account.database)
+    account.server.execute("DROP ROLE rds_iam")
+
+
+def by_token(account: Account) -> None:
+    account.use(auth="iam", secret_id=None, user=account.owner)
+
+
+def make_by_name(account: Account) -> list[str]:
+    done = migrations.make_roles(account.master, used_by=[account.app, account.report])
+    return [one.replace(f"_{account.suffix}", "") for one in done]
+
+
+def test_roles_that_enter_with_tokens_have_no_password(rds: Account) -> None:
+    """No secret is read but the master's; their rights are the same, and a second run does nothing."""
+    for role in (rds.owner, rds.app, rds.report):
+        rds.put(role, "none of theirs is read")
+    assert make_by_name(rds) == [
+        *('CREATE ROLE "owner" LOGIN', 'GRANT rds_iam TO "owner"'),
+        *('CREATE ROLE "app" LOGIN', 'GRANT rds_iam TO "app"'),
+        *('CREATE ROLE "Report 7" LOGIN', 'GRANT rds_iam TO "Report 7"'),
+        *CREATED[3:],
+    ]
+    names = [rds.owner, rds.app, rds.report]
+    stored = "SELECT count(*), count(rolpassword) FROM pg_authid WHERE rolname = ANY(%s)"
+    assert rds.server.execute(stored, [names]) == [(3, 0)]
+    assert make_by_name(rds) == []
+
+
+def test_roles_go_over_to_tokens_and_back(rds: Account) -> None:
+    """RDS takes no password of a role that has rds_iam, so it loses that where its password is refused."""
+    rds.use()
+    assert rds.make() == CREATED
+    by_token(rds)
+    assert make_by_name(rds) == [f'GRANT rds_iam TO "{role}"' for role in ("owner", "app", "Report 7")]
+    rds.server.execute(f"ALTER ROLE {rds.app} PASSWORD NULL")
+    rds.use()
+    assert rds.make() == ['REVOKE rds_iam FROM "app"', 'ALTER ROLE "app" LOGIN PASSWORD']
+    assert rds.gets_in(rds.app)
+
+
+def test_a_server_that_takes_no_tokens_is_refused_by_the_settings_name(account: Account) -> None:
+    """Before a role is made that nobody could enter as."""
+    account.create_database()
+    by_token(account)
+    with pytest.raises(db.ConfigurationError, match=r"^DB_AUTH=iam: the server has no role rds_iam"):
+        make_by_name(account)
+    assert account.server.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [account.owner]) == []
+
+
+def test_a_master_that_may_not_give_tokens_is_told_so(rds: Account) -> None:
+    """With the statement that somebody else may run."""
+    rds.server.execute(f"REVOKE rds_iam FROM {rds.master}")
+    with pytest.raises(db.ConfigurationError, match=r"may not run 'GRANT rds_iam TO \"owner_\w+\"' .*ADMIN OPTION"):
+        make_by_name(rds)

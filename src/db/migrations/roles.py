@@ -1,8 +1,9 @@
-"""The roles of an application, made from their secrets by a master that may be no superuser, as RDS's is not.
+"""The roles of an application, made by a master that may be no superuser, as RDS's is not.
 
-May run before each migration: what is as it should be is left alone. A password that the server takes is such a thing,
-so that a rotation under way is not undone; which is found by logging in with it, for nobody but a superuser may read
-what the server has stored. One connection is open at a time.
+From their secrets, or, where they enter with IAM tokens, by their names. May run before each migration: what is as it
+should be is left alone. A password that the server takes is such a thing, so that a rotation under way is not undone;
+which is found by logging in with it, for nobody but a superuser may read what the server has stored. One connection is
+open at a time.
 """
 
 from __future__ import annotations
@@ -42,6 +43,18 @@ _FOUND = text("SELECT rolname, rolcanlogin FROM pg_roles WHERE rolname = ANY(:na
 _DATABASE_RIGHT = text("SELECT has_database_privilege(:role, :name, :right)")
 _SCHEMA_RIGHT = text("SELECT has_schema_privilege(:role, :name, :right)")
 
+# RDS's: whoever has it enters with a token, and with no password any more.
+# https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.DBAccounts.html
+_TOKENS = "rds_iam"
+_IS_THERE = text("SELECT 1 FROM pg_roles WHERE rolname = :name")
+_MEMBERS = text(
+    "SELECT member.rolname FROM pg_auth_members JOIN pg_roles member ON member.oid = pg_auth_members.member "
+    "JOIN pg_roles of ON of.oid = pg_auth_members.roleid WHERE of.rolname = :of AND member.rolname = ANY(:names)"
+)
+
+
+_NOTHING_TO_MAKE_FROM = "roles are made from their secrets: DB_SECRET_ID names none, and DB_AUTH is not iam"
+
 
 class _Login:
     """A role by its secret: where ``settings`` find the server, and as whom its secret lets in."""
@@ -50,7 +63,7 @@ class _Login:
         self.runtime = Runtime(dataclasses.replace(settings, connect_wait_s=_PATIENCE_S), clock=like.clock)
         source = source_for(settings, None, clock=like.clock)
         if source is None:
-            raise ConfigurationError(["roles are made from their secrets: DB_SECRET_ID names none"])
+            raise ConfigurationError([_NOTHING_TO_MAKE_FROM])
         self._source: Source = source
         self.credentials: Credentials = source.current()
 
@@ -81,13 +94,18 @@ def make_roles(master: str, *, used_by: Iterable[str] = ()) -> list[str]:
     database and in its schema: the first of DB_SCHEMA that is there, or ``public``. What else a role may do is for the
     migrations to say. Server and database are those of the settings, or of the owner's secret.
 
+    With DB_AUTH=iam there is no secret but the master's: the owner is DB_USER, and ``used_by`` are the other roles'
+    names. They get no password, and ``rds_iam``, so that RDS takes their tokens.
+
     Returns what was done, without a password in it: the server is sent verifiers, so that its log has none either.
-    Raises ConfigurationError where the master may not do what is missing; CredentialsError, DeadlineError, and
-    SQLAlchemy's own errors.
+    Raises ConfigurationError where the master may not do what is missing, or where the server has no ``rds_iam``;
+    CredentialsError, DeadlineError, and SQLAlchemy's own errors.
     """
     now = process.current()
+    if now.settings.source == "iam":
+        return _make_by_name(now, master, [str(now.settings.user), *used_by])
     if now.settings.source != "secret":
-        raise ConfigurationError(["roles are made from their secrets: DB_SECRET_ID names none"])
+        raise ConfigurationError([_NOTHING_TO_MAKE_FROM])
     owner = _Login(now.settings, like=now)
     place = _place(now.settings, owner.credentials)
     others = [_Login(dataclasses.replace(place, secret_id=secret, user=None), like=now) for secret in used_by]
@@ -95,24 +113,64 @@ def make_roles(master: str, *, used_by: Iterable[str] = ()) -> list[str]:
     as_master = dataclasses.replace(place, secret_id=master, user=None)
     done: list[str] = []
     with _locked(as_master, now, done) as conn:
-        before: dict[str, bool] = {row.rolname: row.rolcanlogin for row in conn.execute(_FOUND, {"names": list(roles)})}
+        before = _logins(conn, roles, done)
         for name, login in roles.items():
             if name not in before:
                 _set_password(conn, "CREATE", login, done)
-            elif not before[name]:
-                _run(conn, f"ALTER ROLE {_quoted(name)} LOGIN", done)
-        schema = _schema(conn, now.settings)
-        _grant(conn, owner.name, _OWNER, schema, done)
-        for other in others:
-            _grant(conn, other.name, _OTHERS, schema, done)
+        _grant_all(conn, now.settings, list(roles), done)
         conn.commit()
     if drifted := [login for name, login in roles.items() if name in before and not login.gets_in()]:
         with _locked(as_master, now, done) as conn:
+            # With it, the server takes no password, whatever that is.
+            for name in _members(conn, [login.name for login in drifted]):
+                _run(conn, f"REVOKE {_TOKENS} FROM {_quoted(name)}", done)
             for login in drifted:
                 login.renew()
                 _set_password(conn, "ALTER", login, done)
             conn.commit()
     return done
+
+
+def _make_by_name(now: Runtime, master: str, names: list[str]) -> list[str]:
+    """The roles that enter with tokens, the owner first."""
+    as_master = dataclasses.replace(now.settings, auth="secret", secret_id=master, user=None)
+    done: list[str] = []
+    with _locked(as_master, now, done) as conn:
+        if conn.execute(_IS_THERE, {"name": _TOKENS}).one_or_none() is None:
+            raise ConfigurationError(
+                [f"DB_AUTH=iam: the server has no role {_TOKENS}, so it is none of RDS, and takes no tokens"]
+            )
+        before = _logins(conn, names, done)
+        members = _members(conn, names)
+        for name in dict.fromkeys(names):
+            if name not in before:
+                _run(conn, f"CREATE ROLE {_quoted(name)} LOGIN", done)
+            if name not in members:
+                _run(conn, f"GRANT {_TOKENS} TO {_quoted(name)}", done)
+        _grant_all(conn, now.settings, names, done)
+        conn.commit()
+    return done
+
+
+def _logins(conn: Connection, names: Iterable[str], done: list[str]) -> set[str]:
+    """Those of ``names`` that are there. Each may log in then."""
+    before: dict[str, bool] = {row.rolname: row.rolcanlogin for row in conn.execute(_FOUND, {"names": list(names)})}
+    for name, may in before.items():
+        if not may:
+            _run(conn, f"ALTER ROLE {_quoted(name)} LOGIN", done)
+    return set(before)
+
+
+def _members(conn: Connection, names: list[str]) -> list[str]:
+    """Those of ``names`` that enter with tokens."""
+    return list(conn.execute(_MEMBERS, {"of": _TOKENS, "names": names}).scalars())
+
+
+def _grant_all(conn: Connection, settings: Settings, names: list[str], done: list[str]) -> None:
+    """What each needs before a migration gives it more; the first of ``names`` is the owner."""
+    schema = _schema(conn, settings)
+    for name in dict.fromkeys(names):
+        _grant(conn, name, _OWNER if name == names[0] else _OTHERS, schema, done)
 
 
 def _place(settings: Settings, credentials: Credentials) -> Settings:
