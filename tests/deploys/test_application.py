@@ -10,7 +10,7 @@ import pytest
 
 from devkit.app.errors import ProjectError
 from devkit.app.template import Template
-from devkit.deploys import application
+from devkit.deploys import application, certificates
 from devkit.deploys.stacks import Stack
 from devkit.deploys.target import Target
 
@@ -67,6 +67,22 @@ def test_certificates_that_are_not_there_end_it_before_the_build(
     assert devkit("deploy") == (2, "SslRootCert is empty, and SslMode is to verify: make certs\n")
     with pytest.raises(ProjectError, match=r"^SslRootCert: layer/certs/mine.pem is not there: make certs$"):
         application.checked(template, own, None, {"SslRootCert": "/opt/certs/mine.pem"})
+
+
+def test_authorities_that_no_proxy_shows_end_it_before_the_build(project: Path) -> None:
+    """A bundle that was put there by hand is RDS's own, and an RDS Proxy's certificate is none of RDS's."""
+    with (project / "template.yaml").open("r+") as file:
+        text = file.read().replace("Resources:", '  Proxy: {Type: String, Default: "none"}\nResources:')
+        file.seek(0)
+        file.write(text)
+    template, derived = Template(project / "template.yaml"), {"SslRootCert": "/opt/certs/global-bundle.pem"}
+    application.checked(template, target_with(project, ""), BASE, derived)
+    behind = target_with(project, 'Proxy = "rds-proxy"')
+    with pytest.raises(ProjectError, match=r"global-bundle.pem has none of Amazon's public authorities.*: make certs "):
+        application.checked(template, behind, BASE, derived)
+    with (project / "layer/certs/global-bundle.pem").open("ab") as file:
+        file.writelines(certificates.amazons())
+    application.checked(template, behind, BASE, derived)
 
 
 def test_a_rule_of_the_template_is_held_before_the_build(project: Path) -> None:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import ssl
+import struct
+import subprocess
+import threading
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from devkit.deploys import certificates
@@ -22,8 +29,11 @@ PLACE = "layer/certs/global-bundle.pem"
 def test_a_bundle_is_put_where_the_build_looks(served: Callable[[bytes], str], project: Path, devkit: Devkit) -> None:
     """With a count, and the name that functions know it by."""
     status, said = devkit("certs", "--url", served(bundle(5).encode()))
-    assert (status, certificates.count((project / PLACE).read_bytes())) == (0, 5)
-    assert said == f"{PLACE}: 5 certificates. `sam build` puts it into the layer, as /opt/certs/global-bundle.pem\n"
+    assert (status, certificates.count((project / PLACE).read_bytes())) == (0, 5 + 4)
+    assert said == (
+        f"{PLACE}: 5 certificates, and 4 of Amazon's public authorities, for RDS Proxy. `sam build` puts it into the"
+        " layer, as /opt/certs/global-bundle.pem\n"
+    )
     assert [path.name for path in (project / "layer/certs").iterdir()] == ["global-bundle.pem"]
 
 
@@ -65,3 +75,75 @@ def test_rds_s_own_is_taken_where_there_are_several(project: Path) -> None:
     assert certificates.fetched(project) == folder / "mine.pem"
     (folder / "yours.pem").write_text(bundle(3))
     assert certificates.fetched(project) is None
+
+
+def test_what_a_proxy_shows_is_signed_by_amazon_s_public_authorities() -> None:
+    """RDS's own bundle has none of them; AWS's client brings all four."""
+    assert [certificates.serves_a_proxy(one) for one in (*certificates.amazons(), bundle(3).encode(), b"\xff")] == [
+        *[True] * 4,
+        False,
+        False,
+    ]
+
+
+@pytest.fixture
+def authorities(tmp_path: Path) -> list[Path]:
+    """Folders: each has an authority's certificate, ``ca.pem``, and a server's for localhost that it has signed."""
+    folders = [tmp_path / name for name in ("of-rds", "of-acm")]
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout"]
+    for folder in folders:
+        folder.mkdir()
+        for command in (
+            ["req", "-x509", *key, "ca.key", "-out", "ca.pem", "-subj", f"/CN={folder.name}", "-days", "2"],
+            ["req", *key, "key.pem", "-out", "asked.pem", "-subj", "/CN=localhost"],
+            ["x509", "-req", "-in", "asked.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-days", "2", "-out", "cert.pem"],
+        ):
+            made = ["openssl", *command, *(["-CAcreateserial"] if command[0] == "x509" else [])]
+            subprocess.run(made, check=True, capture_output=True, cwd=folder)
+    return folders
+
+
+def test_a_file_with_both_authorities_verifies_the_servers_of_both(authorities: list[Path], tmp_path: Path) -> None:
+    """As libpq reads it, with verify-full; with one of them, the other's server is refused."""
+    both = tmp_path / "both.pem"
+    both.write_bytes(b"".join((folder / "ca.pem").read_bytes() for folder in authorities))
+    for folder, other in zip(authorities, reversed(authorities), strict=True):
+        assert SAID in shown(folder, both)
+        assert SAID in shown(folder, folder / "ca.pem")
+        assert "certificate verify failed" in shown(folder, other / "ca.pem")
+
+
+SAID = "whoever reads this has verified the server"
+
+
+def shown(folder: Path, trusted: Path) -> str:
+    """How a connection ends to a server with the certificate in ``folder``: the server refuses all whom it hears."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    answer = f"SFATAL\0C28000\0M{SAID}\0\0".encode()
+
+    def serve() -> None:
+        plain, _ = listening.accept()
+        with plain:
+            plain.recv(8)  # SSLRequest
+            plain.sendall(b"S")
+            with contextlib.suppress(OSError), context.wrap_socket(plain, server_side=True) as secure:
+                secure.recv(1024)
+                secure.sendall(b"E" + struct.pack("!I", len(answer) + 4) + answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        with pytest.raises(psycopg.OperationalError) as caught:
+            psycopg.connect(
+                host="localhost",
+                hostaddr="127.0.0.1",
+                port=listening.getsockname()[1],
+                user="app",
+                sslmode="verify-full",
+                sslrootcert=str(trusted),
+                sslnegotiation="postgres",
+                gssencmode="disable",
+            )
+        serving.join()
+    return str(caught.value)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .target import Target
 
 MODE, CERTIFICATE = "SslMode", "SslRootCert"
+PROXY, OF_ACM = "Proxy", "rds-proxy"
 # Modes that compare the server's certificate with an authority's; empty is verify-full.
 VERIFYING = ("", "verify-ca", "verify-full")
 
@@ -167,9 +168,14 @@ def _unverified(declared: Mapping[str, object], target: Target, values: Mapping[
     value = values.get(CERTIFICATE, "")
     if not value:
         return [f"{CERTIFICATE} is empty, and {MODE} is to verify: {target.make('certs')}"]
-    name = PurePosixPath(value)
-    if value.startswith(certificates.IN_LAMBDA) and not (target.root / certificates.FOLDER / name.name).is_file():
-        return [f"{CERTIFICATE}: {certificates.FOLDER / name.name} is not there: {target.make('certs')}"]
+    if not value.startswith(certificates.IN_LAMBDA):
+        return []
+    there = certificates.FOLDER / PurePosixPath(value).name
+    if not (target.root / there).is_file():
+        return [f"{CERTIFICATE}: {there} is not there: {target.make('certs')}"]
+    if values.get(PROXY) == OF_ACM and not certificates.serves_a_proxy((target.root / there).read_bytes()):
+        lacks = f"{there} has none of Amazon's public authorities, which sign what an RDS Proxy shows"
+        return [f"{CERTIFICATE}: {lacks}: {target.make('certs')} adds them"]
     return []
 
 

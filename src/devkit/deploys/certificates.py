@@ -1,14 +1,22 @@
-"""The authorities that signed RDS's certificates, fetched to where `sam build` puts them into the layer."""
+"""The authorities that signed RDS's certificates, fetched to where `sam build` puts them into the layer.
+
+A server of RDS has a certificate of RDS's own authorities; an RDS Proxy has one of ACM's, which Amazon's public ones
+have signed. A file that holds both serves whoever is reached, so that nothing has to be told apart.
+https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/rds-proxy.howitworks.html
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import ssl
 import tempfile
 import urllib.parse
 import urllib.request
 from pathlib import Path
+
+import botocore
 
 from devkit.app.errors import ProjectError
 
@@ -21,9 +29,13 @@ TIMEOUT_S = 30.0
 MOST_BYTES = 4 << 20  # RDS's global bundle has less than 200 KB
 FEWEST = 3  # a region's own bundle has one authority for each kind of key
 
+# Amazon Root CA 1 to 4: https://www.amazontrust.com/repository/
+PUBLIC = re.compile(r"Amazon Root CA \d")
+CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\n.*?\n-----END CERTIFICATE-----\n", re.DOTALL)
+
 
 def fetch(root: Path, url: str = URL) -> int:
-    """Put what ``url`` answers into ``layer/certs/``, if it is a bundle; an exit status."""
+    """Put what ``url`` answers into ``layer/certs/``, if it is a bundle, and Amazon's public ones; an exit status."""
     path = root / FOLDER / (Path(urllib.parse.urlsplit(url).path).name or "bundle.pem")
     content = _download(url, path)
     number = count(content)
@@ -32,9 +44,27 @@ def fetch(root: Path, url: str = URL) -> int:
             f"{url} is no bundle of certificates: {number} of them in {len(content)} bytes, which begin"
             f" {content[:20]!r}. {by_hand(url, path)}"
         )
-    write(path, content)
-    print(f"{path.relative_to(root)}: {number} certificates. `sam build` puts it into the layer, as {in_lambda(path)}")
+    own = amazons()
+    write(path, b"".join((content.rstrip(), b"\n", *own)))
+    print(
+        f"{path.relative_to(root)}: {number} certificates, and {len(own)} of Amazon's public authorities, for RDS"
+        f" Proxy. `sam build` puts it into the layer, as {in_lambda(path)}"
+    )
     return 0
+
+
+def amazons() -> list[bytes]:
+    """Amazon's public authorities, out of those that AWS's own client brings: no network has a say in them."""
+    brought = Path(botocore.__file__).with_name("cacert.pem").read_text()
+    return [block.encode() for block in CERTIFICATE.findall(brought) if serves_a_proxy(block.encode())]
+
+
+def serves_a_proxy(content: bytes) -> bool:
+    """Whether one of Amazon's public authorities is among them."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with contextlib.suppress(UnicodeDecodeError, ssl.SSLError, ValueError):
+        context.load_verify_locations(cadata=content.decode("ascii"))
+    return any(PUBLIC.search(str(one.get("subject"))) for one in context.get_ca_certs())
 
 
 def by_hand(url: str, path: Path) -> str:
