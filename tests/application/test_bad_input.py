@@ -93,6 +93,12 @@ WRONG = {
     "a secret without a password": ({}, {"password": None}, "key 'password' is missing", {"OwnerSecretId"}),
     "a secret of another engine": ({}, {"engine": "mysql"}, "other than PostgreSQL", {"OwnerSecretId"}),
     "a secret that is not there": ({"DB_SECRET_ID": "gone"}, {}, "there is no such secret", {"OwnerSecretId"}),
+    "a master's secret that is not there": (
+        {"MASTER_SECRET_ID": "nowhere"},
+        {},
+        "there is no such secret",
+        {"MasterSecretId"},
+    ),
     "a password that is refused": ({}, {"password": "old"}, "password authentication failed", {"OwnerSecretId"}),
     "no host": ({}, {"host": None}, "DB_HOST is not set", {"DatabaseHost", "WriterHost"}),
     "no database": ({}, {"dbname": None}, "DB_NAME is not set", {"DatabaseName"}),

@@ -177,6 +177,24 @@ def test_conditions_say_what_exists(stack: Stack) -> None:
     assert stack.deploy(resources, {"On": "no"}, **sections) == ["update from [1, 2] A [1]", "delete B"]
 
 
+def test_a_number_is_compared_as_it_is_written(stack: Stack) -> None:
+    """And reaches a resource as one."""
+    sections: dict[str, Any] = {
+        "Parameters": {"Least": {"Type": "Number", "Default": 0}},
+        "Conditions": {"IsNone": {"Fn::Equals": [{"Ref": "Least"}, "0"]}},
+    }
+    resources = {"A": thing({"Fn::If": ["IsNone", "none", {"Ref": "Least"}]})}
+    assert stack.deploy(resources, **sections) == ["create A none"]
+    assert stack.deploy(resources, {"Least": "1"}, **sections) == ["update from none A 1"]
+
+
+def test_addresses_are_divided(stack: Stack) -> None:
+    """As a network's are into its subnets, with the host bits that are left to each."""
+    block = {"Fn::Select": [1, {"Fn::Cidr": [{"Ref": "Block"}, 2, 8]}]}
+    declared = {"Block": {"Type": "String", "Default": "10.20.0.0/16"}}
+    assert stack.deploy({"A": thing(block)}, Parameters=declared) == ["create A 10.20.1.0/24"]
+
+
 def test_a_resource_that_moto_does_not_know_has_an_id(stack: Stack) -> None:
     """So that whatever refers to it is made, and outputs are filled in; which they are is told."""
     resources = {"Api": {"Type": "AWS::ApiGatewayV2::Api"}, "A": thing({"Ref": "Api"})}

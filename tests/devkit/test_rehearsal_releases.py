@@ -54,19 +54,19 @@ def files(release: releases.Release) -> dict[str, str]:
 
 def test_the_migrations_are_found_by_the_resource_that_names_the_newest(tmp_path: Path) -> None:
     """Without running one of them."""
-    found = releases.first(built(tmp_path / "app"), tmp_path).migrations
+    found = releases.first(built(tmp_path / "app"), tmp_path / "release-1").migrations
     assert found is not None
     assert (found.resource, found.property, found.newest) == ("Schema", "Newest", "second")
 
 
 def test_a_resource_that_names_no_revision_brings_no_migration(tmp_path: Path) -> None:
     """CloudFormation would not call it again for the next one."""
-    assert releases.first(built(tmp_path / "app", revision="first"), tmp_path).migrations is None
+    assert releases.first(built(tmp_path / "app", revision="first"), tmp_path / "release-1").migrations is None
 
 
 def test_the_next_release_differs_in_each_function_and_the_one_before_stays(tmp_path: Path) -> None:
     """They share the files that they have in common, so a file of one must not be written through to the other."""
-    first = releases.first(built(tmp_path / "app"), tmp_path)
+    first = releases.first(built(tmp_path / "app"), tmp_path / "release-1")
     before = files(first)
     second = first.next("SELECT 'a'")
     after = files(second)
@@ -82,7 +82,7 @@ def test_the_next_release_differs_in_each_function_and_the_one_before_stays(tmp_
 
 def test_a_revision_follows_the_newest(tmp_path: Path) -> None:
     """Its statement is the one that was given, whatever is in it."""
-    second = releases.first(built(tmp_path / "app"), tmp_path).next("SELECT '%' \"x\"")
+    second = releases.first(built(tmp_path / "app"), tmp_path / "release-1").next("SELECT '%' \"x\"")
     (path,) = (path for path in second.folder.rglob("rehearsal_2.py"))
     ran: list[str] = []
     text = path.read_text().replace("from alembic import op", "")

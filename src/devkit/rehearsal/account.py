@@ -20,9 +20,10 @@ from devkit.app.sam_cli import processor
 from devkit.app.stack import AWS_VARIABLE, Stack
 from devkit.servers.aws import REGION
 
-from . import custom_resource, functions
+from . import custom_resource, database, functions, network
 from .backend import Backend
 from .custom_resource import CustomResourceMaker
+from .database import ClusterMaker, Secrets
 from .functions import FunctionMaker, LambdaService
 from .resources import Makers
 
@@ -39,7 +40,10 @@ ACCOUNT = DEFAULT_ACCOUNT_ID
 
 
 class Account:
-    """For the length of a ``with`` block. ``cloudformation`` has the stacks, ``functions`` runs what is in them."""
+    """For the length of a ``with`` block. ``cloudformation`` has the stacks, ``functions`` runs what is in them.
+
+    ``clusters`` has the databases that a stack has made, beside the one that is there from the beginning.
+    """
 
     def __init__(self, project: Project) -> None:
         self.project = project
@@ -52,10 +56,15 @@ class Account:
             self.functions = LambdaService(folder, self.variables)
             building.callback(self.functions.close)
             self.custom_resources = CustomResourceMaker(self.functions.invoke_arn, building.enter_context(Callbacks()))
+            secrets = Secrets(secretsmanager_backends[ACCOUNT][REGION])
+            self.clusters = ClusterMaker(secrets)
+            building.callback(self.clusters.close)
             self.cloudformation = Backend(REGION, ACCOUNT)
             own: dict[str, Maker] = {
                 functions.KIND: FunctionMaker(self.functions, ACCOUNT, REGION),
                 **dict.fromkeys(custom_resource.KINDS, self.custom_resources),
+                **network.makers(ACCOUNT, REGION),
+                **database.makers(secrets, self.clusters),
             }
             self.cloudformation.makers = Makers(own, ACCOUNT, REGION)
             of_moto = cloudformation_backends[ACCOUNT]

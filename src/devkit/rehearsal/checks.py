@@ -12,6 +12,8 @@ from .functions import UploadedFunction
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from devkit.servers.postgres import Postgres
+
     from .account import Account
 
 VERSION_TABLE = "alembic_version"
@@ -32,9 +34,9 @@ class Seen:
     code: Mapping[str, str] = field(default_factory=dict)
 
 
-def seen(account: Account, stack_name: str) -> Seen:
+def seen(account: Account, stack_name: str, server: Postgres, database: str) -> Seen:
     """How it stands now."""
-    revision, schema = _schema(account)
+    revision, schema = _schema(server, database)
     try:
         stack = account.cloudformation.get_stack(stack_name)
     except ValidationError:
@@ -74,8 +76,7 @@ def unresolved(declared: Mapping[str, Any], outputs: Mapping[str, str]) -> Itera
             yield f"the output {name} is {outputs[name]!r}"
 
 
-def _schema(account: Account) -> tuple[str | None, frozenset[str]]:
-    server, database = account.stack.postgres, account.project.database
+def _schema(server: Postgres, database: str) -> tuple[str | None, frozenset[str]]:
     tables = server.execute(
         "SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')",
         database=database,

@@ -9,7 +9,7 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from devkit.app.sam_cli import build
 from devkit.app.sam_local import leave
@@ -17,6 +17,8 @@ from devkit.app.sam_local import leave
 from . import releases
 from .account import Account
 from .checks import Seen, differences, seen, unresolved
+from .clone import Clone
+from .journey import Journey
 from .limits import UNSEEN
 from .order import in_order
 from .sam import STACK, Sam
@@ -52,18 +54,25 @@ def run(project: Project) -> int:
     """Build, rehearse, print a table. Returns 1 where a step did not end as it has to."""
     signal.signal(signal.SIGTERM, leave)
     started = time.monotonic()
-    build(project)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rehearsal-")))
         account = stack.enter_context(Account(project))
-        rehearsal = Rehearsal(account, folder)
+        # Whoever has no stack of a database that the verbs would deploy builds, and begins with the application.
+        clone = Clone(account, folder) if Clone.can_be_made_of(project.root) else None
+        if clone is None:
+            build(project)
         print(f"\n{_line('step', 'stack', 'schema', 's')}", flush=True)
-        outcomes = [_show(outcome) for outcome in rehearsal.outcomes()]
+        outcomes = [_show(outcome) for outcome in carried_out(Journey(account, clone, folder))] if clone else []
+        rehearsal = None
+        if not any(outcome.problems for outcome in outcomes):
+            first = releases.first(clone.project if clone else project, folder / "release-1")
+            rehearsal = Rehearsal(account, folder, first, failed_before=clone is not None)
+            outcomes += [_show(outcome) for outcome in carried_out(rehearsal)]
         recorded = sorted(account.cloudformation.makers.recorder.kinds)
     failed = [outcome for outcome in outcomes if outcome.problems]
     ended = f"{len(outcomes) - len(failed)} of {len(outcomes)} steps ended as they have to"
     print(f"\n{ended}, in {time.monotonic() - started:.0f} s")
-    if rehearsal.first.migrations is None:
+    if rehearsal is not None and rehearsal.first.migrations is None:
         print(
             "No migration was rehearsed: no custom resource has a property that names the newest of the revisions in a"
             " folder 'versions' of its function."
@@ -76,34 +85,57 @@ def run(project: Project) -> int:
     return 1 if failed else 0
 
 
-class Rehearsal:
-    """The steps in order. Each finds what the one before has left."""
+class Steps(Protocol):
+    """What is carried out: steps with what they have to end in, what is there now, and what was printed meanwhile."""
 
-    def __init__(self, account: Account, folder: Path) -> None:
+    log: str
+
+    def steps(self) -> Iterator[tuple[str, Callable[[], Iterator[str]]]]: ...
+
+    def now(self) -> Seen: ...
+
+
+def carried_out(rehearsed: Steps) -> Iterator[Outcome]:
+    """Of each step, as it ends; the first that fails is the last, for the others would find something else."""
+    for name, step in rehearsed.steps():
+        started = time.monotonic()
+        rehearsed.log = ""
+        problems = tuple(step())
+        found = rehearsed.now()
+        if problems:
+            problems += (rehearsed.log[-6000:],)
+        yield Outcome(name, found, problems, time.monotonic() - started)
+        if problems:
+            return
+
+
+class Rehearsal:
+    """The steps in order. Each finds what the one before has left.
+
+    ``failed_before`` says that a first deploy that fails was rehearsed already.
+    """
+
+    def __init__(self, account: Account, folder: Path, first: Release, *, failed_before: bool) -> None:
         self._account = account
         self._project = account.project
         self._sam = Sam(account, folder)
-        self._log = ""
         self._now = Seen(None)
-        self.first = releases.first(self._project, folder)
+        self._failed_before = failed_before
+        self.log = ""
+        self.first = first
 
-    def outcomes(self) -> Iterator[Outcome]:
-        """Of each step, as it ends; the first that fails is the last, for the others would find something else."""
-        for name, step in self._steps():
-            started = time.monotonic()
-            self._log = ""
-            problems = tuple(step())
-            self._now = seen(self._account, STACK)
-            if problems:
-                problems += (self._log[-6000:],)
-            yield Outcome(name, self._now, problems, time.monotonic() - started)
-            if problems:
-                return
+    def now(self) -> Seen:
+        """What is there now, which the next step compares with."""
+        self._now = self._seen()
+        return self._now
 
-    def _steps(self) -> Iterator[tuple[str, Callable[[], Iterator[str]]]]:
+    def _seen(self) -> Seen:
+        return seen(self._account, STACK, self._account.stack.postgres, self._project.database)
+
+    def steps(self) -> Iterator[tuple[str, Callable[[], Iterator[str]]]]:
         """Made one after the other: what a release is made of depends on the one before."""
         first = self.first
-        if first.migrations is not None:
+        if first.migrations is not None and not self._failed_before:
             failing = replace(first, number=BEFORE_ALL).next("ALTER TABLE rehearsed_nowhere ADD COLUMN id int")
             yield "a first deploy that fails", lambda: self._failing_first(failing)
             yield "the end of what it left", lambda: self._delete(failing)
@@ -126,11 +158,11 @@ class Rehearsal:
     def _failing_first(self, release: Release) -> Iterator[str]:
         """Nothing stays in the database, and a stack that can only be deleted."""
         yield from self._deploys(release, 1)
-        yield from differences(Seen("ROLLBACK_COMPLETE"), seen(self._account, STACK))
+        yield from differences(Seen("ROLLBACK_COMPLETE"), self._seen())
 
     def _first_deploy(self, release: Release) -> Iterator[str]:
         yield from self._deploys(release, 0)
-        found = seen(self._account, STACK)
+        found = self._seen()
         yield from differences(replace(found, status="CREATE_COMPLETE", revision=release.revision), found)
         yield from unresolved(self._project.template.content.get("Outputs") or {}, found.outputs)
         self._code_of = {release.number: found.code}
@@ -142,7 +174,7 @@ class Rehearsal:
             yield f"sam does not say {NO_CHANGES!r}"
         if asked != len(self._account.custom_resources.requests):
             yield "a custom resource was asked"
-        yield from differences(self._now, seen(self._account, STACK))
+        yield from differences(self._now, self._seen())
 
     def _events(self) -> Iterator[str]:
         """All that the catalogue has, in its order, for they share a database; each function's first by the program."""
@@ -155,14 +187,14 @@ class Rehearsal:
                 answer = self._account.functions.invoke(self._function(case), case.payload).payload
             else:
                 answer, done = self._sam.invoke(case)
-                self._log += done.printed
+                self.log += done.printed
                 asked.add(case.function)
             if problem := case.problem(answer):
                 yield f"{case.name}: {problem}"
 
     def _new_release(self, release: Release, table: str | None) -> Iterator[str]:
         yield from self._deploys(release, 0)
-        found = seen(self._account, STACK)
+        found = self._seen()
         yield from differences(self._expected("UPDATE_COMPLETE", release.revision, table, code=found.code), found)
         if same := sorted(name for name, digest in found.code.items() if digest == self._now.code.get(name)):
             yield f"the code is that of the release before: {', '.join(same)}"
@@ -171,7 +203,7 @@ class Rehearsal:
     def _failing_migration(self, release: Release) -> Iterator[str]:
         yield from self._deploys(release, 1)
         expected = self._expected("UPDATE_ROLLBACK_COMPLETE", self._now.revision, None)
-        yield from differences(expected, seen(self._account, STACK))
+        yield from differences(expected, self._seen())
 
     def _later_failure(self, release: Release, table: str) -> Iterator[str]:
         """The migration has run by then. What it did stays: the older code has to live with it."""
@@ -179,25 +211,25 @@ class Rehearsal:
         execution.refused[self._last_function()] = THROTTLED
         yield from self._deploys(release, 1)
         expected = self._expected("UPDATE_ROLLBACK_COMPLETE", release.revision, table)
-        yield from differences(expected, seen(self._account, STACK))
+        yield from differences(expected, self._seen())
 
     def _older_release(self, release: Release) -> Iterator[str]:
         """The code goes back, the schema does not."""
         yield from self._deploys(release, 0)
         expected = self._expected("UPDATE_COMPLETE", self._now.revision, None, code=self._code_of[release.number])
-        yield from differences(expected, seen(self._account, STACK))
+        yield from differences(expected, self._seen())
 
     def _delete(self, release: Release) -> Iterator[str]:
         """The schema outlives the stack."""
         done = self._sam.delete(release)
-        self._log += done.printed
+        self.log += done.printed
         if done.status:
             yield f"sam delete ended with {done.status}"
-        yield from differences(replace(self._now, status=None, outputs={}, code={}), seen(self._account, STACK))
+        yield from differences(replace(self._now, status=None, outputs={}, code={}), self._seen())
 
     def _deploys(self, release: Release, status: int) -> Generator[str, None, Done]:
         done = self._sam.deploy(release)
-        self._log += done.printed
+        self.log += done.printed
         if done.status != status:
             yield f"sam deploy ended with {done.status}, not {status}"
         return done

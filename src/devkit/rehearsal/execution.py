@@ -150,10 +150,11 @@ class Execution:
             self._event("DELETE_IN_PROGRESS", name, definition.kind)
             try:
                 self.makers[definition.kind].delete(made, definition)
-            except Failed as error:
+            except Exception as error:
                 self.resources.put(definition, made)
-                self._event("DELETE_FAILED", name, definition.kind, str(error))
-                raise
+                said = str(error) if isinstance(error, Failed) else repr(error)
+                self._event("DELETE_FAILED", name, definition.kind, said)
+                raise Failed(said) from error
             self._event("DELETE_COMPLETE", name, definition.kind)
 
     def _outputs(self, state: State) -> OutputMap:

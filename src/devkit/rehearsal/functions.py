@@ -38,6 +38,7 @@ KIND = "AWS::Lambda::Function"
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 # What the runtime's image brings beside Python.
 BROUGHT = ("awslambdaric", "boto3")
+OPT = "/opt/"
 
 
 class UploadedFunction(LambdaFunction):
@@ -91,7 +92,8 @@ class LambdaService:
                 f"{function.function_name} is for {function.run_time} on {', '.join(function.architectures)};"
                 f" what runs here is {PYTHON} on {ARCHITECTURE}"
             )
-        variables = self._variables(function)
+        layers = list(self._layers(function))
+        variables = {name: _found_in(layers, value) for name, value in self._variables(function).items()}
         state = json.dumps([function.get_configuration(), dict(variables)], sort_keys=True, default=str)
         kept, running = self._running.get(function.function_name, ("", None))
         if running is None or kept != state:
@@ -99,7 +101,11 @@ class LambdaService:
                 running.shutdown()
             running = LambdaEnvironment(
                 handler=str(function.handler),
-                code=[unpacked(function.code_bytes, self._folder), *self._layers(function), self._brought()],
+                code=[
+                    unpacked(function.code_bytes, self._folder),
+                    *(layer / "python" for layer in layers),
+                    self._brought(),
+                ],
                 environment=variables,
                 timeout_s=int(function.timeout),
                 memory_mb=int(function.memory_size),
@@ -115,7 +121,7 @@ class LambdaService:
         for layer in function.layers:
             version = backend.layers_versions_by_arn(layer["Arn"])
             if version is not None:
-                yield unpacked(version.code_bytes, self._folder) / "python"
+                yield unpacked(version.code_bytes, self._folder)
 
     def _brought(self) -> Path:
         folder = self._folder / "runtime"
@@ -166,6 +172,14 @@ def _spec(definition: Definition) -> dict[str, Any]:
     if inline := spec["Code"].get("ZipFile"):
         spec["Code"]["ZipFile"] = base64.b64encode(LambdaFunction._create_zipfile_from_plaintext_code(inline))  # noqa: SLF001 - as moto's own
     return spec  # type: ignore[no-any-return]
+
+
+def _found_in(layers: list[Path], value: str) -> str:
+    """A path to what a layer holds, as it is here: Lambda unpacks layers into /opt. Any other value as it is."""
+    if not value.startswith(OPT):
+        return value
+    here = [layer / value.removeprefix(OPT) for layer in layers]
+    return next((str(path) for path in here if path.exists()), value)
 
 
 def unpacked(content: bytes, folder: Path) -> Path:

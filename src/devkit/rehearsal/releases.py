@@ -91,14 +91,13 @@ class Release:
         return replace(made, migrations=migrations)
 
 
-def first(project: Project, folder: Path) -> Release:
-    """What `sam build` has made of the project, copied into ``folder``."""
-    place = folder / "release-1"
+def first(project: Project, place: Path) -> Release:
+    """What `sam build` has made of the project, copied to ``place``, a folder that is not there yet."""
     shutil.copytree(project.root / BUILT, place / BUILT)
     for name in CONFIGURATIONS:
         if (project.root / name).is_file():
             shutil.copy(project.root / name, place)
-    return Release(place, 1, _migrations(place))
+    return Release(place, 1, migrations(place))
 
 
 def _template(folder: Path) -> Template:
@@ -113,7 +112,7 @@ def _code(folder: Path, template: Template) -> Iterator[tuple[str, Path]]:
             yield name, code
 
 
-def _migrations(folder: Path) -> Migrations | None:
+def migrations(folder: Path) -> Migrations | None:
     """Those of the function that a custom resource calls again for each new revision; None where none does."""
     template = _template(folder)
     code = dict(_code(folder, template))

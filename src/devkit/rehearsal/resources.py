@@ -8,6 +8,8 @@ here a ``Recorded`` takes its place, which has an id, any attribute, and does no
 from __future__ import annotations
 
 import copy
+import ipaddress
+import itertools
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -162,6 +164,15 @@ class Resources(ResourceMap):
         self.load_parameters()
         self.load_conditions()
 
+    def load_conditions(self) -> None:
+        """By the parameters as texts, as CloudFormation compares them: to moto, 0 is a number and no template's "0"."""
+        declared = self._template.get("Parameters", {})
+        kept = self._parsed_resources
+        texts = {name: value for name, value in self.input_parameters.items() if declared[name]["Type"] == "Number"}
+        self._parsed_resources = {**kept, **texts}
+        super().load_conditions()
+        self._parsed_resources = kept
+
     def wanted(self) -> Iterator[str]:
         """The logical ids whose condition holds."""
         for name, said in self._resource_json_map.items():
@@ -172,7 +183,7 @@ class Resources(ResourceMap):
         """What the template says of ``name``, by what exists. Raises Failed where it mentions what does not."""
         said = self._resource_json_map[name]
         try:
-            properties = _without_none(clean_json(copy.deepcopy(said.get("Properties", {})), self))
+            properties = _without_none(clean_json(self._with_addresses(said.get("Properties", {})), self))
         except KeyError as error:
             raise Failed(f"{name} refers to {error}, which the stack does not have") from error
         kind = said["Type"]
@@ -186,6 +197,21 @@ class Resources(ResourceMap):
             stack_id=self.stack_id,
             physical_name=properties.get(named_by, generated) if named_by else generated,
         )
+
+    def _with_addresses(self, value: Any) -> Any:
+        """A copy in which ``Fn::Cidr`` is what it comes to; moto does not know that function."""
+        match value:
+            case {"Fn::Cidr": [block, count, bits]}:
+                network, number, host_bits = (
+                    clean_json(self._with_addresses(one), self) for one in (block, count, bits)
+                )
+                parts = ipaddress.ip_network(network).subnets(new_prefix=32 - int(host_bits))
+                return [str(part) for part in itertools.islice(parts, int(number))]
+            case dict():
+                return {key: self._with_addresses(inner) for key, inner in value.items()}
+            case list():
+                return [self._with_addresses(inner) for inner in value]
+        return value
 
     def put(self, definition: Definition, made: Any) -> None:
         """``made`` is the resource of ``definition`` now."""
