@@ -80,9 +80,11 @@ class Journey:
     def _deploy_in_vain(self) -> Iterator[str]:
         """Of a secret that is not there, named by its parameter."""
         declared = self._clone.project.template.parameters
-        name, arn = next(
-            (name, arn) for name, arn in self._outputs().items() if arn.startswith(SECRET) and name in declared
-        )
+        secrets = {name: arn for name, arn in self._outputs().items() if arn.startswith(SECRET) and name in declared}
+        if not secrets:
+            yield f"{DATABASE} puts out no secret that the application's template takes"
+            return
+        name, arn = next(iter(secrets.items()))
         self._clone.says(application=self._own() | {name: f"{arn}-gone"})
         done = yield from self._make("deploy", 1)
         if f"(in the template: {name})" not in done.printed:
