@@ -24,7 +24,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 # Where the pages of docs/ can be read. A message ends in the address of a page: who installed the package has no docs/.
@@ -220,10 +220,22 @@ _QUOTED = re.compile(r"""\"[^"]*"|'[^']*'""")
 _INVALID_OPTION = re.compile(r"connection is bad: invalid \S* ?value: ")
 
 
+# For drivers that give no SQLSTATE, by their package: what says which one their errors stand for. An engine that has
+# such a driver adds it when it is loaded.
+SQLSTATE_READERS: dict[str, Callable[[BaseException], str | None]] = {}
+
+
 def sqlstate(error: BaseException) -> str | None:
-    """The five-character SQLSTATE behind ``error``, through SQLAlchemy's wrapping; None where the driver gave none."""
-    code = getattr(getattr(error, "orig", None) or error, "sqlstate", None)
-    return code if isinstance(code, str) else None
+    """The five-character SQLSTATE behind ``error``, through SQLAlchemy's wrapping; None where there is none.
+
+    SQLite's result codes are given the names that PostgreSQL has for the same.
+    """
+    cause = getattr(error, "orig", None) or error
+    code = getattr(cause, "sqlstate", None)
+    if isinstance(code, str):
+        return code
+    reader = SQLSTATE_READERS.get(type(cause).__module__.partition(".")[0])
+    return None if reader is None else reader(cause)
 
 
 def verdict(error: BaseException) -> Verdict:

@@ -10,9 +10,10 @@ Rooms, from the ground up; each imports from those before it:
 - ``deploys``: an application in a real account, and its database: what is asked there, deployed, and deleted
 - ``rehearsal``: an application deployed, changed, rolled back and deleted, with moto in the place of an account
 
-On top, where users come in: ``plugin`` has pytest's fixtures, ``cli`` the commands, ``settings_table`` what the command
-``settings`` prints for docs/reference/settings.md. Below all, ``extras`` says which packages a part takes. All of it
-may use ``db``, and none of it is shipped: neither ``db`` nor ``handlers`` imports it.
+On top, where users come in: ``plugin`` has pytest's fixtures, ``cli`` the commands, ``settings_table`` and
+``engines_table`` what the commands ``settings`` and ``engines`` print for docs/reference. Below all, ``extras`` says
+which packages a part takes. All of it may use ``db``, and none of it is shipped: neither ``db`` nor ``handlers``
+imports it.
 """
 
 __version__ = "0.2.0"

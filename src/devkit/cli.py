@@ -53,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_deploys(commands)
     text = "the table of settings, in Markdown"
     commands.add_parser("settings", help=text, description=text).set_defaults(run=_settings)
+    text = "what each call, capability and setting is on each database engine, in Markdown"
+    commands.add_parser("engines", help=text, description=text).set_defaults(run=_engines)
     text = "hundreds of execution environments at once under what Lambda and the network do to them"
     fleet = commands.add_parser("fleet", help=text, description=text)
     fleet.add_argument("scenario", nargs="*", help="default: all")
@@ -160,6 +162,13 @@ def _of_a_project(root: Path | None, run: Callable[[Project], int]) -> int:
 
 def _settings(_: argparse.Namespace) -> int:
     from .settings_table import as_markdown
+
+    print(as_markdown())
+    return 0
+
+
+def _engines(_: argparse.Namespace) -> int:
+    from .engines_table import as_markdown
 
     print(as_markdown())
     return 0

@@ -16,6 +16,7 @@ SRC = Path(__file__).parents[2] / "src"
 # neighbours.
 ROOMS = [
     {"errors"},
+    {"engines"},
     {"settings"},
     {"timing"},
     {"wire", "credentials"},

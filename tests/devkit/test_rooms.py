@@ -20,7 +20,7 @@ ROOMS = [
     {"lambda_runtime"},
     {"app", "fleet"},
     {"deploys", "rehearsal"},
-    {"plugin", "settings_table"},
+    {"plugin", "settings_table", "engines_table"},
     {"cli"},
     {"__main__"},
 ]

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 from sqlalchemy import make_url
-from sqlalchemy.pool import NullPool, StaticPool
+from sqlalchemy.pool import NullPool
 
 from db.credentials.source import Credentials
 from db.errors import ConfigurationError
 from db.pool.connect_arguments import connect_params, is_loopback
-from db.pool.pools import IdleAwareQueuePool, plan_pool
+from db.pool.pools import IdleAwareQueuePool, StaticQueuePool, plan_pool
 from db.settings import Settings
 
 SECRET = Credentials(username="app", password="pw", host="db.example.com", port=5433, database="orders", fetched_at=0.0)
@@ -58,8 +58,10 @@ def test_the_null_pool_takes_no_sizes() -> None:
     ("url", "static"), [("sqlite://", True), ("sqlite:///:memory:", True), ("sqlite:///f.db", False)]
 )
 def test_sqlite_in_memory_is_one_connection(url: str, static: bool) -> None:
-    """A second connection would be a second, empty database."""
-    assert (plan_pool(Settings(url=make_url(url))).pool_class is StaticPool) is static
+    """A second connection would be a second, empty database; it is one user's at a time, and is never replaced."""
+    plan = plan_pool(Settings(url=make_url(url)))
+    assert (plan.pool_class is StaticQueuePool) is static
+    assert ("pool_recycle" in plan.arguments) is not static
 
 
 def test_settings_win_over_the_secret() -> None:

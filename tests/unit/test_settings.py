@@ -46,6 +46,7 @@ def test_the_defaults_are_these() -> None:
         "deadline_reserve_s": 0.5,
         "shutdown_hook": True,
         "tenant_required": False,
+        "sqlite_tenants": "refused",
         "slow_query_s": 1.0,
         "statement_repeats": 20,
         "sql_comments": "off",
@@ -94,9 +95,15 @@ def test_every_problem_is_reported_at_once() -> None:
         ({"DB_SECRET_ID": "a", "DB_SSLMODE": "verify-full"}, "DB_SSLMODE=verify-full needs DB_SSLROOTCERT"),
         ({"DB_SECRET_ID": "a", "DB_CONNECT_ARGS": '{"password": "x"}'}, "DB_CONNECT_ARGS holds password"),
         ({"DB_SECRET_ID": "a", "DB_CONNECT_ARGS": '{"sslmode": "disable"}'}, "DB_CONNECT_ARGS holds sslmode"),
-        ({"DB_URL": "sqlite://", "DB_NATIVE_HSTORE": "true"}, "DB_NATIVE_HSTORE is for PostgreSQL only"),
+        ({"DB_URL": "sqlite://", "DB_NATIVE_HSTORE": "true"}, "DB_NATIVE_HSTORE on SQLite: it is for PostgreSQL only"),
+        ({"DB_URL": "sqlite://", "DB_TENANT_REQUIRED": "true"}, "DB_TENANT_REQUIRED on SQLite: it has no row-level"),
+        ({"DB_URL": "sqlite://", "DB_SCHEMA": "shop"}, "DB_SCHEMA on SQLite: it has no search_path"),
+        ({"DB_URL": "sqlite://", "DB_PROXY": "pgbouncer"}, "DB_PROXY on SQLite: it is a file in this process"),
+        ({"DB_URL": "sqlite://", "DB_READER_HOST": "r"}, "DB_READER_HOST on SQLite: it has no replicas"),
+        ({"DB_SECRET_ID": "a", "DB_SQLITE_TENANTS": "unchecked"}, "DB_SQLITE_TENANTS is for SQLite: PostgreSQL keeps"),
         ({"DB_URL": "postgresql://u@h"}, "DB_URL names no database"),
-        ({"DB_URL": "mysql+mysqldb://u@h/d"}, "DB_URL names a driver that is not installed, 'mysql+mysqldb'"),
+        ({"DB_URL": "mssql+pyodbc://u@h/d"}, "DB_URL names mssql: db speaks PostgreSQL and SQLite"),
+        ({"DB_URL": "sqlite+pysqlcipher:///f"}, "DB_URL names a driver that is not installed, 'sqlite+pysqlcipher'"),
         ({"DB_SECRET_ID": "a", "DB_STATEMENT_TIMEOUT_S": "3000000"}, "above PostgreSQL's 2147483"),
         ({"DB_SECRET_ID": "a", "DB_STATMENT_TIMEOUT_S": "3"}, "is DB_STATEMENT_TIMEOUT_S meant?"),
     ],
@@ -213,7 +220,7 @@ def test_where_a_database_is_by_anothers_name_is_said_where_nothing_else_says_it
     problem, no_database = problems_of({name: "x"})
     assert problem.startswith(f"{name} is not a setting: ")
     assert no_database.startswith("no database: ")
-    assert Settings.from_env({"DB_URL": "sqlite://", name: "x"}).is_sqlite
+    assert Settings.from_env({"DB_URL": "sqlite://", name: "x"}).engine_kind.title == "SQLite"
 
 
 def test_what_resembles_nothing_is_said_to_be_without_effect(

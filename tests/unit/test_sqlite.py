@@ -30,7 +30,7 @@ def _sqlite(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
 @pytest.mark.usefixtures("_sqlite")
 def test_units_of_work_commit_and_roll_back() -> None:
     """One connection in memory, a file, with or without a pool: the same."""
-    with db.begin(tenant="acme") as tx:
+    with db.begin() as tx:
         tx.execute(text("INSERT INTO ledger VALUES (1)"))
     with pytest.raises(exc.IntegrityError):
         db.run(lambda conn: conn.execute(text("INSERT INTO ledger VALUES (1)")))

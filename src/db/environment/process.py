@@ -95,6 +95,8 @@ class Runtime:
         """
         if role == "reader" and not self.settings.reader_host:
             role = "writer"
+        if role == "unpooled" and self._is_in_one_connection:
+            role = "writer"  # another connection would be another database
         with self._lock:
             key = role, asynchronous
             if key not in self._engines:
@@ -102,6 +104,11 @@ class Runtime:
                 if self.options.on_engine is not None:
                     self._tell_of(key, self.options.on_engine)
             return self._engines[key][0]
+
+    @property
+    def _is_in_one_connection(self) -> bool:
+        settings = self.settings
+        return settings.url is not None and settings.engine_kind.in_one_connection(settings.url)
 
     def _tell_of(self, key: tuple[Role, bool], on_engine: Callable[[Engine], object]) -> None:
         """Call ``on_engine``. An engine that it raises for would lack its listeners, and is not kept."""

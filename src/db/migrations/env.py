@@ -6,18 +6,27 @@ alembic.ini may name the tables to compare with, as ``metadata = models:Base.met
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from alembic import context
 from sqlalchemy import MetaData
 
+from db.engines.kinds import NAMES, kind_named
+from db.environment import process
 from db.errors import ConfigurationError
 from db.migrations.lineage import write_down
 from db.migrations.lock import locked_connection
 from db.migrations.operations import is_features
+from db.transactions.driver import require_constraints
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+    from db.engines.kinds import EngineKind
+
+# What says where the database is.
+DATABASE = {"DB_URL", "DB_SECRET_ID", "DB_AUTH"}
 
 
 def metadata() -> Any:
@@ -61,14 +70,27 @@ def _wrong(named: str, why: str) -> ConfigurationError:
     return ConfigurationError([f"metadata = {named} in alembic.ini: {why}"])
 
 
+def engine_kind() -> EngineKind:
+    """The engine of the settings; without any, as ``--sql`` may be run, the one that a secret would be for."""
+    if DATABASE & os.environ.keys():
+        return process.current().settings.engine_kind
+    kind = kind_named(NAMES[0])
+    assert kind is not None  # noqa: S101 - it is there
+    return kind
+
+
 def run(conn: Connection | None) -> None:
     shared: dict[str, Any] = {"target_metadata": metadata(), "on_version_apply": write_down}
-    if conn is None:
-        context.configure(dialect_name="postgresql", literal_binds=True, **shared)
+    kind = engine_kind() if conn is None else kind_named(conn.dialect.name)
+    shared |= {} if kind is None else kind.alembic
+    if conn is None and kind is not None:
+        context.configure(dialect_name=kind.name, literal_binds=True, **shared)
     else:
         context.configure(connection=conn, include_name=is_features, **shared)
     with context.begin_transaction():
         context.run_migrations()
+        if conn is not None and kind is not None and not kind.is_told_in_sql:
+            require_constraints(conn, kind)  # which were not looked at meanwhile
 
 
 given = context.config.attributes.get("connection")

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.schema import CreateTable, DropTable
 
 if TYPE_CHECKING:
@@ -30,12 +29,12 @@ def write_down(*, ctx: MigrationContext, step: MigrationInfo, heads: Collection[
         return
     through = sorted(found.revision for found in step.revision_map.iterate_revisions(tuple(heads), "base"))
     ctx.execute(CreateTable(_REVISIONS, if_not_exists=True))
-    ctx.execute(_REVISIONS.delete().where(_REVISIONS.c.revision.not_in(through)))
-    ctx.execute(insert(_REVISIONS).values([{"revision": one} for one in through]).on_conflict_do_nothing())
+    ctx.execute(_REVISIONS.delete())
+    ctx.execute(_REVISIONS.insert().values([{"revision": one} for one in through]))
 
 
 def been_through(conn: sa.Connection) -> frozenset[str]:
     """The revisions on record for the schema; none where Alembic was run without this record."""
-    if conn.execute(sa.select(sa.func.to_regclass(LINEAGE_TABLE))).scalar_one() is None:
+    if not sa.inspect(conn).has_table(LINEAGE_TABLE):
         return frozenset()
     return frozenset(conn.execute(sa.select(_REVISIONS.c.revision)).scalars())

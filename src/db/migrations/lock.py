@@ -6,25 +6,26 @@ server's connection next, and lost to the runner. Such a proxy is refused (``poo
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
 from db.environment import process
 from db.timing.deadline import usable_s
 from db.timing.invocation import current_invocation
-from db.transactions.prologue import TRANSACTION_TIMEOUT_SINCE
 
 from .pooler import refuse_pooler, refuse_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, TextClause
 
+    from db.engines.kinds import EngineKind
     from db.environment.process import Runtime
 
 # One lock for all migrations of a database: an arbitrary key in the 64-bit space, the same in every release.
@@ -34,7 +35,7 @@ LOCK_TIMEOUT_S = 5.0
 LOCK_POLL_S = 0.25
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked_connection(runtime: Runtime | None = None) -> Iterator[Connection]:
     """A connection that holds the migration lock and closes with the block: lock and settings end with it.
 
@@ -42,29 +43,51 @@ def locked_connection(runtime: Runtime | None = None) -> Iterator[Connection]:
     transactions stands in between.
     """
     now = runtime or process.current()
+    kind = now.settings.engine_kind
     refuse_proxy(now.settings)
-    with now.engine("unpooled").connect() as conn:
+    with now.engine("unpooled").connect() as conn, contextlib.ExitStack() as held:
         refuse_pooler(conn)
         if now.settings.schema:
             _set(conn, "search_path", now.settings.schema)
-        while not _has_lock(conn):
+        take = _lock_of(conn, kind, held)
+        while not take():
             time.sleep(min(LOCK_POLL_S, _left_s(now, LOCK_POLL_S)))
         left_s = _left_s(now, math.inf)
-        if left_s < math.inf:
-            _set(conn, "statement_timeout", f"{int(left_s * 1000)}ms")
-            if (conn.dialect.server_version_info or ()) >= TRANSACTION_TIMEOUT_SINCE:
-                _set(conn, "transaction_timeout", f"{int(left_s * 1000)}ms")
-        _set(conn, "lock_timeout", f"{int(LOCK_TIMEOUT_S * 1000)}ms")
+        _limit(conn, kind, left_s, held)
         conn.commit()
         yield conn
 
 
-def _has_lock(conn: Connection) -> bool:
+def _lock_of(conn: Connection, kind: EngineKind, held: contextlib.ExitStack) -> Callable[[], bool]:
+    """One try to take the lock, which ends with ``held``, or with the connection."""
+    if kind.migration_lock is not None:
+        return functools.partial(_has_lock, conn, text(kind.migration_lock))
+    dialect: Any = conn.dialect
+    lock = dialect.migration_lock(conn.engine.url)
+    held.callback(lock.release)
+    taken: Callable[[], bool] = lock.take
+    return taken
+
+
+def _has_lock(conn: Connection, statement: TextClause) -> bool:
     # Asked for again and again, not waited for: a statement that waits holds a snapshot, and CREATE INDEX CONCURRENTLY,
     # which the holder may be running, waits for all snapshots in its turn.
-    taken: bool = conn.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK_KEY}).scalar_one()
+    taken: bool = conn.execute(statement, {"key": LOCK_KEY}).scalar_one()
     conn.commit()
     return taken
+
+
+def _limit(conn: Connection, kind: EngineKind, left_s: float, held: contextlib.ExitStack) -> None:
+    """Bound what the session does, in SQL or, where the connection looks to that itself, by telling it."""
+    if kind.is_told_in_sql:
+        version = conn.dialect.server_version_info or ()
+        for statement in kind.session_limits(version, None if left_s == math.inf else left_s, LOCK_TIMEOUT_S):
+            conn.exec_driver_sql(statement)
+        return
+    conn.rollback()
+    driver: Any = conn.connection.dbapi_connection
+    held.callback(driver.let_go)
+    driver.hold(left_s, min(LOCK_TIMEOUT_S, left_s))
 
 
 def _left_s(now: Runtime, at_most_s: float) -> float:

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import sqlalchemy as sa
 
+from db.engines.kinds import kind_named, refusal_of
+from db.engines.postgresql import KIND as POSTGRESQL
+from db.environment import process
+from db.errors import ConfigurationError
 from db.transactions.prologue_sql import CREATE_PROLOGUE_FUNCTION
 from db.wire.search_path import CONSTRAINTS_FUNCTION, PROLOGUE_FUNCTION
 
@@ -20,12 +24,14 @@ if TYPE_CHECKING:
 
     from alembic.runtime.migration import MigrationContext
 
+    from db.engines.kinds import EngineKind
+
 ONCE_TABLE = "db_once"
 
 # An unset tenant reads as NULL, or as '' once the session has had one: either way it equals no row's.
 _TENANT_OR_NULL = "NULLIF(current_setting('app.tenant_id', true), '')"
 # Keys of units of work without a tenant are a scope of their own, which no tenant can be: none has an empty name.
-_TENANT_OR_EMPTY = "coalesce(current_setting('app.tenant_id', true), '')"
+_TENANT_OR_EMPTY = POSTGRESQL.once.tenant_default
 
 
 class Operations(Protocol):
@@ -45,6 +51,10 @@ def enable_tenant_rls(op: Operations, table: str, *, column: str = "tenant_id") 
     written. Forced, so that it holds for the owner as well; superusers and roles with BYPASSRLS are above it, and no
     application is one.
     """
+    kind = _kind(op)
+    if "tenant" in kind.lacks and process.current().settings.sqlite_tenants == "unchecked":
+        return
+    kind.require("tenant", "enable_tenant_rls")
     name, compared = _quoted(op, table), _quoted(op, column)
     op.execute(f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY")
     op.execute(f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY")
@@ -57,7 +67,12 @@ def enable_tenant_rls(op: Operations, table: str, *, column: str = "tenant_id") 
 
 
 def grant(op: Operations, rights: str, table: str, *, to: str) -> None:
-    """Grant ``rights``, such as ``"SELECT, INSERT"``, on ``table`` to the role ``to``."""
+    """Grant ``rights``, such as ``"SELECT, INSERT"``, on ``table`` to the role ``to``.
+
+    On SQLite there is nothing to do: whoever may open the file may do all.
+    """
+    if "roles" not in _kind(op).can:
+        return
     op.execute(f"GRANT {rights} ON {_quoted(op, table)} TO {_quoted(op, to)}")
 
 
@@ -65,11 +80,12 @@ def create_once_table(op: Operations, *, used_by: Iterable[str], purged_by: str 
     """Make the table of ``db.once``, for the roles in ``used_by``.
 
     A record is seen by its tenant alone. ``purged_by`` is the role that calls ``db.purge_once``: it sees and deletes
-    the expired records of all tenants, and no others.
+    the expired records of all tenants, and no others. On SQLite, which has no roles, it is the table alone.
     """
+    kind = _kind(op)
     op.create_table(
         ONCE_TABLE,
-        sa.Column("tenant_id", sa.Text, nullable=False, server_default=sa.text(_TENANT_OR_EMPTY)),
+        sa.Column("tenant_id", sa.Text, nullable=False, server_default=sa.text(kind.once.tenant_default)),
         sa.Column("key", sa.Text, nullable=False),
         sa.Column("payload_hash", sa.Text),
         sa.Column("result", sa.Text),  # JSON as it was written: jsonb would reorder it and refuse \u0000
@@ -77,6 +93,8 @@ def create_once_table(op: Operations, *, used_by: Iterable[str], purged_by: str 
         sa.PrimaryKeyConstraint("tenant_id", "key", name="pk_db_once"),
     )
     op.create_index("ix_db_once_expires_at", ONCE_TABLE, ["expires_at"])
+    if "tenant" not in kind.can:
+        return
     op.execute(f"ALTER TABLE {ONCE_TABLE} ENABLE ROW LEVEL SECURITY")
     op.execute(f"ALTER TABLE {ONCE_TABLE} FORCE ROW LEVEL SECURITY")
     op.execute(f"CREATE POLICY tenant ON {ONCE_TABLE} USING (tenant_id = {_TENANT_OR_EMPTY})")
@@ -100,6 +118,7 @@ def create_prologue_function(op: Operations, *, used_by: Iterable[str]) -> None:
 
     It brings ``create_constraints_function`` along, which was not there at first.
     """
+    _kind(op).require("prologue function", "create_prologue_function")
     roles = list(used_by)
     op.execute(CREATE_PROLOGUE_FUNCTION)
     _grant_execute(op, PROLOGUE_FUNCTION, roles)
@@ -112,6 +131,7 @@ def create_constraints_function(op: Operations, *, used_by: Iterable[str]) -> No
     For a database in which ``create_prologue_function`` ran when it did not make this one; in the same schema, and for
     the same reason: SET CONSTRAINTS in a statement's text pins the session.
     """
+    _kind(op).require("prologue function", "create_constraints_function")
     op.execute(
         f"CREATE OR REPLACE FUNCTION {CONSTRAINTS_FUNCTION}() RETURNS void LANGUAGE plpgsql AS"
         " $$ BEGIN SET CONSTRAINTS ALL IMMEDIATE; END $$"
@@ -121,6 +141,7 @@ def create_constraints_function(op: Operations, *, used_by: Iterable[str]) -> No
 
 def drop_prologue_function(op: Operations) -> None:
     """Undo ``create_prologue_function``, and what it has brought along."""
+    _kind(op).require("prologue function", "drop_prologue_function")
     op.execute(f"DROP FUNCTION {CONSTRAINTS_FUNCTION}, {PROLOGUE_FUNCTION}")
 
 
@@ -132,6 +153,15 @@ def drop_once_table(op: Operations) -> None:
 def is_features(name: str | None, kind: str, _parents: object) -> bool:
     """Whether a table is the feature's: Alembic's ``include_name``, so that it does not propose to drop the layer's."""
     return not (kind == "table" and name in {ONCE_TABLE, LINEAGE_TABLE})
+
+
+def _kind(op: Operations) -> EngineKind:
+    """The engine that the migration runs on, or is written for."""
+    name = op.get_context().dialect.name
+    kind = kind_named(name)
+    if kind is None:
+        raise ConfigurationError([f"the migration {refusal_of(name)}"])
+    return kind
 
 
 def _grant_execute(op: Operations, function: str, roles: Iterable[str]) -> None:

@@ -102,6 +102,7 @@ def make_roles(master: str, *, used_by: Iterable[str] = ()) -> list[str]:
     CredentialsError, DeadlineError, and SQLAlchemy's own errors.
     """
     now = process.current()
+    now.settings.engine_kind.require("roles", "make_roles")
     if now.settings.source == "iam":
         return _make_by_name(now, master, [str(now.settings.user), *used_by])
     if now.settings.source != "secret":

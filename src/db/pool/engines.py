@@ -6,15 +6,16 @@ Which pool: ``pools``. How a connection is opened: ``connector``.
 from __future__ import annotations
 
 import functools
+import importlib
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import URL, create_engine
 
+import db.wire.psycopg_dialect  # with this module, and not in the first invocation
 from db.errors import DOCUMENTATION, ConfigurationError
 from db.wire.commit_outcome import note_commits
 from db.wire.encoding import ENCODING, other_encoding
 from db.wire.late_levels import refuse_late_levels
-from db.wire.psycopg_dialect import DRIVER
 from db.wire.search_path import PlainPrologue, first_schema
 
 from .engine_options import wrong_option
@@ -38,9 +39,11 @@ _ROWS_BELOW_16_KB = 50
 _ECHO: dict[str, bool | Literal["debug"]] = {"off": False, "on": True, "debug": "debug"}
 
 
-def _own_dialect(url: URL) -> URL:
-    """``url`` with the dialect of this package, which speaks through psycopg: the settings let no other driver pass."""
-    return url.set(drivername=DRIVER) if url.get_backend_name() == "postgresql" else url
+def _own_url(settings: Settings) -> URL:
+    """The URL of the settings, or one that a secret completes, with this package's dialect for its engine."""
+    driver: str = importlib.import_module(f"{db.wire.__name__}.{settings.engine_kind.dialect}").DRIVER
+    given = settings.url if settings.source == "url" else None
+    return URL.create(driver) if given is None else given.set(drivername=driver)
 
 
 def _refuse_other_encodings(settings: Settings, url: URL) -> None:
@@ -60,8 +63,7 @@ def _create_async_engine(url: URL, **arguments: Any) -> Engine:
 
 def _async_driver(settings: Settings, url: URL) -> tuple[URL, dict[str, Any]]:
     """``url`` with the dialect that DB_ASYNC_DRIVER names, and that dialect's arguments. Raises ConfigurationError."""
-    if url.get_backend_name() != "postgresql":
-        raise ConfigurationError(["db.aio is for PostgreSQL only: DB_URL names another database"])
+    settings.engine_kind.require("aio", "db.aio")
     if settings.async_driver == "psycopg":
         return url, {}
     if settings.reader_max_lag_s is not None:
@@ -90,7 +92,7 @@ def _require_option(name: str, create: Callable[[], Engine]) -> None:
 
 
 def _connect_as_given(dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any], *_: Any) -> DBAPIConnection:
-    """SQLite has neither credentials nor a wire: the URL says all."""
+    """A database in this process has neither credentials nor a wire: the URL says all."""
     return dialect.connect(*cargs, **cparams)
 
 
@@ -103,10 +105,10 @@ def build_engine(
     further: EngineOptions | None = None,
 ) -> Engine:
     """An engine watched by ``events``, whose connections ``connect`` opens; none is opened yet."""
+    kind = settings.engine_kind
     plan = plan_pool(settings, asynchronous=asynchronous)
-    url = _own_dialect(settings.url) if settings.source == "url" and settings.url is not None else URL.create(DRIVER)
-    is_postgres = url.get_backend_name() == "postgresql"
-    if is_postgres:
+    url = _own_url(settings)
+    if kind.is_server:
         _refuse_other_encodings(settings, url)
     arguments = dict(plan.arguments)
     if settings.native_hstore:
@@ -114,7 +116,7 @@ def build_engine(
     if asynchronous:
         url, of_driver = _async_driver(settings, url)
         arguments |= of_driver
-    if is_postgres and settings.schema:
+    if settings.schema:
         # What SQLAlchemy would ask the server for; it takes tables without a schema to be there.
         arguments["default_schema_name"] = first_schema(settings.schema)
         if settings.proxy != "none":
@@ -139,5 +141,5 @@ def build_engine(
     if not getattr(engine.dialect, "notes_commits", False):
         note_commits(engine.dialect)
     refuse_late_levels(engine.dialect)
-    events.watch(engine, connect if is_postgres else _connect_as_given)
+    events.watch(engine, connect if kind.is_server else _connect_as_given)
     return engine

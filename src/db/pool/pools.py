@@ -12,7 +12,7 @@ from threading import active_count, current_thread, get_ident, main_thread
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc
-from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, Pool, QueuePool, StaticPool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, Pool, QueuePool
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 from sqlalchemy.util.queue import Empty, Full
 
@@ -265,6 +265,15 @@ class IdleAwareQueuePool(QueuePool):
         return pool
 
 
+class StaticQueuePool(IdleAwareQueuePool):
+    """One connection that is never replaced, and is one user's at a time: of a database that lives in it.
+
+    SQLAlchemy's StaticPool gives it to all who come, and what one of them commits, or rolls back, is the others' too.
+    """
+
+    _room = "the database: it lives in one connection, and a file would have more (DB_URL=sqlite:///file)"
+
+
 class AsyncIdleAwareQueuePool(IdleAwareQueuePool, AsyncAdaptedQueuePool):
     """The same for connections that are bound to an event loop. It serves the one that it first meets.
 
@@ -323,10 +332,18 @@ class PoolPlan:
 
 
 def plan_pool(settings: Settings, *, asynchronous: bool = False) -> PoolPlan:
-    """The pool that ``settings`` ask for. SQLite in memory gets one connection always: it is the data."""
+    """The pool that ``settings`` ask for. A database that lives in one connection gets that and keeps it."""
     url = settings.url
-    if settings.is_sqlite and (settings.pool == "static" or url is None or url.database in {None, "", ":memory:"}):
-        return PoolPlan(StaticPool, {"connect_args": {"check_same_thread": False}})
+    if settings.pool == "static" or (url is not None and settings.engine_kind.in_one_connection(url)):
+        return PoolPlan(
+            StaticQueuePool,
+            {
+                "pool_size": 1,
+                "max_overflow": 0,
+                "pool_timeout": settings.pool_timeout_s,
+                "reserve_s": settings.deadline_reserve_s,
+            },
+        )
     if settings.pool == "null":
         return PoolPlan(NullPool, {})
     return PoolPlan(
@@ -348,6 +365,4 @@ def capacity(engine: Engine) -> float:
     match engine.pool:
         case QueuePool() as pool:
             return pool.size() + pool._max_overflow  # noqa: SLF001 - it has no public name
-        case StaticPool():
-            return 1
     return math.inf

@@ -40,10 +40,11 @@ def contradictions(settings: Any) -> Iterator[str]:
     """Values below their floor, and those that cannot both be meant."""
     yield from _below_floor(settings)
     yield from _entry_problems(settings)
-    if settings.pool == "static" and not settings.is_sqlite:
+    yield from _unserved(settings)
+    if settings.pool == "static" and settings.engine_kind.is_server:
         yield "DB_POOL=static shares one connection and is for SQLite only"
-    if settings.native_hstore and settings.is_sqlite:
-        yield "DB_NATIVE_HSTORE is for PostgreSQL only"
+    if settings.sqlite_tenants != "refused" and settings.engine_kind.lacks.get("tenant") is None:
+        yield f"DB_SQLITE_TENANTS is for SQLite: {settings.engine_kind.title} keeps tenants apart"
     if settings.pool == "null" and (settings.pool_size, settings.max_overflow) != (1, 0):
         yield "DB_POOL=null keeps no connection, so DB_POOL_SIZE and DB_MAX_OVERFLOW say nothing"
     if settings.statement_timeout_s > _MOST_SECONDS:
@@ -62,6 +63,15 @@ def _below_floor(settings: Any) -> Iterator[str]:
             yield f"{PREFIX}{f.name.upper()} is {value}, below its floor of {floor}"
 
 
+def _unserved(settings: Any) -> Iterator[str]:
+    """What the engine cannot do and was set: ignored, it would be a promise that nobody keeps."""
+    kind = settings.engine_kind
+    for f in rows(settings) if kind.unserved else ():
+        is_let = f.name == "tenant_required" and settings.sqlite_tenants == "unchecked"
+        if (why := kind.unserved.get(f.name)) and getattr(settings, f.name) != f.default and not is_let:
+            yield f"{PREFIX}{f.name.upper()} on {kind.title}: {why}"
+
+
 def _entry_problems(settings: Any) -> Iterator[str]:
     if settings.auth is None and settings.secret_id and settings.url:
         yield "DB_SECRET_ID and DB_URL are both set: choose one, or say which with DB_AUTH"
@@ -70,7 +80,9 @@ def _entry_problems(settings: Any) -> Iterator[str]:
             yield _NO_DATABASE
         case "url" if settings.url is None:
             yield _NO_URL
-        case "url" if settings.url is not None and not (settings.name or _names_a_database(settings.url)):
+        case "url" if settings.url is not None and not (
+            settings.name or not settings.engine_kind.is_server or _names_a_database(settings.url)
+        ):
             yield "DB_URL names no database: write it behind the host, postgresql://host/database, or set DB_NAME"
         case "iam":
             for name in ("host", "name", "user"):
@@ -81,5 +93,5 @@ def _entry_problems(settings: Any) -> Iterator[str]:
 
 
 def _names_a_database(url: URL) -> bool:
-    # Of PostgreSQL alone is it known where else a URL may name it: by libpq's word, or by an entry in its service file.
-    return url.get_backend_name() != "postgresql" or bool(url.database or {"dbname", "service"} & url.query.keys())
+    # By libpq's word, or by an entry in its service file, too.
+    return bool(url.database or {"dbname", "service"} & url.query.keys())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import URL
 
+from db.engines.kinds import NAMES, kind_named
 from db.errors import ConfigurationError
 
 from .checks import WITHOUT_URL, contradictions, rows, wrong_values
@@ -15,6 +17,8 @@ from .kinds import FLAG, JSON_OBJECT, PREFIX, SECONDS, TEXT, URL_OR_TEXT, WHOLE,
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from db.engines.kinds import EngineKind
 
     class UrlOrText:
         """For the type checkers: text is taken for a URL, and a URL is what is there."""
@@ -31,6 +35,7 @@ SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-
 Echo = Literal["off", "on", "debug"]
 SqlComments = Literal["off", "function", "request"]
 Trace = Literal["off", "xray", "otel"]
+SqliteTenants = Literal["refused", "unchecked"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +139,12 @@ class Settings:
 
     # Rules and what is seen.
     tenant_required: bool = setting(False, FLAG, "Refuse a transaction or read for which no tenant is bound.")
+    sqlite_tenants: SqliteTenants = setting(
+        "refused",
+        choice("refused", "unchecked"),
+        "SQLite cannot keep tenants apart; unchecked, for unit tests, lets a tenant pass and shows it every row.",
+        page="start/from-sqlalchemy.md#sqlite",
+    )
     slow_query_s: float = setting(1.0, SECONDS, "A statement that takes longer is logged, without values.", floor=0)
     statement_repeats: int = setting(
         20, WHOLE, "Runs of one statement in an invocation beyond which it is warned of; 0 is off.", floor=0
@@ -226,10 +237,13 @@ class Settings:
             return self.auth
         return "url" if self.url is not None else "secret"
 
-    @property
-    def is_sqlite(self) -> bool:
-        """Whether the database is SQLite, which has neither a wire nor credentials."""
-        return self.source == "url" and self.url is not None and self.url.get_backend_name() == "sqlite"
+    @functools.cached_property
+    def engine_kind(self) -> EngineKind:
+        """What the database is, and so what it can: of DB_URL, else PostgreSQL, which secrets and tokens are for."""
+        name = self.url.get_backend_name() if self.source == "url" and self.url is not None else NAMES[0]
+        kind = kind_named(name)
+        assert kind is not None  # noqa: S101 - no other URL is taken
+        return kind
 
 
 def fields() -> Iterator[dataclasses.Field[Any]]:

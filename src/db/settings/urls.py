@@ -9,6 +9,8 @@ import difflib
 
 from sqlalchemy import URL, exc, make_url
 
+from db.engines.kinds import kind_named, refusal_of
+
 _WRITE = "write postgresql://user:password@host/database"
 _SCHEMES = ("postgresql", "postgres")  # the second is Heroku's, and that of all who followed it
 # By the names of SQLAlchemy's dialects, and of the one in ``wire``, which is what all of them come to.
@@ -38,12 +40,13 @@ def read(given: str | URL) -> URL:
     scheme, _, driver = url.drivername.partition("+")
     if scheme in _SCHEMES:
         return _postgresql(url, driver)
+    if kind_named(scheme) is None:
+        meant = difflib.get_close_matches(scheme, [*_SCHEMES, "psql", "pgsql", "aurorapostgresql"], n=1, cutoff=0.7)
+        raise ValueError(refusal_of(scheme) + (f"; for PostgreSQL, {_WRITE}" if meant else ""))
     try:
         url.get_dialect().import_dbapi()
     except (exc.NoSuchModuleError, ImportError):
-        meant = difflib.get_close_matches(scheme, [*_SCHEMES, "psql", "pgsql", "aurorapostgresql"], n=1, cutoff=0.7)
-        also = f": for PostgreSQL, {_WRITE}" if meant else ""
-        raise ValueError(f"names a driver that is not installed, {url.drivername!r}{also}") from None
+        raise ValueError(f"names a driver that is not installed, {url.drivername!r}") from None
     return url
 
 

@@ -89,6 +89,20 @@ def warn_of_no_invocation() -> None:
     )
 
 
+_said_to_be_unchecked: set[str] = set()
+
+
+def warn_of_unchecked_tenants(engine: str) -> None:
+    """Say, once, that tenants are named and nothing keeps them apart."""
+    if engine not in _said_to_be_unchecked:
+        _said_to_be_unchecked.add(engine)
+        logger.warning(
+            "tenants are not kept apart: %s shows every row to each of them, as DB_SQLITE_TENANTS=unchecked allows",
+            engine,
+            extra={"see": f"{DOCUMENTATION}start/from-sqlalchemy/#sqlite"},
+        )
+
+
 _said_to_be_unread: set[str] = set()
 
 

@@ -28,7 +28,7 @@ def spans_for(settings: Settings) -> Spans | None:
             f"see {DOCUMENTATION}run/observability/#spans"
         )
         raise ConfigurationError([problem]) from error
-    return Spans(tracer, system="sqlite" if settings.is_sqlite else "postgresql") if tracer is not None else None
+    return Spans(tracer, system=settings.engine_kind.system) if tracer is not None else None
 
 
 def attributes(span: Span) -> dict[str, str | int]:

@@ -14,7 +14,8 @@ from db.wire.transaction_end import FlightState
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from db.wire.commit_outcome import Unit
+    from db.engines.kinds import EngineKind
+    from db.wire.commit_outcome import TellingPrologue, Unit
     from db.wire.riders import Command
 
     from .prologue import Prologue
@@ -36,7 +37,7 @@ def prepare(
     if flight is not None:
         flight.serve(prologue, prologue.patience_s, unit, isolation=isolation, read_only=read_only, pooled=pooled)
     else:
-        adapter: Any = conn.connection.dbapi_connection  # asyncpg's
+        adapter: Any = conn.connection.dbapi_connection  # asyncpg's, or that of another engine's dialect
         adapter.serve(prologue, prologue.patience_s, unit, isolation=isolation, read_only=read_only, pooled=pooled)
 
 
@@ -55,10 +56,25 @@ def tell(conn: Connection, tenant: str | None, command: Command) -> None:
 
     For what undoes the command is a rollback of it all, and then the prologue is said again.
     """
-    serving = unit_of(conn.connection).connection
-    if serving is not None and serving.prologue is not None:
-        serving.prologue.tell(tenant)
+    tell_tenant(conn, tenant)
     ride(conn, command)
+
+
+def tell_tenant(conn: Connection, tenant: str | None) -> None:
+    """From here on, what ``conn`` does is for ``tenant``."""
+    if (prologue := _prologue_of(conn)) is not None:
+        prologue.tell(tenant)
+
+
+def tenant_of(conn: Connection) -> str | None:
+    """The tenant for which ``conn`` works; None for none, and outside of a unit of work."""
+    prologue = _prologue_of(conn)
+    return None if prologue is None else prologue.tenant
+
+
+def _prologue_of(conn: Connection) -> TellingPrologue | None:
+    serving = unit_of(conn.connection).connection
+    return None if serving is None else serving.prologue
 
 
 def ride(conn: Connection, command: Command) -> None:
@@ -74,6 +90,15 @@ def ride(conn: Connection, command: Command) -> None:
         flight.riders.add(text, values or ())
 
 
+def require_constraints(conn: Connection, kind: EngineKind) -> None:
+    """Raise IntegrityError where COMMIT would, for a constraint that waits for it."""
+    if kind.check_constraints is None:
+        return
+    result = conn.exec_driver_sql(kind.check_constraints)
+    if result.returns_rows and (broken := result.first()) is not None:
+        raise exc.IntegrityError(kind.check_constraints, None, ValueError(f"a foreign key fails: {tuple(broken)}"))
+
+
 def begun_by(conn: Connection) -> int:
     """How many transactions have been opened for the unit of work of ``conn``; 0 where the driver does not tell."""
     serving = unit_of(conn.connection).connection
@@ -85,8 +110,11 @@ def is_failed(conn: Connection) -> bool:
     flight = flight_of(conn)
     if flight is not None:
         return flight.failed
+    unit = unit_of(conn.connection)
+    if unit.connection is not None and unit.connection.failed is not None:
+        return unit.connection.failed
     # A driver that does not say is asked, but only where something did fail.
-    if not unit_of(conn.connection).statement_failed:
+    if not unit.statement_failed:
         return False
     try:
         conn.exec_driver_sql("SELECT 1", execution_options={OWN_STATEMENT: True})

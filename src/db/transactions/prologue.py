@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
+from db.engines.postgresql import TRANSACTION_TIMEOUT_SINCE
 from db.telemetry.application_name import name_for
 from db.timing.deadline import limits, patience_s
 from db.timing.invocation import current_invocation
@@ -16,10 +18,9 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
     from db.settings import Settings
+    from db.timing.deadline import Limits
     from db.wire.riders import Command
 
-# The first PostgreSQL that can bound a whole transaction.
-TRANSACTION_TIMEOUT_SINCE = (17,)
 # Seconds since the last transaction that a standby has replayed, where there is one that it has not. A standby that its
 # primary cannot reach does not know what it has missed, and says 0.
 _AND_LAG = b""", CASE WHEN pg_is_in_recovery() AND pg_last_wal_receive_lsn() IS DISTINCT FROM pg_last_wal_replay_lsn()
@@ -49,12 +50,20 @@ class Prologue:
         self.listens = is_near is not None
         now = current_invocation()
         self._deadline = now.deadline
+        self._limits = functools.partial(
+            limits,
+            self._deadline,
+            reserve_s=settings.deadline_reserve_s,
+            statement_s=settings.statement_timeout_s,
+            lock_s=settings.lock_timeout_s,
+        )
         self._has_transaction_timeout = tuple(server_version) >= TRANSACTION_TIMEOUT_SINCE
         self._application_name = name_for(settings, now.request_id)
         self.tell(tenant)
 
     def tell(self, tenant: str | None) -> None:
         """From the next transaction on, say this tenant."""
+        self.tenant = tenant
         settings = self._settings
         self._sql = prologue_sql(
             tenant,
@@ -66,16 +75,13 @@ class Prologue:
 
     def __call__(self, alone: bool) -> Command:
         """The prologue; ``alone``, it makes the one statement that follows a read-only transaction of its own."""
-        now_limits = limits(
-            self._deadline,
-            now=self._clock(),
-            reserve_s=self._settings.deadline_reserve_s,
-            statement_s=self._settings.statement_timeout_s,
-            lock_s=self._settings.lock_timeout_s,
-            bounds_transaction=self._has_transaction_timeout and not alone,
-        )
+        now_limits = self._limits(now=self._clock(), bounds_transaction=self._has_transaction_timeout and not alone)
         text, values = self._sql.statement(now_limits, read_only=alone)
         return (text if self._is_near is None else text + _AND_LAG), values
+
+    def limits_now(self) -> Limits:
+        """How long what is sent now may take, for a connection that says it by other means than SQL."""
+        return self._limits(now=self._clock(), bounds_transaction=False)
 
     def heard(self, result: PGresult) -> bool:
         """Whether the server may answer what came with this prologue, by what it said of its lag."""

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any, TypeVarTuple, overload
 
 from sqlalchemy import exc
 
+from db.environment import process
 from db.telemetry.statement_events import OWN_STATEMENT
 from db.timing.invocation import current_invocation
+from db.wire.commit_outcome import unit_of
 from db.wire.serving import Gathering
 
 from .blocks import block
@@ -72,6 +74,10 @@ def fetch(*statements: Executable, tenant: str | None = None, fresh: bool = Fals
             for statement in statements:
                 conn.execute(statement, execution_options={OWN_STATEMENT: True})
             gathering.is_complete = True
+        elif "flights" in process.current().settings.engine_kind.lacks:
+            serving = unit_of(conn.connection).connection
+            if serving is not None:
+                serving.single_reads = False  # all in one transaction, as a flight is
         return [_rows_of(conn.execute(statement), number) for number, statement in enumerate(statements, 1)]
 
 

@@ -27,6 +27,7 @@ from db.wire.session_leftovers import SessionLeftError
 from .driver import is_failed, prepare
 from .open_units import unit_on
 from .prologue import Prologue
+from .refusals import require_call, require_room_to_write
 from .remedies import OUTSIDE_OF_A_TRANSACTION, add_remedy, note_disposal
 from .tenant_scope import tenant_for
 
@@ -58,7 +59,7 @@ _UNKNOWN = (
 def transaction_on(
     role: Role, tenant: str | None, *, isolation: Isolation | None = None, read_only: bool = False, single: bool = False
 ) -> Iterator[tuple[Connection, RootTransaction]]:
-    """A transaction on ``role``; with ``single`` each statement is one of its own. SQLite can be told none of this.
+    """A transaction on ``role``; with ``single`` each statement is one of its own.
 
     Where the engines have a level, there is a BEGIN to say it, and so one transaction for all of the block.
     """
@@ -69,21 +70,26 @@ def transaction_on(
     if handler_decorator.may_be_forgotten:
         handler_decorator.look_for_forgotten()
     chosen = tenant_for(tenant, required=now.settings.tenant_required)
+    kind = now.settings.engine_kind
+    if kind.lacks:
+        require_call(now.settings, tenant=chosen)
     engine = now.engine(role, asynchronous=on_loop())
+    if kind.has_one_writer and not read_only:
+        require_room_to_write(kind, engine)
     _require_time(now)
     with unit_on(engine) as unit, _told_apart(unit, now), engine.connect() as conn:
         work_for(unit, conn)
-        if conn.dialect.name == "postgresql":
-            route = now.reader_route
-            prologue = Prologue(
-                now.settings,
-                chosen,
-                server_version=conn.dialect.server_version_info or (),
-                clock=now.clock,
-                is_near=route.is_near if role == "reader" and route.asks_for_lag else None,
-            )
-            pooled = now.settings.proxy != "none"
-            prepare(conn, prologue, unit, isolation=level, read_only=read_only, pooled=pooled)
+        unit.read_only = read_only
+        route = now.reader_route
+        prologue = Prologue(
+            now.settings,
+            chosen,
+            server_version=conn.dialect.server_version_info or (),
+            clock=now.clock,
+            is_near=route.is_near if role == "reader" and route.asks_for_lag else None,
+        )
+        pooled = now.settings.proxy != "none"
+        prepare(conn, prologue, unit, isolation=level, read_only=read_only, pooled=pooled)
         try:
             # Inside a `with`, SQLAlchemy refuses what would follow an early commit() without prologue.
             with conn.begin() as transaction:

@@ -20,7 +20,11 @@ asyncpg has no flights. ``asyncpg_connections`` are its classes while somebody h
 what goes through them, ``asyncpg_errors`` gives its errors the names that psycopg has, and ``asyncpg_replay`` is
 ``replay`` for it.
 
-It knows psycopg, asyncpg and SQLAlchemy's dialects, below their public interfaces too, and nobody else in ``db`` does.
-It must not know Lambda, settings, secrets or logs. A change of what is sent, when, or how an answer is read goes here;
-of what a prologue says, into ``transactions``; of how a connection is opened, into ``pool``.
+SQLite has neither socket nor flights. ``sqlite_connections`` are sqlite3's classes while somebody holds one: what they
+begin, limit and undo is what psycopg's would; ``sqlite_dialect`` is what SQLAlchemy sees.
+
+It knows psycopg, asyncpg, sqlite3 and SQLAlchemy's dialects, below their public interfaces too, and nobody else in
+``db`` does, but for the result codes that ``engines`` reads. It must not know Lambda, settings, secrets or logs. A
+change of what is sent, when, or how an answer is read goes here; of what a prologue says, into ``transactions``; of how
+a connection is opened, into ``pool``.
 """

@@ -49,6 +49,8 @@ _NOT_AT_REST = "the connection was not at rest when its transaction ended: conne
 class Prologue(Protocol):
     """What a unit of work says behind BEGIN."""
 
+    tenant: str | None
+
     def __call__(self, alone: bool) -> Command: ...
 
     def tell(self, tenant: str | None) -> None: ...

@@ -26,6 +26,8 @@ _ENDED_BY_LIMIT = {"25P03", "25P04"}  # idle_in_transaction_session_timeout, tra
 class TellingPrologue(Protocol):
     """What a unit of work says behind BEGIN."""
 
+    tenant: str | None
+
     def tell(self, tenant: str | None) -> None:
         """From the next transaction on, say this tenant."""
         ...
@@ -56,14 +58,15 @@ class ServingConnection(Protocol):
 class Unit:
     """Open until its block has ended, and what follows that; ``block_ended``, until what follows.
 
-    ``committed``: a COMMIT of its was answered. ``outcome_unknown``: a COMMIT was sent and no answer has come.
-    ``statement_failed``: any statement did. ``leaves``: what its statements left on the session, by kind.
-    ``connection`` works for it now, where the driver tells it what it needs; ``begun`` counts, once that has left it,
-    the transactions that were opened on it.
+    ``read_only``: it was opened to write nothing. ``committed``: a COMMIT of its was answered. ``outcome_unknown``: a
+    COMMIT was sent and no answer has come. ``statement_failed``: any statement did. ``leaves``: what its statements
+    left on the session, by kind. ``connection`` works for it now, where the driver tells it what it needs; ``begun``
+    counts, once that has left it, the transactions that were opened on it.
     """
 
     engine: Engine | None = None
     open: bool = True
+    read_only: bool = False
     block_ended: bool = False
     committed: bool = False
     outcome_unknown: bool = False
@@ -115,9 +118,8 @@ def note_commits(dialect: Dialect) -> None:
             send(checkout)
         except BaseException as error:
             lost = not isinstance(error, driver_error) or dialect.is_disconnect(error, checkout.dbapi_connection, None)
-            # A database in this process loses nothing on the way. What says that the server ends a session, may come
-            # before its end does.
-            refused = not lost and (dialect.name == "sqlite" or not (sqlstate(error) or "").startswith(_LAST_WORDS))
+            # What says that the server ends a session, may come before its end does.
+            refused = not lost and not (sqlstate(error) or "").startswith(_LAST_WORDS)
             unit.commit_failed(error, refused=refused)
             raise
         unit.commit_answered(committed=True)

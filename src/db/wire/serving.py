@@ -45,6 +45,7 @@ class Prologue(Protocol):
     """
 
     listens: bool
+    tenant: str | None
 
     def __call__(self, alone: bool) -> Command:
         """The statement. ``alone``, no BEGIN goes before it, and it makes what follows a read-only transaction."""

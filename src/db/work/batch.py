@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from sqlalchemy import exc
 
+from db.environment import process
 from db.errors import ConfigurationError, CredentialsError, verdict
 from db.telemetry.failures import in_words
 from db.telemetry.log import logger
 from db.telemetry.statement_events import named
 from db.timing.invocation import current_invocation
 from db.transactions.callables import WrongKindError, require_plain
+from db.transactions.refusals import require_call
 from db.transactions.run import ATTEMPTS, run
 
 from .batch_attempt import Attempt
@@ -109,6 +111,7 @@ def batch(
     """
     require_plain(record_handler, call="db.batch")
     items = list(items_of(event, tenant=tenant, model=model, skip_group_on_error=skip_group_on_error))
+    require_call(process.current().settings, tenant=next((item.tenant for item in items if item.tenant), None))
     failures = _failures(items, record_handler, isolation)
     failed = [item.id for item in items if item.id in failures]
     _log(items, failures)

@@ -15,7 +15,7 @@ from db.errors import ConfigurationError, DbError, DeadlineError, Verdict, sqlst
 from db.timing.deadline import limits, usable_s
 from db.timing.invocation import current_invocation
 from db.transactions.callables import WrongKindError, done
-from db.transactions.driver import begun_by, is_failed, tell
+from db.transactions.driver import begun_by, is_failed, require_constraints, tell, tell_tenant
 from db.transactions.prologue_sql import TENANT_SETTING
 from db.wire.search_path import (
     CONSTRAINTS_FUNCTION,
@@ -153,7 +153,7 @@ def _check_constraints(tx: Connection) -> None:
     """Raise what COMMIT would raise; behind RDS Proxy, ConfigurationError where the function for that is missing."""
     settings = process.current().settings
     if settings.proxy != "rds-proxy":
-        tx.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+        require_constraints(tx, settings.engine_kind)
         return
     try:
         tx.exec_driver_sql(f"SELECT {qualified(CONSTRAINTS_FUNCTION, settings.schema)}()")
@@ -197,7 +197,11 @@ class _Told:
         # A statement must not outlast the invocation: that would undo its neighbours, too.
         too_long = left_s < self._statement_s and self._begun
         self._begun = True
-        if self._tx.dialect.name != "postgresql" or (tenant == self._tenant and not too_long):
+        if tenant == self._tenant and not too_long:
+            return
+        if not self._settings.engine_kind.is_told_in_sql:
+            tell_tenant(self._tx, tenant)
+            self._tenant = tenant
             return
         if too_long:
             self._statement_s = left_s / 2  # not all of it: so it holds for some records more

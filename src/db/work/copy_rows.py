@@ -10,6 +10,7 @@ from sqlalchemy import Table, exc
 from sqlalchemy.schema import MetaData
 from sqlalchemy.util import await_
 
+from db.engines.kinds import kind_named
 from db.errors import ConfigurationError
 from db.telemetry.statement_events import OWN_STATEMENT
 from db.timing.waiting import entered, on_loop
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     Row = Sequence[Any] | Mapping[str, Any]
 
-# Between two reports of progress, and the size of an executemany on SQLite.
+# Between two reports of progress, and the size of an executemany where there is no COPY.
 PROGRESS_EVERY_ROWS = 10_000
 
 
@@ -185,9 +186,10 @@ def _bound_by(processors: Sequence[Callable[[Any], Any] | None]) -> Callable[[Se
 def _load(conn: Connection, plan: CopyPlan, progress: Callable[[int], object] | None) -> int:
     flight = flight_of(conn)
     rows = plan.rows(conn.dialect)
-    if flight is None and conn.dialect.name == "postgresql":
-        raise ConfigurationError(["copy_rows needs psycopg: DB_ASYNC_DRIVER names another driver"])
     if flight is None:
+        kind = kind_named(conn.dialect.name)
+        if kind is not None and "copy" in kind.can:
+            raise ConfigurationError(["copy_rows needs psycopg: DB_ASYNC_DRIVER names another driver"])
         return _insert(conn, plan, rows, progress)
     if flight.unproven:
         # Rows can be read once: whether the kept connection lives is found out, and made good, before the first.
@@ -260,9 +262,9 @@ def driver_error(conn: Connection, statement: str, error: Exception) -> exc.DBAP
 def _insert(
     conn: Connection, plan: CopyPlan, rows: Iterator[Sequence[Any]], progress: Callable[[int], object] | None
 ) -> int:
-    sent = 0
+    sent, mark = 0, "?" if conn.dialect.paramstyle == "qmark" else "%s"
     while chunk := [tuple(row) for row in itertools.islice(rows, PROGRESS_EVERY_ROWS)]:
-        values = ", ".join("?" * len(plan.columns or chunk[0]))
+        values = ", ".join([mark] * len(plan.columns or chunk[0]))
         conn.exec_driver_sql(f"INSERT INTO {plan.target(conn.dialect)} VALUES ({values})", chunk)  # noqa: S608 - quoted
         sent += len(chunk)
         if progress is not None:

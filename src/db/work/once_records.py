@@ -5,14 +5,16 @@ Its rows are made by ``create_once_table`` of ``db.migrations.operations``.
 
 from __future__ import annotations
 
+import functools
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import exc, text
 
+from db.engines.kinds import kind_named, refusal_of
 from db.errors import DOCUMENTATION, ConfigurationError, DbError, DeadlineError, InvalidKeyError, sqlstate
 from db.telemetry.statement_events import OWN_STATEMENT
-from db.transactions.driver import flight_of, ride
+from db.transactions.driver import flight_of, ride, tenant_of
 from db.transactions.run import run
 from db.transactions.tenant_scope import NO_TENANT
 
@@ -21,7 +23,9 @@ from .as_json import as_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, CursorResult
+
+    from db.engines.kinds import OnceSql
 
 
 _NO_TABLE = (
@@ -33,30 +37,6 @@ _NO_GROUND = {"42P01", "42501", "42703"}  # undefined_table, insufficient_privil
 _PURGED_AT_ONCE = 10_000
 # An expired record is deleted, and whoever else does so may be faster; more than that does not happen.
 _CLAIMS = 4
-# Row-level security says the same; a role that bypasses it must not meet another tenant's key either.
-_MINE = "tenant_id = coalesce(current_setting('app.tenant_id', true), '') AND key = :key"
-
-
-def _own(statement: str) -> Any:
-    return text(statement).execution_options(**{OWN_STATEMENT: True})
-
-
-_INSERT = _own(
-    "INSERT INTO db_once (key, payload_hash, expires_at)"
-    " VALUES (:key, :payload_hash, now() + make_interval(secs => :expires_in_s))"
-    " ON CONFLICT (tenant_id, key) DO NOTHING RETURNING key"
-)
-_SELECT = _own(
-    "SELECT payload_hash, result, floor(extract(epoch FROM expires_at))::bigint AS ends_at"  # noqa: S608 - two constants
-    " FROM db_once WHERE expires_at > now() AND " + _MINE
-)
-_DELETE_EXPIRED = _own("DELETE FROM db_once WHERE expires_at <= now() AND " + _MINE)  # noqa: S608 - two constants
-_SET_RESULT = f"UPDATE db_once SET result = $2 WHERE {_MINE}".replace(":key", "$1").encode()  # noqa: S608 - constants
-_SET_RESULT_NOW = _own(f"UPDATE db_once SET result = :result WHERE {_MINE}")  # noqa: S608 - constants
-_PURGE = _own(
-    "DELETE FROM db_once"
-    " WHERE ctid = ANY (ARRAY(SELECT ctid FROM db_once WHERE expires_at <= now() LIMIT :limit)) AND expires_at <= now()"
-)
 
 
 class Stored(NamedTuple):
@@ -91,7 +71,27 @@ def purge_once(*, limit: int = _PURGED_AT_ONCE) -> int:
 
 def _purge(tx: Connection, limit: int) -> int:
     with _table_named():
-        return tx.execute(_PURGE, {"limit": limit}).rowcount
+        return _run(tx, _sql(tx).purge, {"limit": limit}).rowcount
+
+
+def _sql(tx: Connection) -> OnceSql:
+    """The statements, as the engine of ``tx`` takes them."""
+    kind = kind_named(tx.dialect.name)
+    if kind is None:
+        raise ConfigurationError([f"db.once {refusal_of(tx.dialect.name)}"])
+    return kind.once
+
+
+@functools.cache
+def _text(statement: str) -> tuple[Any, bool]:
+    """``statement`` for SQLAlchemy, and whether it names the tenant itself."""
+    made = text(statement).execution_options(**{OWN_STATEMENT: True})
+    return made, "tenant" in made._bindparams  # noqa: SLF001 - it has no public name
+
+
+def _run(tx: Connection, statement: str, values: dict[str, Any]) -> CursorResult[Any]:
+    made, names_tenant = _text(statement)
+    return tx.execute(made, values | {"tenant": tenant_of(tx)} if names_tenant else values)
 
 
 @contextmanager
@@ -113,13 +113,14 @@ def claim(tx: Connection, key: str, *, payload_hash: str | None, expires_in_s: f
 
 def _claim(tx: Connection, key: str, *, payload_hash: str | None, expires_in_s: float) -> Stored | None:
     row = {"key": key, "payload_hash": payload_hash, "expires_in_s": float(expires_in_s)}
+    sql = _sql(tx)
     for _ in range(_CLAIMS):
-        if tx.execute(_INSERT, row).one_or_none() is not None:
+        if _run(tx, sql.insert, row).one_or_none() is not None:
             return None
         stored = find(tx, key)
         if stored is not None:
             return stored
-        tx.execute(_DELETE_EXPIRED, {"key": key})
+        _run(tx, sql.delete_expired, {"key": key})
     raise DbError(
         f"the record of the key {key!r} is neither seen nor can be made: look at db_once for triggers and policies"
     )
@@ -127,7 +128,7 @@ def _claim(tx: Connection, key: str, *, payload_hash: str | None, expires_in_s: 
 
 def find(tx: Connection, key: str) -> Stored | None:
     """What is stored under ``key``, if it has not expired."""
-    row = tx.execute(_SELECT, {"key": key}).one_or_none()
+    row = _run(tx, _sql(tx).select, {"key": key}).one_or_none()
     return None if row is None else Stored(row.payload_hash, row.result, row.ends_at)
 
 
@@ -135,10 +136,10 @@ def store(tx: Connection, key: str, result: str | None) -> None:
     """Write the result, as JSON, into the record that ``tx`` has made, on the way to COMMIT. None is there already."""
     if result is None:
         return
-    flight = flight_of(tx)
-    if flight is None or not flight.must_open():
-        ride(tx, (_SET_RESULT, [key.encode(), result.encode()]))
-    elif tx.execute(_SET_RESULT_NOW, {"key": key, "result": result}).rowcount == 0:
+    flight, sql = flight_of(tx), _sql(tx)
+    if sql.riding is not None and (flight is None or not flight.must_open()):
+        ride(tx, (sql.riding.encode(), [key.encode(), result.encode()]))
+    elif _run(tx, sql.set_result, {"key": key, "result": result}).rowcount == 0:
         # The work ended the transaction of its claim through the driver; a rollback took the record along.
         raise DbError(f"the record of the key {key!r} is gone: what was to be done once ended its transaction")
 

@@ -300,7 +300,7 @@ def process() -> None:
     assert_type(db.Settings(url="sqlite://").url, URL | None)
     assert_type(db.Settings.from_env({"DB_URL": "sqlite://"}), db.Settings)
     assert_type(settings.pool_size, int)
-    assert_type(settings.is_sqlite, bool)
+    assert_type(settings.engine_kind.title, str)
     assert_type(settings.source, db.settings.Auth)
     assert_type([field.name for field in db.settings.fields()], list[str])
     assert_type(db.engine(), Engine)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from db.engines.kinds import kind_named
+
 from . import beside, roles, tables
 from .catalogue import read
 from .finding import Finding
@@ -38,6 +40,8 @@ def audit(
 
     Only for PostgreSQL. Raises ValueError for an exception without a reason.
     """
+    if (kind := kind_named(conn.dialect.name)) is not None:
+        kind.require("tenant", "audit")
     reasons = dict(allowed or {})
     if unexplained := sorted(name for name, reason in reasons.items() if not reason.strip()):
         raise ValueError(f"allowed without a reason: {', '.join(unexplained)}")

@@ -1,0 +1,71 @@
+"""What the engine cannot do, refused in the words of the call that asked for it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from db.errors import ConfigurationError
+from db.telemetry.log import warn_of_unchecked_tenants
+from db.timing.waiting import on_loop
+
+from .open_units import open_units
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from sqlalchemy import Engine
+
+    from db.engines.kinds import EngineKind
+    from db.settings import Settings
+
+# Between a block's function and whoever enters it.
+_IN_BETWEEN = {"contextlib", "db.transactions.blocks"}
+_ONE_WRITER = (
+    "a unit of work that writes, inside of another of its context that does: {} has one writer at a time, and it would "
+    "wait for itself. Use the outer one's connection (tx, or db.session(tx=tx))"
+)
+
+
+def require_call(settings: Settings, *, tenant: object = None) -> None:
+    """Raise ConfigurationError where the engine cannot serve a call: of ``db.aio``, or for a tenant."""
+    kind = settings.engine_kind
+    if not kind.lacks:
+        return
+    if on_loop():
+        kind.require("aio", "db.aio")
+    if tenant is not None:
+        require_tenants(kind, unchecked=settings.sqlite_tenants == "unchecked")
+
+
+def require_room_to_write(kind: EngineKind, engine: Engine) -> None:
+    """Raise ConfigurationError where a unit of work would wait for one around it to end its writing."""
+    if kind.has_one_writer and any(unit.engine is engine and not unit.read_only for unit in open_units()):
+        raise ConfigurationError([_ONE_WRITER.format(kind.title)])
+
+
+def require_tenants(kind: EngineKind, *, unchecked: bool) -> None:
+    """Raise ConfigurationError where a unit of work has a tenant and the engine keeps none apart.
+
+    ``unchecked``, the settings let it pass, and it is warned of once a process.
+    """
+    if "tenant" in kind.can:
+        return
+    if unchecked:
+        warn_of_unchecked_tenants(kind.title)
+        return
+    kind.require("tenant", f"{called()}(tenant=…)")
+
+
+def called() -> str:
+    """The public call that the user's code has made, as it is written there."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - there is no other way to a frame
+    found = "begin"
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__"))
+        if module not in _IN_BETWEEN:
+            if not module.startswith("db."):
+                break
+            found = frame.f_code.co_qualname
+        frame = frame.f_back
+    return f"db.{found.partition('.')[0].lstrip('_').lower()}"
