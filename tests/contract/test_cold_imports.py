@@ -33,8 +33,10 @@ HEAVY = {
     "boto3",
     "botocore.session",
     "db.aio",
+    "db.engines.sqlite",
     "greenlet",
     "pydantic",
+    "sqlite3",
     "sqlalchemy.orm",
     "urllib3",
 }

@@ -111,7 +111,7 @@ def batch(
     """
     require_plain(record_handler, call="db.batch")
     items = list(items_of(event, tenant=tenant, model=model, skip_group_on_error=skip_group_on_error))
-    require_call(process.current().settings, tenant=next((item.tenant for item in items if item.tenant), None))
+    _require_engine(items)
     failures = _failures(items, record_handler, isolation)
     failed = [item.id for item in items if item.id in failures]
     _log(items, failures)
@@ -120,6 +120,15 @@ def batch(
     if is_stream(event):
         del failed[1:]  # Lambda goes on from the lowest sequence number
     return {"batchItemFailures": [{"itemIdentifier": identifier} for identifier in failed]}
+
+
+def _require_engine(items: Sequence[Item]) -> None:
+    """Raise ConfigurationError where the engine serves no such batch: reported, all would come again and again."""
+    try:
+        settings = process.current().settings
+    except ConfigurationError:
+        return  # there is no engine yet: that is reported, and all come again when it is mended
+    require_call(settings, tenant=next((item.tenant for item in items if item.tenant is not None), None))
 
 
 def _failures(
