@@ -174,5 +174,5 @@ def test_a_schema_is_the_search_path(database: Database, postgres: Postgres, dri
 def test_another_database_is_refused(driver: str) -> None:
     """SQLite would block the event loop."""
     db.configure(Settings(url=make_url("sqlite://"), async_driver=driver))  # type: ignore[arg-type]
-    with pytest.raises(db.ConfigurationError, match="db.aio on SQLite: it blocks"):
+    with pytest.raises(db.ConfigurationError, match="on SQLite: it blocks"):
         event_loop.run(pid())

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from alembic.operations import Operations
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from db.engines.kinds import Capability
     from devkit.plugin import Database, MakeLambdaContext
 
 notes = Table("notes", MetaData(), Column("id", Integer, primary_key=True), Column("body", Text))
@@ -57,7 +56,7 @@ class Walk:
             "db.read(tenant=…)": self._reads(db.read, tenant=TENANT),
             "db.read(snapshot=True)": self._reads(db.read, snapshot=True),
             "db.read(fresh=…)": self._reads(db.read, fresh=True),
-            "db.fetch": lambda: self._fetched(),
+            "db.fetch": self._fetched,
             "db.fetch(tenant=…)": lambda: self._fetched(tenant=TENANT),
             "db.session": self._writes(db.session),
             "db.session(tenant=…)": self._writes(db.session, tenant=TENANT),
@@ -79,14 +78,14 @@ class Walk:
             "db.engine": self._engine,
             "db.configure": lambda: db.configure(process.current().settings),
             "db.status": lambda: self._holds("writer" in db.status()["engines"]),
-            "db.dispose": lambda: db.dispose(),
+            "db.dispose": db.dispose,
             "db.verdict": lambda: self._holds(db.verdict(self._duplicate()) is db.Verdict.GIVE_UP),
             "db.sqlstate": lambda: self._holds(db.sqlstate(self._duplicate()) == "23505"),
         }
         return one_of | self._of_aio() | self._of_migrations()
 
     def _of_aio(self) -> dict[str, Callable[[], object]]:
-        async def counted(tx: AsyncConnection, *_: object) -> int:
+        async def counted(tx: AsyncConnection, *_: Any) -> int:
             return int((await tx.execute(COUNT)).scalar_one())
 
         async def entered(block: Any) -> object:
@@ -113,10 +112,10 @@ class Walk:
             "aio.run": lambda: aio.run(counted),
             "aio.once": lambda: aio.once("later").run(counted),
             "aio.idempotent": idem,
-            "aio.purge_once": lambda: aio.purge_once(),
+            "aio.purge_once": aio.purge_once,
             "aio.batch": lambda: aio.batch(self._event(), counted),
             "aio.copy_rows": lambda: aio.copy_rows(notes, [(self._next(), "later")]),
-            "aio.reflect": lambda: aio.reflect(),
+            "aio.reflect": aio.reflect,
             "aio.engine": gives_engine,
             "aio.gather": twice,
         }
@@ -140,20 +139,12 @@ class Walk:
             "migrations.audit": self._audit,
             "operations.enable_tenant_rls": on_op(lambda op: operations.enable_tenant_rls(op, "owned")),
             "operations.grant": on_op(lambda op: operations.grant(op, "SELECT", "notes", to=role())),
-            "operations.create_once_table": on_op(
-                lambda op: (operations.drop_once_table(op), operations.create_once_table(op, used_by=[role()]))
-            ),
+            "operations.create_once_table": on_op(self._once_table_again),
             "operations.drop_once_table": on_op(operations.drop_once_table),
             "operations.create_prologue_function": on_op(
                 lambda op: operations.create_prologue_function(op, used_by=[role()])
             ),
-            "operations.drop_prologue_function": on_op(
-                lambda op: (
-                    operations.drop_prologue_function(op)
-                    if self._lacks("prologue function")
-                    else (operations.create_prologue_function(op, used_by=[]), operations.drop_prologue_function(op))
-                )
-            ),
+            "operations.drop_prologue_function": on_op(self._prologue_function_and_back),
             "operations.create_constraints_function": on_op(
                 lambda op: operations.create_constraints_function(op, used_by=[role()])
             ),
@@ -164,9 +155,15 @@ class Walk:
         url = process.current().settings.url
         return str(url.username) if url is not None and url.username else "nobody"
 
+    def _once_table_again(self, op: Operations) -> None:
+        operations.drop_once_table(op)
+        operations.create_once_table(op, used_by=[self._role()])
+
     @staticmethod
-    def _lacks(capability: Capability) -> bool:
-        return capability in process.current().settings.engine_kind.lacks
+    def _prologue_function_and_back(op: Operations) -> None:
+        if "prologue function" in process.current().settings.engine_kind.can:
+            operations.create_prologue_function(op, used_by=[])
+        operations.drop_prologue_function(op)
 
     def _next(self) -> int:
         self.number += 1
@@ -316,7 +313,7 @@ class Walk:
         layer = OncePersistenceLayer()
 
         @idempotent(persistence_store=layer)
-        def handler(_event: dict[str, Any], _context: object) -> dict[str, int]:
+        def handler(_event: dict[str, Any], _context: Any) -> dict[str, int]:
             return {"n": self._write(layer.tx)}
 
         assert handler({"id": "p"}, self.context) == handler({"id": "p"}, self.context)

@@ -157,8 +157,9 @@ class UnitConnection(sqlite3.Connection):
         self._say("PRAGMA foreign_keys = OFF")
 
     def let_go(self) -> None:
-        """That is over."""
+        """That is over. A transaction that is open would have the other setting passed over, so it ends before."""
         self._held_for = None
+        self.rollback()
         self._clock.until = math.inf
         self._say("PRAGMA foreign_keys = ON")
 
