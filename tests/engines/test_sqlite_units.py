@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+    from sqlalchemy import Connection
+
     from devkit.plugin import MakeLambdaContext
 
 FOREVER = text("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n")
@@ -146,7 +149,7 @@ def test_run_tries_again_when_the_writer_has_ended(file: File) -> None:
     """As after a serialization failure."""
     file.use(lock_timeout_s=0.05)
     file.other.execute("BEGIN IMMEDIATE")
-    tried = []
+    tried: list[Any] = []
 
     def work(tx: Any) -> None:
         if tried:
@@ -269,7 +272,11 @@ def test_foreign_keys_hold_and_deferred_ones_at_commit() -> None:
     with db.begin() as tx:
         tx.execute(INSERT, {"n": 1})
     event = {"Records": [{"messageId": n, "body": n, "eventSource": "aws:sqs"} for n in ("1", "2", "1b")]}
-    answer = db.batch(event, lambda tx, record: tx.execute(add, {"n": int(record.body[0])}))
+
+    def handle(tx: Connection, record: SQSRecord) -> None:
+        tx.execute(add, {"n": int(record.body[0])})
+
+    answer = db.batch(event, handle)
     assert answer == {"batchItemFailures": [{"itemIdentifier": "2"}]}
 
 
@@ -354,5 +361,21 @@ def test_its_errors_have_the_names_that_postgresql_has(url: str, statement: str,
         tx.execute(text("PRAGMA max_page_count = 4"))
         tx.execute(text(statement))
     assert state_of(refused) == (state, db.Verdict.GIVE_UP)
+    db.dispose()
+    process._runtime = None
+
+
+def test_further_arguments_of_the_driver_are_given_to_it(tmp_path: Path) -> None:
+    """DB_CONNECT_ARGS holds on SQLite, too, but for what makes transactions what they are."""
+    sqlite3.register_converter("LOUD", lambda given: given.decode().upper())
+    url = f"sqlite:///{tmp_path}/a.db"
+    db.configure(Settings(url=url, connect_args={"detect_types": sqlite3.PARSE_DECLTYPES}))
+    with db.begin() as tx:
+        tx.execute(text("CREATE TABLE said (word LOUD)"))
+        tx.execute(text("INSERT INTO said VALUES ('a')"))
+        assert tx.execute(text("SELECT word FROM said")).scalar_one() == "A"
+    db.configure(Settings(url=url, connect_args={"isolation_level": "DEFERRED"}))
+    with pytest.raises(db.ConfigurationError, match="isolation_level, which is the layer's own"), db.begin() as tx:
+        tx.execute(ALL)
     db.dispose()
     process._runtime = None

@@ -108,9 +108,11 @@ def build_engine(
     kind = settings.engine_kind
     plan = plan_pool(settings, asynchronous=asynchronous)
     url = _own_url(settings)
+    arguments = dict(plan.arguments)
     if kind.is_server:
         _refuse_other_encodings(settings, url)
-    arguments = dict(plan.arguments)
+    else:
+        arguments["connect_args"] = settings.connect_args
     if settings.native_hstore:
         arguments["use_native_hstore"] = True
     if asynchronous:

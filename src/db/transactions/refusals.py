@@ -1,4 +1,4 @@
-"""What the engine cannot do, refused in the words of the call that asked for it."""
+"""What the engine cannot do, refused in the words of the call that asked for it. Loaded where an engine lacks any."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .open_units import open_units
 if TYPE_CHECKING:
     from types import FrameType
 
-    from sqlalchemy import Engine
-
     from db.engines.kinds import EngineKind
+    from db.environment.process import Runtime
+    from db.pool.connect_arguments import Role
     from db.settings import Settings
 
 # Between a block's function and whoever enters it.
@@ -38,9 +38,15 @@ def require_call(settings: Settings, *, tenant: object = None) -> None:
         require_tenants(kind, unchecked=settings.sqlite_tenants == "unchecked")
 
 
-def require_room_to_write(kind: EngineKind, engine: Engine) -> None:
-    """Raise ConfigurationError where a unit of work would wait for one around it to end its writing."""
-    if kind.has_one_writer and any(unit.engine is engine and not unit.read_only for unit in open_units()):
+def require_unit(now: Runtime, role: Role, *, tenant: str | None, read_only: bool) -> None:
+    """The same for a unit of work; and where it would wait for one around it to end its writing."""
+    require_call(now.settings, tenant=tenant)
+    kind, engine = now.settings.engine_kind, now.engine(role)
+    if (
+        kind.has_one_writer
+        and not read_only
+        and any(unit.engine is engine and not unit.read_only for unit in open_units())
+    ):
         raise ConfigurationError([_ONE_WRITER.format(kind.title)])
 
 

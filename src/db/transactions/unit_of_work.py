@@ -27,7 +27,6 @@ from db.wire.session_leftovers import SessionLeftError
 from .driver import is_failed, prepare
 from .open_units import unit_on
 from .prologue import Prologue
-from .refusals import require_call, require_room_to_write
 from .remedies import OUTSIDE_OF_A_TRANSACTION, add_remedy, note_disposal
 from .tenant_scope import tenant_for
 
@@ -72,10 +71,10 @@ def transaction_on(
     chosen = tenant_for(tenant, required=now.settings.tenant_required)
     kind = now.settings.engine_kind
     if kind.lacks:
-        require_call(now.settings, tenant=chosen)
+        from .refusals import require_unit
+
+        require_unit(now, role, tenant=chosen, read_only=read_only)
     engine = now.engine(role, asynchronous=on_loop())
-    if kind.has_one_writer and not read_only:
-        require_room_to_write(kind, engine)
     _require_time(now)
     with unit_on(engine) as unit, _told_apart(unit, now), engine.connect() as conn:
         work_for(unit, conn)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
 
 DRIVER = "sqlite+serverless"
-_OWN = ("isolation_level", "autocommit", "factory", "check_same_thread")
+# They would make transactions begin and end by other rules.
+_OWN = {"isolation_level", "autocommit", "factory"}
 
 
 class ServerlessSqliteDialect(SQLiteDialect_pysqlite):
@@ -28,15 +29,12 @@ class ServerlessSqliteDialect(SQLiteDialect_pysqlite):
     supports_statement_cache = True
 
     def connect(self, *cargs: Any, **cparams: Any) -> DBAPIConnection:
+        if own := sorted(_OWN & cparams.keys()):
+            raise ConfigurationError([f"DB_URL, or DB_CONNECT_ARGS, says {', '.join(own)}, which is the layer's own"])
         # A pool gives it to one user at a time, in whatever thread.
         return super().connect(
             *cargs, **cparams | {"factory": UnitConnection, "isolation_level": None, "check_same_thread": False}
         )
-
-    def create_connect_args(self, url: URL) -> Any:
-        if own := sorted(set(_OWN) & url.query.keys()):
-            raise ConfigurationError([f"DB_URL says {', '.join(own)}, which is the layer's own to say"])
-        return super().create_connect_args(url)
 
     def on_connect(self) -> Callable[[Any], None]:
         before = super().on_connect()

@@ -18,7 +18,6 @@ from db.telemetry.log import logger
 from db.telemetry.statement_events import named
 from db.timing.invocation import current_invocation
 from db.transactions.callables import WrongKindError, require_plain
-from db.transactions.refusals import require_call
 from db.transactions.run import ATTEMPTS, run
 
 from .batch_attempt import Attempt
@@ -128,7 +127,10 @@ def _require_engine(items: Sequence[Item]) -> None:
         settings = process.current().settings
     except ConfigurationError:
         return  # there is no engine yet: that is reported, and all come again when it is mended
-    require_call(settings, tenant=next((item.tenant for item in items if item.tenant is not None), None))
+    if settings.engine_kind.lacks:
+        from db.transactions.refusals import require_call
+
+        require_call(settings, tenant=next((item.tenant for item in items if item.tenant is not None), None))
 
 
 def _failures(

@@ -2,8 +2,8 @@
 
 The record is a row of the table ``db_once`` (``db.migrations.operations``), written in the transaction of the work
 itself: they commit together or not at all. The row's unique key is the lock, too: a duplicate that comes meanwhile
-waits at it until the first has committed, and then reads its result, or has rolled back, and then is the first.
-PostgreSQL only.
+waits at it until the first has committed, and then reads its result, or has rolled back, and then is the first. On
+SQLite, which has one writer at a time, it waits at BEGIN already.
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ from sqlalchemy import MetaData
 from db.environment import process
 from db.errors import ConfigurationError
 from db.timing.waiting import on_loop
-from db.transactions.refusals import require_call
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +49,10 @@ def reflect(
     if isinstance(only, str):
         raise TypeError(f"only of db.reflect is a list of tables, not one: [{only!r}]")
     now = process.current()
-    require_call(now.settings)
+    if now.settings.engine_kind.lacks:
+        from db.transactions.refusals import require_call
+
+        require_call(now.settings)
     key = (schema, None if only is None else tuple(only), views, snapshot and str(snapshot))
     with _lock:
         known = _reflected.setdefault(now, {})
