@@ -68,7 +68,7 @@ class IdleAwareQueuePool(QueuePool):
     its last user left something is replaced as well.
     """
 
-    _room = "DB_POOL_SIZE or DB_MAX_OVERFLOW"
+    more = "raise DB_POOL_SIZE or DB_MAX_OVERFLOW"  # what gives it more room
 
     def __init__(self, creator: Any, idle_s: float = math.inf, reserve_s: float = 0.0, **kwargs: Any) -> None:
         # Not keyword-only: create_engine() finds a pool's arguments by reading its positional ones.
@@ -119,8 +119,7 @@ class IdleAwareQueuePool(QueuePool):
         if self._is_held_here():
             problem = (
                 "this very thread or task holds every connection of the pool, and would wait for itself: all are in "
-                f"use, by {self._held()}. Use that one (tx, or db.session(tx=tx)), close it first, or raise "
-                f"{self._room}"
+                f"use, by {self._held()}. Use that one (tx, or db.session(tx=tx)), close it first, or {self.more}"
             )
             raise ConfigurationError([problem])
         deadline, now = current_invocation().deadline, time.time()
@@ -271,7 +270,7 @@ class StaticQueuePool(IdleAwareQueuePool):
     SQLAlchemy's StaticPool gives it to all who come, and what one of them commits, or rolls back, is the others' too.
     """
 
-    _room = "the database: it lives in one connection, and a file would have more (DB_URL=sqlite:///file)"
+    more = "take a database in a file (DB_URL=sqlite:///file): this one lives in one connection, or DB_POOL=static"
 
 
 class AsyncIdleAwareQueuePool(IdleAwareQueuePool, AsyncAdaptedQueuePool):
@@ -282,7 +281,7 @@ class AsyncIdleAwareQueuePool(IdleAwareQueuePool, AsyncAdaptedQueuePool):
     """
 
     _loop: asyncio.AbstractEventLoop | None = None
-    _room = "DB_ASYNC_CONNECTIONS"
+    more = "raise DB_ASYNC_CONNECTIONS"
 
     def _do_get(self) -> ConnectionPoolEntry:
         self._stay_on(asyncio.get_running_loop())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from db.environment import process
 from db.errors import ConfigurationError
-from db.pool.pools import capacity
+from db.pool.pools import StaticQueuePool, capacity
 from db.timing.invocation import note_write
 from db.wire.commit_outcome import Unit, coming
 
@@ -46,11 +46,13 @@ def unit_on(engine: Engine) -> Iterator[Unit]:
     around_it = open_units()
     around = sum(unit.engine is engine for unit in around_it)
     if around >= capacity(engine):
-        setting = "DB_ASYNC_CONNECTIONS" if engine.dialect.is_async else "DB_POOL_SIZE"
+        more = "raise DB_ASYNC_CONNECTIONS" if engine.dialect.is_async else "raise DB_POOL_SIZE"
+        if isinstance(engine.pool, StaticQueuePool):
+            more = engine.pool.more
         others = "another" if around == 1 else f"{around} others"
         problem = (
             f"a unit of work inside of {others} of its context needs a connection of its own and the pool has none "
-            f"left: use the outer one's, or raise {setting}"
+            f"left: use the outer one's, or {more}"
         )
         raise ConfigurationError([problem])
     unit = Unit(engine)
