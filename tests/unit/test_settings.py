@@ -100,7 +100,7 @@ def test_every_problem_is_reported_at_once() -> None:
         ({"DB_URL": "sqlite://", "DB_SCHEMA": "shop"}, "DB_SCHEMA on SQLite: it has no search_path"),
         ({"DB_URL": "sqlite://", "DB_PROXY": "pgbouncer"}, "DB_PROXY on SQLite: it is a file in this process"),
         ({"DB_URL": "sqlite://", "DB_READER_HOST": "r"}, "DB_READER_HOST on SQLite: it has no replicas"),
-        ({"DB_SECRET_ID": "a", "DB_SQLITE_TENANTS": "unchecked"}, "DB_SQLITE_TENANTS is for SQLite: PostgreSQL keeps"),
+        ({"DB_SECRET_ID": "a", "DB_SQLITE_TENANTS": "unchecked"}, "DB_SQLITE_TENANTS is for unit tests on SQLite"),
         ({"DB_URL": "postgresql://u@h"}, "DB_URL names no database"),
         ({"DB_URL": "mssql+pyodbc://u@h/d"}, "DB_URL names mssql: db speaks PostgreSQL and SQLite"),
         ({"DB_URL": "sqlite+pysqlcipher:///f"}, "DB_URL names a driver that is not installed, 'sqlite+pysqlcipher'"),

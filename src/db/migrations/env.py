@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
     from db.engines.kinds import EngineKind
 
-# What says where the database is.
-DATABASE = {"DB_URL", "DB_SECRET_ID", "DB_AUTH"}
-
 
 def metadata() -> Any:
     """The tables that alembic.ini names. Raises ConfigurationError, which says what of the name was not found."""
@@ -71,8 +68,8 @@ def _wrong(named: str, why: str) -> ConfigurationError:
 
 
 def engine_kind() -> EngineKind:
-    """The engine of the settings; without any, as ``--sql`` may be run, the one that a secret would be for."""
-    if DATABASE & os.environ.keys():
+    """The engine that DB_URL names; without it, as ``--sql`` may be run, the one that a secret would be for."""
+    if os.environ.get("DB_URL"):
         return process.current().settings.engine_kind
     kind = kind_named(NAMES[0])
     assert kind is not None  # noqa: S101 - it is there

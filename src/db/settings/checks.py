@@ -43,8 +43,8 @@ def contradictions(settings: Any) -> Iterator[str]:
     yield from _unserved(settings)
     if settings.pool == "static" and settings.engine_kind.is_server:
         yield "DB_POOL=static shares one connection and is for SQLite only"
-    if settings.sqlite_tenants != "refused" and settings.engine_kind.lacks.get("tenant") is None:
-        yield f"DB_SQLITE_TENANTS is for SQLite: {settings.engine_kind.title} keeps tenants apart"
+    if settings.sqlite_tenants != "refused" and settings.engine_kind.is_server:
+        yield f"DB_SQLITE_TENANTS is for unit tests on SQLite, and the database is {settings.engine_kind.title}"
     if settings.pool == "null" and (settings.pool_size, settings.max_overflow) != (1, 0):
         yield "DB_POOL=null keeps no connection, so DB_POOL_SIZE and DB_MAX_OVERFLOW say nothing"
     if settings.statement_timeout_s > _MOST_SECONDS:
