@@ -4,9 +4,12 @@
 fixture                  lives for  is
 =======================  =========  =================================================================
 ``postgres``             session    a PostgreSQL server (``devkit.servers.postgres.Postgres``)
+``mariadb``              session    a MariaDB server (``devkit.servers.mariadb.MariaDb``)
 ``local_aws``            session    Secrets Manager on localhost (``devkit.servers.aws.LocalAws``)
 ``database``             test       an empty database with roles of its own (``Database``)
+``mariadb_database``     test       an empty database of ``mariadb``, with users of its own (``Database``)
 ``wire``                 test       a factory of proxies that count, read and break what passes
+``mariadb_wire``         test       the same in front of ``mariadb``
 ``pgbouncer``            test       a factory of poolers (``devkit.servers.pgbouncer.PgBouncer``)
 ``rds_proxy``            test       a factory of proxies that refuse in the words of RDS Proxy
 ``door``                 test       each way to the server in turn: straight, by PgBouncer, by that proxy
@@ -32,7 +35,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import pytest
 
 from .lambda_runtime.context import LambdaContext
-from .servers.database import Database, create_database, drop_database
+from .servers.database import (
+    Database,
+    create_database,
+    create_mariadb_database,
+    drop_database,
+    drop_mariadb_database,
+)
 from .servers.doors import Door
 from .servers.passwords import PREFIX
 
@@ -41,9 +50,11 @@ if TYPE_CHECKING:
 
     from pluggy import Result
 
+    from .network.mysql_statements import MySqlWire
     from .network.rds_proxy import RdsProxyWire
     from .network.statements import PostgresWire
     from .servers.aws import LocalAws
+    from .servers.mariadb import MariaDb
     from .servers.pgbouncer import PgBouncer, PoolMode
     from .servers.ports import Endpoint
     from .servers.postgres import Postgres
@@ -55,6 +66,7 @@ __all__ = [
     "LambdaContext",
     "MakeDoor",
     "MakeLambdaContext",
+    "MakeMariaDbWire",
     "MakePgBouncer",
     "MakeRdsProxy",
     "MakeWire",
@@ -74,6 +86,15 @@ class MakeWire(Protocol):
     """
 
     def __call__(self, *, delay_s: float = 0.0, upstream: Endpoint | None = None) -> PostgresWire: ...
+
+
+class MakeMariaDbWire(Protocol):
+    """``mariadb_wire(delay_s=0.0)``: an open proxy in front of ``upstream``, by default the server of ``mariadb``.
+
+    The test's end closes it.
+    """
+
+    def __call__(self, *, delay_s: float = 0.0, upstream: Endpoint | None = None) -> MySqlWire: ...
 
 
 class MakeRdsProxy(Protocol):
@@ -178,6 +199,15 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDb]:
+    """A MariaDB server for the whole run. Started by the first test that asks for it."""
+    from .servers.mariadb import MariaDb
+
+    with MariaDb() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def local_aws() -> Iterator[LocalAws]:
     """Secrets Manager on localhost for the whole run. ``secret`` is the way to it within a test."""
     from .servers.aws import LocalAws
@@ -192,6 +222,28 @@ def database(postgres: Postgres) -> Iterator[Database]:
     created = create_database(postgres)
     yield created
     drop_database(postgres, created)
+
+
+@pytest.fixture
+def mariadb_database(mariadb: MariaDb) -> Iterator[Database]:
+    """A fresh, empty database of MariaDB with an owner and an app user of its own, all dropped after the test."""
+    created = create_mariadb_database(mariadb)
+    yield created
+    drop_mariadb_database(mariadb, created)
+
+
+@pytest.fixture
+def mariadb_wire(mariadb: MariaDb) -> Iterator[MakeMariaDbWire]:
+    """A factory of proxies in front of MariaDB: ``mariadb_database.through(mariadb_wire())``."""
+    from .network.mysql_statements import MySqlWire
+
+    with contextlib.ExitStack() as opened:
+
+        def make(*, delay_s: float = 0.0, upstream: Endpoint | None = None) -> MySqlWire:
+            server: Endpoint = upstream or mariadb
+            return opened.enter_context(MySqlWire(server.host, server.port, delay_s=delay_s))
+
+        yield make
 
 
 @pytest.fixture
