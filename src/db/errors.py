@@ -20,6 +20,7 @@ What to do about each: https://serverless-data-access.github.io/serverless-data-
 from __future__ import annotations
 
 import enum
+import importlib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -222,20 +223,24 @@ _INVALID_OPTION = re.compile(r"connection is bad: invalid \S* ?value: ")
 
 # For drivers that give no SQLSTATE, by their package: what says which one their errors stand for. An engine that has
 # such a driver adds it when it is loaded.
+_READ_IN = {"pymysql": "db.engines.mysql"}  # for an error that is looked at where the engine is not at work
 SQLSTATE_READERS: dict[str, Callable[[BaseException], str | None]] = {}
 
 
 def sqlstate(error: BaseException) -> str | None:
     """The five-character SQLSTATE behind ``error``, through SQLAlchemy's wrapping; None where there is none.
 
-    SQLite's result codes are given the names that PostgreSQL has for the same.
+    SQLite's result codes, and MySQL's numbers, are given the names that PostgreSQL has for the same.
     """
     cause = getattr(error, "orig", None) or error
+    driver = type(cause).__module__.partition(".")[0]
+    if driver in _READ_IN and driver not in SQLSTATE_READERS:
+        importlib.import_module(_READ_IN[driver])
+    reader = SQLSTATE_READERS.get(driver)
+    if reader is not None and (named := reader(cause)) is not None:
+        return named
     code = getattr(cause, "sqlstate", None)
-    if isinstance(code, str):
-        return code
-    reader = SQLSTATE_READERS.get(type(cause).__module__.partition(".")[0])
-    return None if reader is None else reader(cause)
+    return code if isinstance(code, str) else None
 
 
 def verdict(error: BaseException) -> Verdict:

@@ -43,6 +43,7 @@ class OnceSql:
     All may name ``:tenant`` and ``:key``. ``insert`` takes ``:payload_hash`` and ``:expires_in_s`` too, and gives a row
     where the key was free; ``select``, ``payload_hash``, ``result`` and ``ends_at`` in epoch seconds, of a record that
     has not expired. ``set_result`` takes ``:result``. ``purge`` deletes at most ``:limit`` expired records.
+    An ``insert`` that gives no rows has a row's count of 0 where the key was taken.
     ``riding`` is ``set_result`` for a driver that has flights: ``$1`` is the key, ``$2`` the result.
     ``tenant_default`` is the SQL of the column's default.
     """
@@ -69,6 +70,13 @@ class EngineKind:
     title: str
     system: str  # OpenTelemetry's db.system.name
     dialect: str  # the module of ``wire`` whose DRIVER is the dialect of this package
+    # The module of ``pool`` that says the driver's connect arguments, where there is a server.
+    arguments: str = "connect_arguments"
+    port: int = 5432
+    # What the key "engine" of a secret holds, of one for this engine.
+    in_secrets: tuple[str, ...] = ()
+    # The package that ``db`` depends on by an extra alone, and that extra.
+    needs: tuple[str, str] | None = None
     can: Mapping[Capability, str]
     lacks: Mapping[Capability, str] = field(default_factory=dict)
     unserved: Mapping[str, str] = field(default_factory=dict)
@@ -80,6 +88,8 @@ class EngineKind:
     # Other limits, or another tenant, within a transaction have to be said in SQL. Else its connection asks the
     # prologue ahead of each statement.
     is_told_in_sql: bool = False
+    # What a login may do is granted to it.
+    has_grants: bool = True
     # Who would write waits for who does, whatever they write.
     has_one_writer: bool = False
     once: OnceSql
@@ -100,7 +110,7 @@ class EngineKind:
 
 
 # The first is what a secret or a token is for.
-NAMES = ("postgresql", "sqlite")
+NAMES = ("postgresql", "sqlite", "mysql", "mariadb")
 
 
 @functools.cache

@@ -32,6 +32,7 @@ KIND = EngineKind(
     title="PostgreSQL",
     system="postgresql",
     dialect="psycopg_dialect",
+    in_secrets=("postgres",),
     can={
         "tenant": "row-level security compares `current_setting('app.tenant_id')`",
         "statement limit": "`statement_timeout`, in the transaction's prologue",

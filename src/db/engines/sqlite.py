@@ -58,6 +58,9 @@ _BY_MESSAGE = (
 
 def sqlstate_of(error: BaseException) -> str | None:
     """The SQLSTATE that PostgreSQL has for what ``error``, of sqlite3, says."""
+    said = getattr(error, "sqlstate", None)  # by the connection, where it knows better
+    if isinstance(said, str):
+        return said
     code = getattr(error, "sqlite_errorcode", None)
     if not isinstance(code, int):
         return None
@@ -130,6 +133,7 @@ KIND = EngineKind(
         "operations.create_once_table": "the same table, without policies and grants",
     },
     is_server=False,
+    has_grants=False,
     in_one_connection=in_memory,
     has_one_writer=True,
     once=OnceSql(

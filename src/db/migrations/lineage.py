@@ -2,7 +2,8 @@
 
 ``alembic_version`` names the newest alone, and what that one follows stands in its file. Code of an earlier release has
 no such file: after a roll-back it meets a revision that it does not know, and asks here whether its own are all in it.
-The table is written with each step of a migration, in the transaction of the step, so the two never disagree.
+The table is written with each step of a migration, in the transaction of the step, so the two never disagree; where DDL
+commits, as on MySQL, it is written in the step's last one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, MigrationInfo
 
 LINEAGE_TABLE = "db_revisions"
-_REVISIONS = sa.Table(LINEAGE_TABLE, sa.MetaData(), sa.Column("revision", sa.Text, primary_key=True))
+# MySQL has no key of a text without a length, and compares others without regard to case.
+_NAME = sa.Text().with_variant(sa.VARCHAR(255, collation="utf8mb4_bin"), "mysql", "mariadb")
+_REVISIONS = sa.Table(LINEAGE_TABLE, sa.MetaData(), sa.Column("revision", _NAME, primary_key=True))
 
 
 def write_down(*, ctx: MigrationContext, step: MigrationInfo, heads: Collection[str], **_: Any) -> None:

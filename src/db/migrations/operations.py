@@ -6,7 +6,7 @@ tomorrow, so a change of it is another function.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 
@@ -27,6 +27,27 @@ if TYPE_CHECKING:
     from db.engines.kinds import EngineKind
 
 ONCE_TABLE = "db_once"
+
+
+# SQLAlchemy's own types of MySQL are not loaded for another engine's migrations.
+_LONGEST = 2**32 - 1  # of MySQL's texts, whose length chooses among them
+
+
+class _Moment(sa.types.UserDefinedType[Any]):
+    """A time of MySQL's with its microseconds."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "DATETIME(6)"
+
+
+def _on_mysql(kind: sa.types.TypeEngine[Any], there: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
+    return kind.with_variant(there, "mysql", "mariadb")
+
+
+# Bytes on MySQL, where texts are compared without regard to case, accents and blanks at their end: 255 characters.
+_NAME = _on_mysql(sa.Text(), sa.VARBINARY(1020))
 
 # An unset tenant reads as NULL, or as '' once the session has had one: either way it equals no row's.
 _TENANT_OR_NULL = "NULLIF(current_setting('app.tenant_id', true), '')"
@@ -71,7 +92,7 @@ def grant(op: Operations, rights: str, table: str, *, to: str) -> None:
 
     On SQLite there is nothing to do: whoever may open the file may do all.
     """
-    if "roles" not in _kind(op).can:
+    if not _kind(op).has_grants:
         return
     op.execute(f"GRANT {rights} ON {_quoted(op, table)} TO {_quoted(op, to)}")
 
@@ -85,15 +106,20 @@ def create_once_table(op: Operations, *, used_by: Iterable[str], purged_by: str 
     kind = _kind(op)
     op.create_table(
         ONCE_TABLE,
-        sa.Column("tenant_id", sa.Text, nullable=False, server_default=sa.text(kind.once.tenant_default)),
-        sa.Column("key", sa.Text, nullable=False),
-        sa.Column("payload_hash", sa.Text),
-        sa.Column("result", sa.Text),  # JSON as it was written: jsonb would reorder it and refuse \u0000
-        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("tenant_id", _NAME, nullable=False, server_default=sa.text(kind.once.tenant_default)),
+        sa.Column("key", _NAME, nullable=False),
+        sa.Column("payload_hash", _on_mysql(sa.Text(), sa.VARCHAR(128))),
+        # JSON as it was written: jsonb would reorder it and refuse \u0000
+        sa.Column("result", _on_mysql(sa.Text(), sa.Text(_LONGEST))),
+        sa.Column("expires_at", _on_mysql(sa.DateTime(timezone=True), _Moment()), nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "key", name="pk_db_once"),
     )
     op.create_index("ix_db_once_expires_at", ONCE_TABLE, ["expires_at"])
     if "tenant" not in kind.can:
+        for role in used_by:
+            grant(op, "SELECT, INSERT, UPDATE, DELETE", ONCE_TABLE, to=role)
+        if purged_by is not None:
+            grant(op, "SELECT, DELETE", ONCE_TABLE, to=purged_by)
         return
     op.execute(f"ALTER TABLE {ONCE_TABLE} ENABLE ROW LEVEL SECURITY")
     op.execute(f"ALTER TABLE {ONCE_TABLE} FORCE ROW LEVEL SECURITY")

@@ -129,10 +129,16 @@ def _startup_options(settings: Settings, given: Mapping[str, Any]) -> str | None
 def _with_tls(settings: Settings, params: dict[str, Any]) -> dict[str, Any]:
     mode = settings.sslmode or params.get("sslmode") or ("prefer" if is_loopback(params["host"]) else "verify-full")
     rootcert = settings.sslrootcert or params.get("sslrootcert")
-    if mode.startswith("verify") and not rootcert:
+    if mode.startswith("verify"):
+        require_roots(mode, params["host"], rootcert)
+    return {**params, "sslmode": mode} | ({"sslrootcert": rootcert} if rootcert else {})
+
+
+def require_roots(mode: str, host: str, rootcert: str | None) -> None:
+    """Raise ConfigurationError where ``mode`` is to verify a certificate and there is nothing to do so with."""
+    if not rootcert:
         problem = (
-            f"sslmode {mode} is to verify {params['host']!r}, and DB_SSLROOTCERT names no certificates to trust: "
+            f"sslmode {mode} is to verify {host!r}, and DB_SSLROOTCERT names no certificates to trust: "
             f"see {DOCUMENTATION}start/packaging/#the-databases-certificates"
         )
         raise ConfigurationError([problem])
-    return {**params, "sslmode": mode} | ({"sslrootcert": rootcert} if rootcert else {})

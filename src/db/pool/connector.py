@@ -1,4 +1,4 @@
-"""How a connection to PostgreSQL is opened: with credentials and time as they are then.
+"""How a connection to a server is opened: with credentials and time as they are then.
 
 Everything that may change while the process lives (password, token, time left) is asked for at each connect, never
 built into an engine. A connect that fails has done nothing, so trying it again is always safe, and ``Connector`` does
@@ -7,6 +7,7 @@ while there is time. So has the first statement that a pooler refuses for want o
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ from db.timing.timebox import Overdue
 from db.timing.waiting import aside, sleep, within
 
 from .certificates import require_files
-from .connect_arguments import Role, connect_params
 from .crowding import Crowding
 from .environment_variables import without_variables
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from db.credentials.source import Source
     from db.settings import Settings
     from db.wire.first_flight import Refused
+
+    from .connect_arguments import Role
 
     # Told before each wait: the failure, the number of the attempt that met it, and the seconds of the wait.
     OnWait = Callable[[Exception, int, float], None]
@@ -48,7 +50,7 @@ _SLOWLY = {Verdict.REFETCH_CREDENTIALS, Verdict.WAIT_FOR_CAPACITY}
 
 
 class Connector:
-    """Opens the connections of one PostgreSQL engine: credentials and time limits as they are at that moment.
+    """Opens the connections of one engine: credentials and time limits as they are at that moment.
 
     ``crowding`` is told when the server had no room.
     """
@@ -66,6 +68,7 @@ class Connector:
         self._source = source
         self._role = role
         self._clock = clock
+        self._arguments: Any = importlib.import_module(f"{__package__}.{settings.engine_kind.arguments}")
         self.crowding = crowding or Crowding(clock)
 
     def __call__(
@@ -142,7 +145,9 @@ class Connector:
     def _open(self, dialect: Dialect, cargs: Sequence[Any], cparams: dict[str, Any], login: Login) -> DBAPIConnection:
         credentials = aside(login.credentials) if self._source is not None else None
         timeout_s = self._left_s(self._settings.connect_timeout_s)
-        params = connect_params(self._settings, credentials, cparams, role=self._role, timeout_s=timeout_s)
+        params = self._arguments.connect_params(
+            self._settings, credentials, cparams, role=self._role, timeout_s=timeout_s
+        )
         require_files(params)
         return dialect.connect(*cargs, **without_variables(params, os.environ, driver=dialect.driver))
 

@@ -85,6 +85,8 @@ def serves_until(driver: Any) -> float:
 def _takes_no_writes(connection: Any) -> bool:
     """Whether the server says so of itself; a pooler in between, or an older server, says nothing."""
     driver = getattr(connection, "driver_connection", connection)
+    if (said := getattr(driver, "takes_no_writes", None)) is not None:  # another engine's, which has asked
+        return bool(said)
     if hasattr(driver, "get_settings"):  # asyncpg's
         settings = driver.get_settings()
         return any(getattr(settings, name, "off") == "on" for name in _TAKES_NO_WRITES)

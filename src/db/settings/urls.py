@@ -6,6 +6,7 @@ Loaded where a URL is given. A message never repeats the URL: it holds a passwor
 from __future__ import annotations
 
 import difflib
+import importlib.util
 
 from sqlalchemy import URL, exc, make_url
 
@@ -43,11 +44,24 @@ def read(given: str | URL) -> URL:
     if kind_named(scheme) is None:
         meant = difflib.get_close_matches(scheme, [*_SCHEMES, "psql", "pgsql", "aurorapostgresql"], n=1, cutoff=0.7)
         raise ValueError(refusal_of(scheme) + (f"; for PostgreSQL, {_WRITE}" if meant else ""))
+    if (kind := kind_named(scheme)) is not None and kind.needs is not None:
+        return _by_extra(url, driver, *kind.needs)
     try:
         url.get_dialect().import_dbapi()
     except (exc.NoSuchModuleError, ImportError):
         raise ValueError(f"names a driver that is not installed, {url.drivername!r}") from None
     return url
+
+
+def _by_extra(url: URL, driver: str, package: str, extra: str) -> URL:
+    """``url``, of an engine whose driver is ``package`` and no other."""
+    if driver not in {"", package, "serverless"}:
+        raise ValueError(f"names the driver {driver!r}, and {url.get_backend_name()} is reached through {package} here")
+    if importlib.util.find_spec(package) is None:
+        raise ValueError(
+            f"names {url.get_backend_name()}, which needs {package}: pip install 'serverless-data-access[{extra}]'"
+        )
+    return url.set(drivername=url.get_backend_name())
 
 
 def _parsed(text: str) -> URL:

@@ -23,8 +23,13 @@ what goes through them, ``asyncpg_errors`` gives its errors the names that psyco
 SQLite has neither socket nor flights. ``sqlite_connections`` are sqlite3's classes while somebody holds one: what they
 begin, limit and undo is what psycopg's would; ``sqlite_dialect`` is what SQLAlchemy sees.
 
-It knows psycopg, asyncpg, sqlite3 and SQLAlchemy's dialects, below their public interfaces too, and nobody else in
-``db`` does, but for the result codes that ``engines`` reads. It must not know Lambda, settings, secrets or logs. A
-change of what is sent, when, or how an answer is read goes here; of what a prologue says, into ``transactions``; of how
-a connection is opened, into ``pool``.
+MySQL's protocol has no pipeline, and takes several statements in one packet. ``mysql_connections`` are PyMySQL's
+connections with what opens and ends a unit of work in the packets of its statements, ``mysql_text`` reads in a text
+whether it may share one; ``mysql_dialect`` is what SQLAlchemy sees, with a replay of its own, and ``mariadb_dialect``
+the same for a URL that says MariaDB.
+
+It knows psycopg, asyncpg, PyMySQL, sqlite3 and SQLAlchemy's dialects, below their public interfaces too, and nobody
+else in ``db`` does, but for the result codes that ``engines`` reads. It must not know Lambda, settings, secrets or
+logs. A change of what is sent, when, or how an answer is read goes here; of what a prologue says, into
+``transactions``; of how a connection is opened, into ``pool``.
 """

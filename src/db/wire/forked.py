@@ -33,6 +33,8 @@ def _descriptor(connection: Any) -> int | None:
     if (pgconn := getattr(driver, "pgconn", None)) is not None:
         with contextlib.suppress(Exception):  # libpq has none for a connection that is closed
             return int(pgconn.socket)
+    if (line := getattr(driver, "_sock", None)) is not None:  # PyMySQL's
+        return int(line.fileno())
     if (line := getattr(driver, "_line", None)) is not None:  # asyncpg's
         return int(line.fileno())
     return None

@@ -264,8 +264,11 @@ def _insert(
 ) -> int:
     sent, mark = 0, "?" if conn.dialect.paramstyle == "qmark" else "%s"
     while chunk := [tuple(row) for row in itertools.islice(rows, PROGRESS_EVERY_ROWS)]:
+        target = plan.target(conn.dialect)
+        if mark == "%s":
+            target = target.replace("%", "%%")
         values = ", ".join([mark] * len(plan.columns or chunk[0]))
-        conn.exec_driver_sql(f"INSERT INTO {plan.target(conn.dialect)} VALUES ({values})", chunk)  # noqa: S608 - quoted
+        conn.exec_driver_sql(f"INSERT INTO {target} VALUES ({values})", chunk)  # noqa: S608 - quoted
         sent += len(chunk)
         if progress is not None:
             done(progress(sent), progress, call="db.copy_rows")

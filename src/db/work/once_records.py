@@ -115,7 +115,8 @@ def _claim(tx: Connection, key: str, *, payload_hash: str | None, expires_in_s: 
     row = {"key": key, "payload_hash": payload_hash, "expires_in_s": float(expires_in_s)}
     sql = _sql(tx)
     for _ in range(_CLAIMS):
-        if _run(tx, sql.insert, row).one_or_none() is not None:
+        made = _run(tx, sql.insert, row)
+        if made.one_or_none() is not None if made.returns_rows else made.rowcount > 0:
             return None
         stored = find(tx, key)
         if stored is not None:
