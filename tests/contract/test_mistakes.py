@@ -154,7 +154,7 @@ MISTAKES: list[Row] = [
     ("name: a letter left out", variables(DB_STATMENT_TIMEOUT_S="9"), REFUSED, ("DB_STATEMENT_TIMEOUT_S",)),
     ("name: no prefix", variables(SECRET_ARN="a"), REFUSED, ("SECRET_ARN", "DB_SECRET_ID")),
     ("name: of other frameworks", variables(DATABASE_URL="u"), REFUSED, ("DATABASE_URL", "DB_URL")),
-    ("name: the way out is said", variables(DB_ENGINE="e"), REFUSED, ("DB_ENGINE", "DB_IGNORE")),
+    ("name: the way out is said", variables(DB_BACKEND="e"), REFUSED, ("DB_BACKEND", "DB_IGNORE")),
     # Values of settings.
     ("value: nothing set", lambda at: at.environment(), REFUSED, ("DB_SECRET_ID", "DB_URL", "DB_AUTH=iam")),
     ("value: both a secret and a URL", variables(DB_SECRET_ID="a", DB_URL="sqlite://"), REFUSED, ("DB_AUTH",)),

@@ -18,7 +18,11 @@ def source_for(settings: Settings, host: str | None, *, clock: Callable[[], floa
         from .secrets_manager import SecretsManagerSource
 
         return SecretsManagerSource(
-            settings.secret_id, ttl_s=settings.secret_ttl_s, clock=clock, username=settings.user
+            settings.secret_id,
+            ttl_s=settings.secret_ttl_s,
+            clock=clock,
+            username=settings.user,
+            kind=settings.engine_kind,
         )
     if settings.source == "iam" and host:
         from .rds_iam import RdsIamSource

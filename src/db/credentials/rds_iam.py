@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from db.errors import CredentialsError
 
 from .sigv4 import Keys, Signer
-from .source import DEFAULT_PORT, Credentials, OneAsker, no_debug_lines
+from .source import Credentials, OneAsker, no_debug_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +87,7 @@ class RdsIamSource:
         if keys is None or not region:
             missing = "AWS credentials" if keys is None else "AWS region"
             raise CredentialsError(f"DB_AUTH=iam: this process has no {missing} to sign a token with")
-        port, now = settings.port or DEFAULT_PORT, self._clock()
+        port, now = settings.port or settings.engine_kind.port, self._clock()
         token = Signer(keys=keys, service="rds-db", region=region, now=now).presigned(
             host=f"{self._host}:{port}",
             query={"Action": "connect", "DBUser": str(settings.user)},

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from db.engines.postgresql import KIND as POSTGRESQL
 from db.errors import CredentialsError
 
 from .source import Credentials
+
+if TYPE_CHECKING:
+    from db.engines.kinds import EngineKind
 
 # By each key of AWS's structure, what stands in its place in secrets of other origin: in small letters, without _ - and
 # blanks. AWS's own key wins where both are there.
@@ -26,15 +30,22 @@ _ALSO_SPELT = {
     "engine": ("dbengine",),
 }
 _MEANT = {spelt: key for key, others in _ALSO_SPELT.items() for spelt in (key, *others)}
+_SERVED = ("postgres", "mysql", "maria")
 _URLS = {"url", "uri", "dsn", "databaseurl", "databaseuri", "connectionstring", "connectionurl", "jdbcurl"}
 _BETWEEN_WORDS = re.compile(r"[\s_-]")
 _MOST_PORT = 65_535
 
 
 def parse_secret(
-    secret_id: str, text: str | None, *, version: str | None, fetched_at: float, username: str | None = None
+    secret_id: str,
+    text: str | None,
+    *,
+    version: str | None,
+    fetched_at: float,
+    username: str | None = None,
+    kind: EngineKind | None = None,
 ) -> Credentials:
-    """Credentials from a secret's text; ``username`` stands in for the secret's.
+    """Credentials from a secret's text, which is for ``kind`` (PostgreSQL); ``username`` stands in for the secret's.
 
     Raises CredentialsError that names the secret and the key, never a value.
     """
@@ -44,7 +55,7 @@ def parse_secret(
         raise CredentialsError(f"secret {secret_id!r}: {shape}its value is not a JSON object of username and password")
     try:
         found = _by_meaning(content)
-        _check_engine(found.get("engine"))
+        _check_engine(found.get("engine"), kind or POSTGRESQL)
         return Credentials(
             username=username or _required(found, "username"),
             password=_required(found, "password"),
@@ -84,10 +95,12 @@ def _agreed(meant: str, values: dict[str, Any]) -> Any:
     return values[first]
 
 
-def _check_engine(engine: object) -> None:
+def _check_engine(engine: object, kind: EngineKind) -> None:
     # "postgres", "aurora-postgresql", "PostgreSQL"
-    if engine is not None and "postgres" not in str(engine).lower():
-        raise _WrongError("key 'engine' names a database other than PostgreSQL")
+    if engine is None or any(word in str(engine).lower() for word in kind.in_secrets):
+        return
+    remedy = ": DB_ENGINE says which" if any(word in str(engine).lower() for word in _SERVED) else ""
+    raise _WrongError(f"key 'engine' names a database other than {kind.title}{remedy}")
 
 
 def _port(port: object) -> int | None:

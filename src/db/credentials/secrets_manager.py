@@ -29,6 +29,8 @@ from .source import OneAsker, no_debug_lines
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from db.engines.kinds import EngineKind
+
     from .get_secret import Stage
     from .source import Credentials
 
@@ -56,9 +58,17 @@ class SecretsManagerSource:
     """
 
     def __init__(
-        self, secret_id: str, *, ttl_s: float, clock: Callable[[], float], username: str | None = None
+        self,
+        secret_id: str,
+        *,
+        ttl_s: float,
+        clock: Callable[[], float],
+        username: str | None = None,
+        kind: EngineKind | None = None,
     ) -> None:
+        """``kind`` is what the secret is to be for, PostgreSQL by default; ``username`` stands in for its user."""
         self.secret_id = secret_id
+        self._kind = kind
         self._username = username  # instead of the secret's
         self._ttl_s = ttl_s
         self._clock = clock
@@ -113,7 +123,12 @@ class SecretsManagerSource:
 
     def _keep(self, answer: Answer) -> Credentials:
         self._cached = parse_secret(
-            self.secret_id, answer.text, version=answer.version, fetched_at=self._clock(), username=self._username
+            self.secret_id,
+            answer.text,
+            version=answer.version,
+            fetched_at=self._clock(),
+            username=self._username,
+            kind=self._kind,
         )
         return self._cached
 

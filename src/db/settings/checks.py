@@ -75,6 +75,8 @@ def _unserved(settings: Any) -> Iterator[str]:
 def _entry_problems(settings: Any) -> Iterator[str]:
     if settings.auth is None and settings.secret_id and settings.url:
         yield "DB_SECRET_ID and DB_URL are both set: choose one, or say which with DB_AUTH"
+    if settings.engine is not None and settings.engine != settings.engine_kind.name:
+        yield f"DB_ENGINE={settings.engine} contradicts DB_URL, which names {settings.engine_kind.name}"
     match settings.source:
         case "secret" if not settings.secret_id:
             yield _NO_DATABASE

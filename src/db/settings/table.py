@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Auth = Literal["secret", "iam", "url"]
 PoolKind = Literal["queue", "null", "static"]
 AsyncDriver = Literal["psycopg", "asyncpg"]
+Engine = Literal["postgresql", "mysql", "mariadb"]
 Proxy = Literal["none", "pgbouncer", "rds-proxy"]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 Echo = Literal["off", "on", "debug"]
@@ -55,8 +56,16 @@ class Settings:
         choice("secret", "iam", "url"),
         "Source of the credentials; follows from DB_SECRET_ID or DB_URL when unset.",
     )
+    engine: Engine | None = setting(
+        None,
+        choice("postgresql", "mysql", "mariadb"),
+        "What the secret or the token is for; PostgreSQL when unset. DB_URL says so itself.",
+        page="use/mysql.md",
+    )
     host: str | None = setting(None, TEXT, "Server; overrides the secret's.")
-    port: int | None = setting(None, WHOLE, "Port; overrides the secret's; 5432 when neither names one.", floor=1)
+    port: int | None = setting(
+        None, WHOLE, "Port; overrides the secret's; 5432 when neither names one, 3306 on MySQL.", floor=1
+    )
     name: str | None = setting(None, TEXT, "Database; overrides the secret's.")
     user: str | None = setting(None, TEXT, "User; overrides the secret's; needed for DB_AUTH=iam.")
     reader_host: str | None = setting(None, TEXT, "Server for db.read(); the writer when unset.")
@@ -239,8 +248,9 @@ class Settings:
 
     @functools.cached_property
     def engine_kind(self) -> EngineKind:
-        """What the database is, and so what it can: of DB_URL, else PostgreSQL, which secrets and tokens are for."""
-        name = self.url.get_backend_name() if self.source == "url" and self.url is not None else NAMES[0]
+        """What the database is, and so what it can: as DB_URL says, or for a secret or a token DB_ENGINE."""
+        is_by_url = self.source == "url" and self.url is not None
+        name = self.url.get_backend_name() if is_by_url and self.url is not None else self.engine or NAMES[0]
         kind = kind_named(name)
         assert kind is not None  # noqa: S101 - no other URL is taken
         return kind
