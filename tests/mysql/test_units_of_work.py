@@ -281,3 +281,25 @@ def test_rows_may_be_streamed() -> None:
         rows = conn.execution_options(stream_results=True).execute(text("SELECT n FROM ledger ORDER BY n"))
         assert [row.n for row in rows] == list(range(50))
     assert len(numbers()) == 50
+
+
+def test_a_connection_says_whose_it_is_without_asking(mariadb_database: Database, wire: MySqlWire) -> None:
+    """For the log, the spans and KILL, by the names that psycopg has."""
+    numbers()
+    before = wire.counts()
+    with db.engine().connect() as conn:
+        driver: Any = conn.connection.driver_connection
+        info = driver.info
+    assert (wire.counts() - before).trips == 0
+    assert tuple(info)[1:] == (mariadb_database.name, wire.host, wire.port, mariadb_database.app)
+    with db.read() as conn:
+        assert conn.execute(text("SELECT connection_id()")).scalar() == info.backend_pid
+
+
+def test_without_a_pool_nothing_is_kept(use: Use, mariadb: MariaDb, mariadb_database: Database) -> None:
+    """Each unit opens a connection, in two trips, and closes it."""
+    use(pool="null")
+    add(1)
+    assert numbers() == [1]
+    assert mariadb.all_left(mariadb_database.name, mariadb_database.app)
+    assert db.status()["totals"]["connects"] == 2
