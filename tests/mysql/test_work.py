@@ -240,3 +240,39 @@ def test_migrations_run_one_at_a_time(use: Use, tmp_path: Path) -> None:
         runner.join()
     assert sorted(result.before or "" for result in results) == ["", "a1"]
     assert [result.after for result in results] == ["a1", "a1"]
+
+
+@pytest.mark.usefixtures("_once_table")
+def test_what_is_done_once_survives_restarts_kills_and_cuts(
+    use: Use, mariadb: MariaDb, mariadb_database: Database, wire: MySqlWire
+) -> None:
+    """Three threads at work, and each piece of it is there exactly once in the end: nothing failed, nothing twice."""
+    use(pool_size=3)
+    failures: list[BaseException] = []
+    begun = threading.Semaphore(0)
+
+    def work(thread: int) -> None:
+        for number in range(thread * 20, thread * 20 + 20):
+            begun.release()
+            try:
+                db.once(f"piece {number}").run(lambda tx, n: tx.execute(INSERT, {"n": n}).rowcount, number)
+            except BaseException as error:  # noqa: BLE001 - counted
+                failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(thread,)) for thread in range(3)]
+    for thread in threads:
+        thread.start()
+    for trouble in (
+        wire.cut,
+        lambda: mariadb.terminate(mariadb_database.name),
+        lambda: mariadb.restart("fast"),
+        wire.cut,
+        lambda: mariadb.restart("immediate"),
+    ):
+        for _ in range(8):
+            begun.acquire(timeout=10)
+        trouble()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert numbers() == list(range(60))
