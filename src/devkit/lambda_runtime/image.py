@@ -17,8 +17,10 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from devkit.servers import debian
 from devkit.servers.cache import cache_folder
 
+from . import debian_python
 from .docker import DockerError, Engine, need, run
 
 ARCHITECTURE = "arm64" if platform.machine().lower() in {"arm64", "aarch64"} else "x86_64"
@@ -123,9 +125,18 @@ def build_stand_in(server: Engine, runtime: str) -> None:
     """Debian's smallest system, the interpreter in /var/lang, the runtime client and boto3, and a bootstrap."""
     need("debootstrap", "debootstrap")
     interpreter = find_interpreter(runtime)
+    if debian_python.brings_its_libc(interpreter):
+        raise DockerError(
+            f"the runtime image cannot be pulled, and its stand-in takes a {runtime} that runs on this system's own C"
+            f" library, which {interpreter} does not"
+        )
+    try:
+        release, mirror = debian.release(), debian.mirror()
+    except debian.FetchError as error:
+        raise DockerError(f"the runtime image cannot be pulled, and its stand-in cannot be built: {error}") from error
     with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="rootfs-") as temporary:
         root = Path(temporary)
-        run(["debootstrap", "--variant=minbase", suite(), root, mirror()])
+        run(["debootstrap", "--variant=minbase", release, root, mirror])
         slim(root)
         copy_interpreter(interpreter, root, runtime)
         packages = root / f"var/lang/lib/{runtime}/site-packages"
@@ -151,24 +162,6 @@ def uv() -> str:
     import uv as package
 
     return package.find_uv_bin()
-
-
-def suite() -> str:
-    """The Debian release of this machine: the libraries that the interpreter links to are copied from here."""
-    named = re.search(r"^VERSION_CODENAME=(\w+)$", Path("/etc/os-release").read_text(), re.MULTILINE)
-    if named is None or shutil.which("apt-get") is None:
-        raise DockerError("the runtime image cannot be pulled, and its stand-in can only be built on Debian")
-    return named[1]
-
-
-def mirror() -> str:
-    """The archive that this machine's apt reads the release from."""
-    listed = run(["apt-get", "indextargets", "--format", "$(CREATED_BY) $(REPO_URI) $(CODENAME) $(COMPONENT)"]).stdout
-    for line in listed.splitlines():
-        created, uri, codename, component = (line.split() + [""] * 4)[:4]
-        if (created, codename, component) == ("Packages", suite(), "main"):
-            return uri
-    raise DockerError(f"apt has no source for {suite()} main")
 
 
 def slim(root: Path) -> None:

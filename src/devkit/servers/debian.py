@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 FETCH_S = 300.0
+INSTALLED = Path("/var/lib/dpkg/status")
 NOT_FETCHED = {"libc6"}  # the machine's own: it brings the loader, and the two have to match
 
 
@@ -66,25 +68,17 @@ def fetch(name: str, package: str, folder: Path) -> Path:
 
     Returns the root of what was unpacked, below ``folder``. Raises FetchError.
     """
-    root, archives, state = (folder / part for part in ("root", "archives", "apt"))
-    for made in (root, archives, state / "lists/partial", state / "archives/partial"):
+    root, archives = folder / "root", folder / "archives"
+    for made in (root, archives):
         made.mkdir(parents=True)
-    apt = [
-        "apt-get",
-        "-qq",
-        f"-oDir::State={state}",
-        f"-oDir::Cache={state}",
-        "-oDir::State::status=/var/lib/dpkg/status",
-        "-oAPT::Sandbox::User=root",  # the account _apt cannot write here; only root would become it
-        "-oAcquire::Retries=3",
-    ]
-    _run([*apt, "update"], folder)
+    apt = apt_get(folder / "apt", status=INSTALLED)
+    run([*apt, "update"], folder)
     wanted, seen = [package], NOT_FETCHED
     while wanted:
-        _run([*apt, "download", *wanted], archives)
+        run([*apt, "download", *wanted], archives)
         fetched = sorted(archives.glob("*.deb"))
         for archive in fetched:
-            _run(["dpkg-deb", "--extract", archive, root], folder)
+            run(["dpkg-deb", "--extract", archive, root], folder)
         if not _lacks_libraries(unpacked(name, root)):
             return root
         seen = seen | set(wanted)
@@ -94,19 +88,54 @@ def fetch(name: str, package: str, folder: Path) -> Path:
     raise FetchError(f"{name} needs libraries that no package brings which {package} depends on")
 
 
+def apt_get(state: Path, *, status: Path) -> list[str]:
+    """`apt-get` with its lists and archives in ``state``, for a machine on which is installed what ``status`` says."""
+    for made in ("lists/partial", "archives/partial"):
+        (state / made).mkdir(parents=True)
+    return [
+        "apt-get",
+        "-qq",
+        f"-oDir::State={state}",
+        f"-oDir::Cache={state}",
+        f"-oDir::State::status={status}",
+        "-oAPT::Sandbox::User=root",  # the account _apt cannot write here; only root would become it
+        "-oAcquire::Retries=3",
+    ]
+
+
+def release() -> str:
+    """The name of this machine's Debian release, such as bookworm. Raises FetchError."""
+    named = re.search(r"^VERSION_CODENAME=(\w+)$", Path("/etc/os-release").read_text(), re.MULTILINE)
+    if named is None or shutil.which("apt-get", path=SYSTEM_PATH) is None:
+        raise FetchError("this is no Debian")
+    return named[1]
+
+
+def mirror() -> str:
+    """The archive that this machine's apt reads its release from. Raises FetchError."""
+    known = release()
+    listed = run(["apt-get", "indextargets", "--format", "$(CREATED_BY) $(REPO_URI) $(CODENAME) $(COMPONENT)"], Path())
+    for line in listed.splitlines():
+        created, uri, codename, component = (line.split() + [""] * 4)[:4]
+        if (created, codename, component) == ("Packages", known, "main"):
+            return uri
+    raise FetchError(f"apt has no source for {known} main")
+
+
 def _libraries_of(archive: Path, folder: Path) -> list[str]:
     """The names of the library packages that ``archive`` depends on directly."""
-    depends = _run(["dpkg-deb", "--field", archive, "Depends"], folder)
+    depends = run(["dpkg-deb", "--field", archive, "Depends"], folder)
     # "libc6 (>= 2.36), libssl3 | libssl1.1": the first of several is Debian's own choice.
     names = [one.split("|")[0].split("(")[0].split(":")[0].strip() for one in depends.split(",")]
     return [name for name in names if name.startswith("lib")]
 
 
 def _lacks_libraries(found: Program) -> bool:
-    return "not found" in _run(["ldd", found.path], found.path.parent, found.environment)
+    return "not found" in run(["ldd", found.path], found.path.parent, found.environment)
 
 
-def _run(command: Sequence[str | Path], folder: Path, environment: Mapping[str, str] | None = None) -> str:
+def run(command: Sequence[str | Path], folder: Path, environment: Mapping[str, str] | None = None) -> str:
+    """What a system's program prints, run in ``folder``. Raises FetchError, with its last lines, where it fails."""
     done = subprocess.run(
         command,
         check=False,
