@@ -28,12 +28,13 @@ def test_every_event_is_answered_as_its_case_expects(
         wrong = []
         for case in PROJECT.cases():
             function = configured[case.function]
-            for name, value in stack.variables(function).items():
-                monkeypatch.setenv(name, value)
-            db.configure()
-            module, _, attribute = function.handler.rpartition(".")
-            handler = getattr(importlib.import_module(module), attribute)
-            answer = handler(stack.payload(case), lambda_context(remaining_s=function.timeout_s))
+            with monkeypatch.context() as its_own:
+                for name, value in stack.variables(function).items():
+                    its_own.setenv(name, value)
+                db.configure()
+                module, _, attribute = function.handler.rpartition(".")
+                handler = getattr(importlib.import_module(module), attribute)
+                answer = handler(stack.payload(case), lambda_context(remaining_s=function.timeout_s))
             wrong.append(stack.problem(case, answer))
         db.dispose()
         process._runtime = None
