@@ -63,7 +63,8 @@ def ask(url: str, method: str = "GET", body: bytes | None = None, **headers: str
         with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - likewise
             return Answer(response.status, dict(response.headers), json.load(response))
     except urllib.error.HTTPError as error:
-        return Answer(error.code, dict(error.headers), json.load(error))
+        with error:
+            return Answer(error.code, dict(error.headers), json.load(error))
 
 
 @pytest.fixture(scope="module")

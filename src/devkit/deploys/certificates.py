@@ -12,6 +12,7 @@ import os
 import re
 import ssl
 import tempfile
+import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -118,5 +119,7 @@ def _download(url: str, path: Path) -> bytes:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310 - https, by the lines above
             content: bytes = answer.read(MOST_BYTES)
     except (OSError, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it is the answer as well, with an open connection
         raise ProjectError(f"{url}: {error}. {by_hand(url, path)}") from error
     return content
