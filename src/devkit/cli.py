@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     for name, run, text in (
         ("demo", _demo, "every event of an application through its handler in the real Lambda runtime"),
+        ("build", _build, "sam build, and whether its artifacts are of the Python that the template names"),
         ("sam-local", _sam_local, "sam build, then every event through sam local invoke, in Docker"),
         (
             "rehearse",
@@ -44,11 +45,13 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--root", type=Path, metavar="DIR", help="the application's folder; default: the nearest with a template"
         )
+        _add_runtime(command)
         command.set_defaults(run=run)
     text = "the HTTP routes of an application on localhost, in the real Lambda runtime"
     serve = commands.add_parser("serve", help=text, description=text)
     serve.add_argument("--root", type=Path, metavar="DIR", help="the application's folder")
     serve.add_argument("--port", type=int, help="0 for any that is free; default: 3000")
+    _add_runtime(serve)
     serve.set_defaults(run=_serve)
     _add_deploys(commands)
     text = "the table of settings, in Markdown"
@@ -77,11 +80,19 @@ def _add_deploys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         command.add_argument("--root", type=Path, default=Path(), metavar="DIR", help="the application's folder")
         command.add_argument("--env", default="dev", help="deploy/ENV.toml and its stacks; default: dev")
         command.set_defaults(run=run)
+        if name == "deploy":
+            _add_runtime(command)
         if name == "certs":
             command.add_argument("--url", help="another bundle, such as that of one region")
         if name == "destroy":
             command.add_argument("--database", action="store_true", help="the database's stack as well")
             command.add_argument("--yes", action="store_true", help="ask no question")
+
+
+def _add_runtime(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--runtime", metavar="PYTHON", help="the Python that the functions are for, where that is not the template's"
+    )
 
 
 def _account(given: argparse.Namespace) -> int:
@@ -108,7 +119,7 @@ def _deploy(given: argparse.Namespace) -> int:
     target = _target(given)
     from .deploys import application
 
-    return application.run(target)
+    return application.run(target, _runtime(given))
 
 
 def _destroy(given: argparse.Namespace) -> int:
@@ -129,14 +140,21 @@ def _demo(given: argparse.Namespace) -> int:
     require("sam")
     from .app import demo
 
-    return _of_a_project(given.root, demo.run)
+    return _of_a_project(given, demo.run)
+
+
+def _build(given: argparse.Namespace) -> int:
+    require("sam")
+    from .app import sam_cli
+
+    return _of_a_project(given, sam_cli.run)
 
 
 def _sam_local(given: argparse.Namespace) -> int:
     require("sam")
     from .app import sam_local
 
-    return _of_a_project(given.root, sam_local.run)
+    return _of_a_project(given, sam_local.run)
 
 
 def _serve(given: argparse.Namespace) -> int:
@@ -144,20 +162,27 @@ def _serve(given: argparse.Namespace) -> int:
     from .app import serve
 
     port = serve.PORT if given.port is None else given.port
-    return _of_a_project(given.root, lambda project: serve.run(project, port=port))
+    return _of_a_project(given, lambda project: serve.run(project, port=port))
 
 
 def _rehearse(given: argparse.Namespace) -> int:
     require("sam")
     from .rehearsal import command
 
-    return _of_a_project(given.root, command.run)
+    return _of_a_project(given, command.run)
 
 
-def _of_a_project(root: Path | None, run: Callable[[Project], int]) -> int:
+def _of_a_project(given: argparse.Namespace, run: Callable[[Project], int]) -> int:
     from .app.project import Project
 
-    return run(Project.find() if root is None else Project.at(root))
+    runtime = _runtime(given)
+    return run(Project.find(runtime=runtime) if given.root is None else Project.at(given.root, runtime=runtime))
+
+
+def _runtime(given: argparse.Namespace) -> str | None:
+    from .app.runtime import asked_for
+
+    return None if given.runtime is None else asked_for(given.runtime)
 
 
 def _settings(_: argparse.Namespace) -> int:

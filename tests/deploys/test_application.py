@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import pytest
 
 from devkit.app.errors import ProjectError
 from devkit.app.template import Template
-from devkit.deploys import application, certificates
+from devkit.deploys import application, certificates, commands
 from devkit.deploys.stacks import Stack
 from devkit.deploys.target import Target
 
@@ -119,3 +120,16 @@ def test_the_outputs_of_database_yaml_leave_nothing_to_type() -> None:
     from devkit.deploys import parameters
 
     assert parameters.missing(declared, parameters.settled(declared, base.outputs)) == []
+
+
+def test_what_was_built_for_another_python_is_not_deployed(project: Path) -> None:
+    """What is taken as it is, and is not as the deploy would have it, is refused by name once `sam build` has ended."""
+    properties = {"Handler": "a.b", "Runtime": "python3.12", "CodeUri": "code"}
+    function = {"Type": "AWS::Serverless::Function", "Properties": properties, "Metadata": {"SkipBuild": True}}
+    content = {"Transform": "AWS::Serverless-2016-10-31", "Resources": {"F": function}}
+    (project / "template.yaml").write_text(json.dumps(content))
+    (project / "code/__pycache__").mkdir(parents=True)
+    (project / "code/__pycache__/a.cpython-312.pyc").touch()
+    with pytest.raises(ProjectError, match=r"^F: the Runtime is python3\.14, and what was built is of Python 3\.12"):
+        commands.build(Template(project / "template.yaml", runtime="python3.14"))
+    assert list(project.glob(".template*")) == []

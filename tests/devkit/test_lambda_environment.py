@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.lambda_runtime.environment import LambdaEnvironment
+from devkit.lambda_runtime.environment import RUNNING, LambdaEnvironment
 from tests.moments import given_its_moment, heard
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def test_nothing_of_this_machine_leaks_in(code: Path, monkeypatch: pytest.Monkey
     assert variables["OWN"] == "1"
     assert not {"OF_THE_SHELL", "HOME", "VIRTUAL_ENV"} & variables.keys()
     assert variables["PATH"] == "/usr/local/bin:/usr/bin:/bin:/opt/bin"
-    assert variables["AWS_EXECUTION_ENV"] == "AWS_Lambda_python3.13"
+    assert variables["AWS_EXECUTION_ENV"] == f"AWS_Lambda_{RUNNING}"
 
 
 def test_the_function_is_told_what_it_is(code: Path) -> None:

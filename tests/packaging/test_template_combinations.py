@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from devkit.app.project import Project
+from devkit.app.runtime import on
 from devkit.app.template import Template
 from devkit.deploys import versions
 from devkit.rehearsal.failure import Refused
@@ -186,7 +187,7 @@ def test_the_linter_finds_nothing(tmp_path: Path) -> None:
         TEMPLATE, runtime=RUNTIMES, SnapStart=versions.SNAPSTART, GradualDeploy=("", versions.GRADUAL[0])
     ):
         path = tmp_path / "template.yaml"
-        path.write_text(json.dumps(decided(TEMPLATE, choice)).replace(RUNTIMES[0], choice["runtime"]))
+        path.write_text(json.dumps(on(decided(TEMPLATE, choice), choice["runtime"])))
         asked = versions.Versions.of({**choice, "Alarms": "ErrorsAlarm,NearTimeoutAlarm"})
         text = json.dumps(versions.behind_an_alias(Template(path), asked, choice)) if asked else path.read_text()
         said = [f"{match.rule.id} {match.message}" for match in lint(text, rules, ["us-east-1"])]

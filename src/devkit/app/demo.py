@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devkit.lambda_runtime.environment import LambdaEnvironment
+from devkit.lambda_runtime.environment import RUNNING, LambdaEnvironment
 
 from .expectations import in_a_word
 from .stack import Stack
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .project import Project
     from .template import Function
 
-PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 COLUMNS = ("event", "answer", "start", "ms", "trips", "connects")
 
 
@@ -57,8 +56,8 @@ def run(project: Project) -> int:
                     f"{function.name}: its {key} is not known here, so it has Lambda's own, {limit};"
                     " tool.devkit.parameters gives a parameter its value"
                 )
-            if function.runtime != PYTHON:
-                print(f"{function.name}: its Runtime is {function.runtime}, and what runs here is {PYTHON}")
+            if function.runtime != RUNNING:
+                print(f"{function.name}: its Runtime is {function.runtime}, and what runs here is {RUNNING}")
             if unknown := stack.unknown(function):
                 print(f"{function.name}: empty, as only a deployed stack knows it: {', '.join(unknown)}")
         print(f"\n{_line(COLUMNS)}")
@@ -78,6 +77,7 @@ def _environment(function: Function, variables: Mapping[str, str]) -> LambdaEnvi
         timeout_s=function.timeout_s,
         memory_mb=function.memory_mb,
         name=function.name,
+        runtime=function.runtime,
     )
 
 

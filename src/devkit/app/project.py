@@ -48,40 +48,40 @@ class Project:
     variables: Mapping[str, str]
 
     @classmethod
-    def find(cls, inside: Path | None = None) -> Project:
+    def find(cls, inside: Path | None = None, *, runtime: str | None = None) -> Project:
         """The project that the folder or file ``inside`` belongs to, by default the current folder.
 
         Its root is the nearest folder upward with a template or a ``[tool.devkit]``. Raises ProjectError where there is
-        none, or where it cannot be used.
+        none, or where it cannot be used. ``runtime`` is the template's (``Template``).
         """
         start = (inside or Path.cwd()).resolve()
         for folder in (start, *start.parents):
-            if (found := cls._in(folder)) is not None:
+            if (found := cls._in(folder, runtime)) is not None:
                 return found
         raise ProjectError(f"no {TEMPLATES[0]} in {start} or above it: --root names the folder of a SAM application")
 
     @classmethod
-    def at(cls, root: Path) -> Project:
+    def at(cls, root: Path, *, runtime: str | None = None) -> Project:
         """The project in the folder ``root``. Raises ProjectError where there is none, or where it cannot be used."""
-        found = cls._in(root.resolve())
+        found = cls._in(root.resolve(), runtime)
         if found is None:
             raise ProjectError(f"no {TEMPLATES[0]} in {root.resolve()}, which is to be the folder of a SAM application")
         return found
 
     @classmethod
-    def _in(cls, folder: Path) -> Project | None:
+    def _in(cls, folder: Path, runtime: str | None) -> Project | None:
         table = pyproject.read(folder)
         if table is None and not any((folder / name).is_file() for name in TEMPLATES):
             return None
-        return cls._read(folder, table or pyproject.DevkitTable())
+        return cls._read(folder, table or pyproject.DevkitTable(), runtime)
 
     @classmethod
-    def _read(cls, root: Path, table: pyproject.DevkitTable) -> Project:
+    def _read(cls, root: Path, table: pyproject.DevkitTable, runtime: str | None) -> Project:
         names = TEMPLATES if table.template is None else (table.template,)
         path = next((root / name for name in names if (root / name).is_file()), None)
         if path is None:
             raise ProjectError(f"{root / pyproject.FILE}: {pyproject.TABLE}.template: no file {' or '.join(names)}")
-        template = Template(path, table.parameters)
+        template = Template(path, table.parameters, runtime)
         functions = template.functions()
         secrets = _secrets(template, functions, table)
         roles = dict.fromkeys([*secrets.values(), *table.roles])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .intrinsics import Intrinsics, section
-from .template import FUNCTION
+from .runtime import FUNCTION
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -17,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 from devkit.lambda_runtime import image
 from devkit.lambda_runtime.docker_bridge import HOST
 
+from . import artifacts
 from .errors import ProjectError
 from .template import Template
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from devkit.lambda_runtime import docker
     from devkit.lambda_runtime.docker_bridge import Doors
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from .stack import Stack
 
 BUILT = ".aws-sam/build"
+# What the makefiles of a build look into, where it is not the nearest template.yaml.
+TEMPLATE_VARIABLE = "SAM_TEMPLATE"
 # Beside the built template, so that the folders in it mean the same.
 LED_HERE = "template-for-sam-local.json"
 
@@ -61,19 +65,49 @@ class Outcome:
     log: str
 
 
+def run(project: Project) -> int:
+    """`make build`: an exit status."""
+    build(project)
+    return 0
+
+
 def build(project: Project) -> None:
     """`sam build`, quiet unless it fails, with the sizes that its makefiles print. Raises ProjectError."""
     started = time.monotonic()
-    template = project.template.path
-    command = [program("sam"), "build", "--template", str(template), "--build-dir", str(project.root / BUILT)]
-    done = subprocess.run(
-        command, check=False, cwd=project.root, env=quiet(os.environ), text=True, capture_output=True, timeout=BUILD_S
-    )
+    with as_a_file(project.template) as (template, environment):
+        done = subprocess.run(
+            [program("sam"), "build", "--template", str(template), "--build-dir", str(project.root / BUILT)],
+            check=False,
+            cwd=project.root,
+            env=quiet(os.environ | environment),
+            text=True,
+            capture_output=True,
+            timeout=BUILD_S,
+        )
     if done.returncode:
         raise ProjectError(f"sam build failed:\n{done.stderr}")
+    artifacts.check(project.root / BUILT)
     print(f"sam build: {time.monotonic() - started:.0f} s", flush=True)
     for size in sorted(re.findall(r"^\w+: \d+ bytes unzipped", done.stderr, re.MULTILINE)):
         print(f"  {size}", flush=True)
+
+
+@contextlib.contextmanager
+def as_a_file(template: Template) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Where `sam build` reads the template, and what it needs in its environment so that the makefiles read the same.
+
+    For a runtime that the template does not name that is a file beside it, for the length of the block: the folders in
+    it, and samconfig.toml, are looked for from there.
+    """
+    if template.runtime is None:
+        yield template.path, {}
+        return
+    path = template.path.with_name(f".{template.path.stem}-{template.runtime}.json")
+    path.write_text(json.dumps(template.content, indent=1, default=str))
+    try:
+        yield path, {TEMPLATE_VARIABLE: str(path)}
+    finally:
+        path.unlink()
 
 
 def program(name: str) -> str:

@@ -96,6 +96,7 @@ class ReloadedFunction:
                 timeout_s=self._function.timeout_s,
                 memory_mb=self._function.memory_mb,
                 name=self._function.name,
+                runtime=self._function.runtime,
             )
             self._environment.start()
         return self._environment

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ProjectError
 from .intrinsics import Intrinsics, UnknownValueError, reference, section
+from .runtime import FUNCTION, LAYER, on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-FUNCTION = "AWS::Serverless::Function"
-LAYER = "AWS::Serverless::LayerVersion"
 # Lambda's own, in seconds and megabytes, where a template says nothing.
 LIMITS = {"Timeout": 3, "MemorySize": 128}
 
@@ -47,10 +46,14 @@ class Function:
 
 @dataclass(frozen=True)
 class Template:
-    """The SAM template in ``path``, with the values ``given`` over its parameters' defaults."""
+    """The SAM template in ``path``, with the values ``given`` over its parameters' defaults.
+
+    ``runtime`` is the Python that its functions are for in the place of the one that it names.
+    """
 
     path: Path
     given: Mapping[str, str] = field(default_factory=dict)
+    runtime: str | None = None
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -64,7 +67,7 @@ class Template:
             raise ProjectError(f"{self.path}: {error}") from error
         if not isinstance(content, dict) or not isinstance(content.get("Resources"), dict):
             raise ProjectError(f"{self.path} is no template: it has no Resources")
-        return content
+        return on(content, self.runtime) if self.runtime else content
 
     @property
     def parameters(self) -> dict[str, Any]:

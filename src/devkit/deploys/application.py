@@ -26,8 +26,8 @@ PROXY, OF_ACM = "Proxy", "rds-proxy"
 VERIFYING = ("", "verify-ca", "verify-full")
 
 
-def run(target: Target) -> int:
-    """Build and deploy; the last line is where it answers. An exit status. Raises ProjectError before the build."""
+def run(target: Target, runtime: str | None = None) -> int:
+    """Build and deploy; the last line is where it answers. An exit status. Raises ProjectError before the deploy."""
     target.check_file()
     account = Account(target)
     number, _ = account.identity()
@@ -35,7 +35,7 @@ def run(target: Target) -> int:
     before = stacks.look(cloudformation, target.stack, target)
     stacks.check(cloudformation, before, target.make("destroy"), target)
     database = database_of(cloudformation, target)
-    template = Template(target.root / TEMPLATE)
+    template = Template(target.root / TEMPLATE, runtime=runtime)
     derived = {**certificate(target), **reservation(account, template, before, target)}
     values = checked(template, target, database, derived)
     print(f"The stack {target.stack} in the account {number}, {account.region}.")
@@ -44,7 +44,7 @@ def run(target: Target) -> int:
         print(f"Warning: {problem}.")
     if before is None:
         print(prices.as_text(prices.application(), prices.APPLICATION_WAIT))
-    status = commands.sam(target.root, "build") or deploy(target, values)
+    status = commands.build(template) or deploy(target, values)
     after = stacks.look(cloudformation, target.stack, target)
     if status or after is None:
         reasons = stacks.why(cloudformation, target.stack, target)

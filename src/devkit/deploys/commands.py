@@ -9,17 +9,32 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devkit.app.sam_cli import program, quiet
+from devkit.app import artifacts
+from devkit.app.sam_cli import BUILT, as_a_file, program, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from devkit.app.template import Template
 
-def sam(root: Path, *words: str) -> int:
+
+def build(template: Template) -> int:
+    """`sam build` beside the template; its exit status. Raises ProjectError where what it made is of another Python."""
+    root = template.path.parent
+    with as_a_file(template) as (path, environment):
+        named = () if path == template.path else ("--template", path.name)
+        status = sam(root, "build", *named, environment=environment)
+    if status == 0:
+        artifacts.check(root / BUILT)
+    return status
+
+
+def sam(root: Path, *words: str, environment: Mapping[str, str] | None = None) -> int:
     """Run ``sam`` in ``root``, with no one to ask; its exit status."""
     command = [program("sam"), *words]
     print(f"\n$ {shown(command, root)}", flush=True)
-    done = subprocess.run(command, check=False, cwd=root, env=quiet(os.environ), stdin=subprocess.DEVNULL)
+    variables = quiet(os.environ | dict(environment or {}))
+    done = subprocess.run(command, check=False, cwd=root, env=variables, stdin=subprocess.DEVNULL)
     return done.returncode
 
 

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.app.errors import ProjectError
 from devkit.app.intrinsics import section
+from devkit.app.runtime import FUNCTION, LAYER
 from devkit.app.sam_cli import BUILT
-from devkit.app.template import FUNCTION, LAYER, Template
+from devkit.app.template import Template
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping

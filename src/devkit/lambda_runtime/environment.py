@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Self
 
+# The runtime that this Python is.
+RUNNING = f"python{sys.version_info.major}.{sys.version_info.minor}"
+
 RESET_S = 10.0  # beyond the function's timeout: the RIE ends the runtime before it answers
 
 TIMEOUT_ERROR = "Sandbox.Timedout"  # what Lambda's API calls it; the RIE answers in prose
@@ -41,7 +44,7 @@ _ERROR_KEYS = {"errorMessage", "errorType", "requestId", "stackTrace"}
 
 
 def lambda_variables(
-    *, handler: str, code: Sequence[Path], timeout_s: int, memory_mb: int, name: str
+    *, handler: str, code: Sequence[Path], timeout_s: int, memory_mb: int, name: str, runtime: str = RUNNING
 ) -> dict[str, str]:
     """What Lambda sets in the environment of every function; the emulator adds the address of its API."""
     # https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
@@ -52,7 +55,7 @@ def lambda_variables(
         "PYTHONPATH": os.pathsep.join(str(Path(folder).resolve()) for folder in code),
         "_HANDLER": handler,
         "LAMBDA_TASK_ROOT": str(Path(code[0]).resolve()),
-        "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
+        "AWS_EXECUTION_ENV": f"AWS_Lambda_{runtime}",
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
         "AWS_LAMBDA_FUNCTION_NAME": name,
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
@@ -85,7 +88,7 @@ class LambdaEnvironment:
     ``environment`` are the function's variables: the process has these, those that Lambda sets, and none of this
     machine's. ``code`` are the folders to import from, before what is installed, the first of them in the place of
     ``/var/task``. ``timeout_s`` is enforced, ``memory_mb`` is only told. ``python`` is the interpreter; it has to have
-    awslambdaric. Linux only.
+    awslambdaric. ``runtime`` is what the function is told that it runs on, by default this Python. Linux only.
     """
 
     def __init__(
@@ -98,12 +101,15 @@ class LambdaEnvironment:
         memory_mb: int = 512,
         name: str = "function",
         python: Path | str = sys.executable,
+        runtime: str = RUNNING,
     ) -> None:
         self._task_root = Path(code[0]).resolve()
         self._timeout_s = timeout_s
         self._runtime = [str(python), "-m", "awslambdaric", handler]
         self._environment = {
-            **lambda_variables(handler=handler, code=code, timeout_s=timeout_s, memory_mb=memory_mb, name=name),
+            **lambda_variables(
+                handler=handler, code=code, timeout_s=timeout_s, memory_mb=memory_mb, name=name, runtime=runtime
+            ),
             **(environment or {}),
         }
         self._one_at_a_time = threading.Lock()

@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import re
-import sys
 import threading
 import zipfile
 from importlib import metadata
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from moto.awslambda.models import LambdaFunction, lambda_backends
 from packaging.requirements import Requirement
 
-from devkit.lambda_runtime.environment import LambdaEnvironment
+from devkit.lambda_runtime.environment import RUNNING, LambdaEnvironment
 from devkit.lambda_runtime.image import ARCHITECTURE, find_interpreter
 
 from .failure import Failed
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from .resources import Definition
 
 KIND = "AWS::Lambda::Function"
-PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 # What the runtime's image brings beside Python.
 BROUGHT = ("awslambdaric", "boto3")
 OPT = "/opt/"
@@ -63,7 +61,7 @@ class LambdaService:
         self._variables = variables
         self._running: dict[str, tuple[str, LambdaEnvironment]] = {}
         self._one_at_a_time = threading.Lock()
-        self._python = find_interpreter(PYTHON)
+        self._python = find_interpreter(RUNNING)
 
     def __deepcopy__(self, _memo: object) -> LambdaService:
         return self  # moto copies a function to publish a version of it
@@ -87,10 +85,10 @@ class LambdaService:
         return self.invoke(function, event)
 
     def _environment(self, function: UploadedFunction) -> LambdaEnvironment:
-        if function.run_time != PYTHON or ARCHITECTURE not in function.architectures:
+        if function.run_time != RUNNING or ARCHITECTURE not in function.architectures:
             raise Failed(
                 f"{function.function_name} is for {function.run_time} on {', '.join(function.architectures)};"
-                f" what runs here is {PYTHON} on {ARCHITECTURE}"
+                f" what runs here is {RUNNING} on {ARCHITECTURE}"
             )
         layers = list(self._layers(function))
         variables = {name: _found_in(layers, value) for name, value in self._variables(function).items()}
@@ -104,13 +102,14 @@ class LambdaService:
                 code=[
                     unpacked(function.code_bytes, self._folder),
                     *(layer / "python" for layer in layers),
-                    self._brought(),
+                    brought(self._folder / "runtime"),
                 ],
                 environment=variables,
                 timeout_s=int(function.timeout),
                 memory_mb=int(function.memory_size),
                 name=function.function_name,
                 python=self._python,
+                runtime=str(function.run_time),
             )
             running.start()
             self._running[function.function_name] = (state, running)
@@ -122,17 +121,6 @@ class LambdaService:
             version = backend.layers_versions_by_arn(layer["Arn"])
             if version is not None:
                 yield unpacked(version.code_bytes, self._folder)
-
-    def _brought(self) -> Path:
-        folder = self._folder / "runtime"
-        if not folder.exists():
-            folder.mkdir()
-            for distribution in sorted(_with_what_they_need(BROUGHT)):
-                for path in metadata.files(distribution) or ():
-                    link = folder / path.parts[0]
-                    if path.parts[0] != ".." and not link.exists():
-                        link.symlink_to(Path(str(path.locate())).parents[len(path.parts) - 1] / path.parts[0])
-        return folder
 
 
 class FunctionMaker:
@@ -180,6 +168,18 @@ def _found_in(layers: list[Path], value: str) -> str:
         return value
     here = [layer / value.removeprefix(OPT) for layer in layers]
     return next((str(path) for path in here if path.exists()), value)
+
+
+def brought(folder: Path) -> Path:
+    """The folder, filled once with links to what Lambda's image brings, and to nothing else that is installed here."""
+    if not folder.exists():
+        folder.mkdir()
+        for distribution in sorted(_with_what_they_need(BROUGHT)):
+            for path in metadata.files(distribution) or ():
+                link = folder / path.parts[0]
+                if path.parts[0] != ".." and not link.exists():
+                    link.symlink_to(Path(str(path.locate())).parents[len(path.parts) - 1] / path.parts[0])
+    return folder
 
 
 def unpacked(content: bytes, folder: Path) -> Path:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from devkit.app.intrinsics import reference, section
+from devkit.app.runtime import FUNCTION
 from devkit.app.sam_cli import BUILT
-from devkit.app.template import FUNCTION, Template
+from devkit.app.template import Template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
