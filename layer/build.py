@@ -202,7 +202,7 @@ def _slim(packages: Path, python: str | None, runtime: str) -> None:
 
 
 def _say_size(name: str, runtime: str, arch: str, packages: Path) -> None:
-    size, usual = size_of(packages), json.loads((HERE / "sizes.json").read_text())[arch]
+    size, usual = size_of(packages), json.loads((HERE / "sizes.json").read_text())[runtime][arch]
     print(f"{name}: {size} bytes unzipped, for {runtime} on {arch}")
     if size > usual * 1.1:
         print(
