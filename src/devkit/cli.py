@@ -17,14 +17,21 @@ if TYPE_CHECKING:
     from .deploys.target import Target
 
 
+# As a shell says it of a program that SIGINT has ended.
+INTERRUPTED = 130
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; 0 where all was as expected, 1 where it was not, 2 where it could not begin."""
+    """Run a command; 0 where all was as expected, 1 where it was not, 2 where it could not begin, 130 when interrupted."""
     given = _parser().parse_args(arguments)
     try:
         status: int = given.run(given)
     except (MissingPackageError, ProjectError) as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return INTERRUPTED
     return status
 
 

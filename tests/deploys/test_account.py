@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import pytest
 from botocore.stub import Stubber
 from moto.cloudformation.models import cloudformation_backends
 
+from devkit.app.errors import ProjectError
 from devkit.app.template import Template
 from devkit.deploys import account
 from devkit.deploys.account import LATER, MISSING, OK, UNKNOWN, Finding
@@ -90,8 +93,10 @@ def test_without_a_region_it_says_where_one_is_set(
     """Not botocore's exception."""
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name)
-    row = rows(target)["region"]
+    found = rows(replace(target, region=None))
+    row = found["region"]
     assert (row.state, row.remedy) == (MISSING, "AWS_REGION=eu-central-1, or region in deploy/dev.toml")
+    assert (found["credentials"].state, found["credentials"].remedy) == (UNKNOWN, "")
 
 
 def test_credentials_of_another_account_are_refused(aws: LocalAws, project: Path, devkit: Devkit) -> None:
@@ -108,7 +113,53 @@ def test_a_profile_that_is_not_there_is_a_sentence(aws: LocalAws, project: Path,
     """With the file and the key."""
     (project / "deploy/dev.toml").write_text('profile = "nobody"\n')
     status, said = devkit("deploy")
-    assert (status, said) == (2, "deploy/dev.toml: profile: The config profile (nobody) could not be found\n")
+    where = "AWS_PROFILE, or profile in deploy/dev.toml, names another one"
+    assert (status, said) == (2, f"The config profile (nobody) could not be found: {where}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("AWS_ENDPOINT_URL", "nowhere", "Invalid endpoint: nowhere"),
+        ("AWS_REGION", "eu central", "Provided region_name 'eu central' doesn't match a supported format."),
+        ("AWS_CONFIG_FILE", "{root}/broken", "Unable to parse config file"),
+    ],
+)
+@pytest.mark.usefixtures("aws")
+def test_a_shell_that_boto3_cannot_make_sense_of_is_a_sentence(
+    target: Target, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    """In the words of boto3, which name what is wrong, and not as its traceback."""
+    (target.root / "broken").write_text("[default\n")
+    monkeypatch.setenv(name, value.format(root=target.root))
+    with pytest.raises(ProjectError, match=re.escape(said)):
+        Account(Target.read(target.root)).identity()
+
+
+def test_the_shell_names_the_region_as_it_does_for_the_aws_command_line(
+    aws: LocalAws, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """boto3 and SAM look at AWS_DEFAULT_REGION alone, and so would deploy to another region, or to none."""
+    monkeypatch.setenv("AWS_REGION", "eu-west-3")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    target = Target.read(project)
+    assert (rows(target)["region"].seen, target.where()) == ("eu-west-3", ["--region", "eu-west-3"])
+    (project / "deploy/dev.toml").write_text('region = "eu-central-1"\n')
+    assert Target.read(project).where() == ["--region", "eu-central-1"]
+
+
+def test_credentials_that_have_expired_are_told_apart_from_none(
+    aws: LocalAws, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row says what AWS answered, and that others are needed."""
+    message = "The security token included in the request is expired"
+    sts = boto3.client("sts")
+    with Stubber(sts) as stub:
+        stub.add_client_error("get_caller_identity", "ExpiredToken", message)
+        monkeypatch.setattr(Account, "client", lambda *_: sts)
+        row = account.credentials(Account(target))
+    assert (row.state, row.remedy) == (MISSING, account.RENEW)
+    assert row.seen == f"sts:GetCallerIdentity: ExpiredToken: {message}"
 
 
 def test_an_account_has_room_or_is_told_whom_to_ask(concurrency: Any) -> None:

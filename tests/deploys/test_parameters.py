@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from devkit.app.errors import ProjectError
 from devkit.app.template import Template
 from devkit.deploys import commands, concurrency, parameters
 from devkit.deploys.concurrency import Room
@@ -101,3 +103,14 @@ def test_what_a_template_reserves_is_summed_up_through_its_conditions() -> None:
     }
     assert concurrency.reserved({"Resources": {**resources, "Queue": {"Type": "AWS::SQS::Queue"}}}) == 25
     assert concurrency.reserved(Template(ROOT / "template.yaml").content) > 0
+
+
+def test_a_person_who_interrupts_sam_is_told_who_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a sentence: CloudFormation knows nothing of a keyboard here."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "run", interrupted)
+    with pytest.raises(ProjectError, match="interrupted: what CloudFormation has begun of `sam deploy`"):
+        commands.sam(tmp_path, "deploy")

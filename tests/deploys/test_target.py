@@ -40,11 +40,12 @@ def test_a_name_too_long_for_what_is_named_after_the_stack_is_refused() -> None:
 def test_a_file_becomes_texts_as_cloudformation_takes_them(project: Path) -> None:
     """Numbers, truth and lists among them."""
     (project / "deploy/prod.toml").write_text(
-        'region = "eu-central-1"\nprofile = "p"\n[database]\nMinCapacity = 0.5\nDeletionProtection = false\n'
+        'region = "eu-central-1"\nprofile = "p"\n[database]\nMinCapacity = 0.5\nMonthlyBudget = 1234567.0\n'
+        "DeletionProtection = false\n"
         '[application]\nSubnetIds = ["subnet-1", "subnet-2"]\n'
     )
     target = Target.read(project, "prod")
-    assert dict(target.database) == {"MinCapacity": "0.5", "DeletionProtection": "false"}
+    assert dict(target.database) == {"MinCapacity": "0.5", "MonthlyBudget": "1234567", "DeletionProtection": "false"}
     assert dict(target.application) == {"SubnetIds": "subnet-1,subnet-2"}
     assert target.where() == ["--profile", "p", "--region", "eu-central-1"]
 
@@ -57,7 +58,23 @@ def test_all_that_is_wrong_with_a_file_is_said_at_once(project: Path) -> None:
     said = str(caught.value)
     assert "VpcId is no key; the keys are profile, region, account, application, database, versions" in said
     assert "region is not a text: 1" in said
-    assert "database.Tokens is neither text, number nor list" in said
+    assert "database.Tokens is neither text, number nor list of texts" in said
+
+
+@pytest.mark.parametrize("name", ["deploy/dev.toml", "samconfig.toml"])
+def test_a_file_that_is_no_text_is_a_sentence(project: Path, name: str) -> None:
+    """As one that an editor has kept in Latin-1."""
+    (project / name).write_bytes('profile = "Jürgen"'.encode("latin-1"))
+    with pytest.raises(ProjectError, match=rf"{name}: 'utf-8' codec can't decode"):
+        Target.read(project)
+
+
+@pytest.mark.parametrize("text", ["default = 1", "[default]\nglobal = []", "[default.global]\nparameters = 1"])
+def test_a_samconfig_of_another_shape_names_no_stack(project: Path, text: str) -> None:
+    """A sentence, whatever stands there."""
+    (project / "samconfig.toml").write_text(text)
+    with pytest.raises(ProjectError, match="is to name the stack"):
+        Target.read(project)
 
 
 def test_a_file_that_is_not_there_is_no_environment(project: Path) -> None:

@@ -37,6 +37,19 @@ def test_an_application_that_cannot_be_used_is_a_sentence(tmp_path: Path, capsys
     assert "holds no events" in capsys.readouterr().err
 
 
+def test_a_command_that_is_interrupted_ends_as_a_shell_expects(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C is no fault of the program, and shows none of its lines."""
+
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "require", interrupted)
+    assert cli.main(["deploy"]) == cli.INTERRUPTED
+    assert capsys.readouterr().err == "\ninterrupted\n"
+
+
 def test_fuzz_is_a_scenario_where_a_test_is_given(capsys: pytest.CaptureFixture[str]) -> None:
     """The kit has none of its own: what must not happen is for the application to say."""
     with pytest.raises(SystemExit):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from botocore.exceptions import NoCredentialsError, NoRegionError
+
 from devkit.app.errors import ProjectError
 from devkit.app.sam_cli import program
 from devkit.app.template import Template
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 # What is there; what one of the commands to come makes; what somebody has to do first; what could not be asked.
 OK, LATER, MISSING, UNKNOWN = "ok", "later", "missing", "unknown"
 PROGRAMS = ("sam", "uv")
+RENEW = "credentials that AWS takes: `aws sso login`, or new keys"
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,10 @@ def with_file(target: Target) -> tuple[Target, list[Finding]]:
     example = target.root / FOLDER / EXAMPLE
     if not example.is_file():
         return target, [Finding("file", MISSING, f"neither {target.file} nor {FOLDER}/{EXAMPLE} is there")]
-    shutil.copyfile(example, target.root / target.file)
+    try:
+        shutil.copyfile(example, target.root / target.file)
+    except OSError as error:
+        raise ProjectError(f"{target.file} cannot be written: {error}") from error
     seen = f"{target.file}, a copy of {EXAMPLE} made just now; git does not know it"
     return Target.read(target.root, target.name), [Finding("file", OK, seen)]
 
@@ -119,9 +125,14 @@ def credentials(account: Account) -> Finding:
     """Whose they are."""
     try:
         number, who = account.identity()
+    except RefusedError as error:
+        return Finding("credentials", MISSING, str(error), RENEW)
     except ProjectError as error:
+        if account.region is None and isinstance(error.__cause__, NoRegionError):
+            return Finding("credentials", UNKNOWN, "nobody can be asked without a region")
         seen, _, remedy = str(error).partition(": ")
-        return Finding("credentials", MISSING, seen, remedy)
+        told = isinstance(error.__cause__, NoCredentialsError) or error.__cause__ is None
+        return Finding("credentials", MISSING, *((seen, remedy) if told else (str(error),)))
     return Finding("credentials", OK, f"{number}, {who}")
 
 

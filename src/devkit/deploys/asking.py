@@ -38,7 +38,9 @@ class Account:
         try:
             self._session = boto3.Session(profile_name=target.profile, region_name=target.region)
         except ProfileNotFound as error:
-            raise ProjectError(f"{target.file}: profile: {error}") from error
+            raise ProjectError(f"{error}: AWS_PROFILE, or profile in {target.file}, names another one") from error
+        except BotoCoreError as error:  # as of a file of configuration that cannot be read
+            raise ProjectError(f"{error}") from error
 
     @property
     def region(self) -> str | None:
@@ -51,7 +53,7 @@ class Account:
             return self._session.client(service, config=PATIENCE)  # type: ignore[call-overload]  # any service's name
         except NoRegionError as error:
             raise ProjectError(NO_REGION.format(file=self._target.file)) from error
-        except BotoCoreError as error:
+        except (BotoCoreError, ValueError) as error:  # what is no URL is a ValueError, as in AWS_ENDPOINT_URL
             raise ProjectError(f"{service}: {error}") from error
 
     def identity(self) -> tuple[str, str]:
@@ -74,6 +76,8 @@ def asking(action: str, target: Target) -> Iterator[None]:
         yield
     except NoCredentialsError as error:
         raise ProjectError(NO_CREDENTIALS.format(file=target.file)) from error
+    except NoRegionError as error:
+        raise ProjectError(NO_REGION.format(file=target.file)) from error
     except ClientError as error:
         said = error.response.get("Error", {})
         message = " ".join(str(said.get("Message", error)).split())

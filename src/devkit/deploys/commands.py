@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.app import artifacts
+from devkit.app.errors import ProjectError
 from devkit.app.sam_cli import BUILT, as_a_file, program, quiet
 
 if TYPE_CHECKING:
@@ -30,11 +31,14 @@ def build(template: Template) -> int:
 
 
 def sam(root: Path, *words: str, environment: Mapping[str, str] | None = None) -> int:
-    """Run ``sam`` in ``root``, with no one to ask; its exit status."""
+    """Run ``sam`` in ``root``, with no one to ask; its exit status. Raises ProjectError where it is interrupted."""
     command = [program("sam"), *words]
     print(f"\n$ {shown(command, root)}", flush=True)
     variables = quiet(os.environ | dict(environment or {}))
-    done = subprocess.run(command, check=False, cwd=root, env=variables, stdin=subprocess.DEVNULL)
+    try:
+        done = subprocess.run(command, check=False, cwd=root, env=variables, stdin=subprocess.DEVNULL)
+    except KeyboardInterrupt as error:
+        raise ProjectError(f"interrupted: what CloudFormation has begun of `sam {words[0]}`, it ends there") from error
     return done.returncode
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from dataclasses import dataclass, field
@@ -55,9 +56,12 @@ class Target:
         """Raises ProjectError with all that is wrong with the file, or with the name."""
         stack = _stack(root, name)
         path = root / FOLDER / f"{name}.toml"
-        if not path.is_file():
-            return cls(root, name, stack, f"{stack}-database", exists=False)
-        return cls(root, name, stack, f"{stack}-database", exists=True, **_read(path))
+        said = _read(path) if path.is_file() else None
+        # The AWS command line looks there before it looks anywhere else; boto3, and so SAM, does not know it.
+        region = os.environ.get("AWS_REGION") or None
+        return cls(
+            root, name, stack, f"{stack}-database", exists=said is not None, **{"region": region, **(said or {})}
+        )
 
     @property
     def file(self) -> Path:
@@ -83,14 +87,11 @@ def _stack(root: Path, name: str) -> str:
     if not NAME.fullmatch(name) or name == Path(EXAMPLE).stem:
         raise ProjectError(f"ENV={name}: small letters, digits and hyphens make a name, such as {FIRST} or prod")
     path = root / SAM
-    try:
-        config = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ProjectError(f"{path}: {error}") from error
-    base = config.get("default", {}).get("global", {}).get("parameters", {}).get("stack_name")
+    config = _toml(path)
+    base = _parameters(config, "global").get("stack_name")
     if not isinstance(base, str) or not base:
         raise ProjectError(f"{path}: default.global.parameters.stack_name is to name the stack")
-    if "parameter_overrides" in config.get("default", {}).get("deploy", {}).get("parameters", {}):
+    if "parameter_overrides" in _parameters(config, "deploy"):
         raise ProjectError(
             f"{path}: default.deploy.parameters.parameter_overrides would have no effect:"
             f" put the values under [application] in {FOLDER}/{name}.toml"
@@ -101,11 +102,23 @@ def _stack(root: Path, name: str) -> str:
     return stack
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _parameters(config: Mapping[str, Any], command: str) -> dict[str, Any]:
+    """What samconfig.toml says for a command; empty where it says nothing that SAM would read."""
+    found: Any = config
+    for key in ("default", command, "parameters"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _toml(path: Path) -> dict[str, Any]:
     try:
-        content = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:  # no TOML, or no UTF-8
         raise ProjectError(f"{path}: {error}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content = _toml(path)
     problems = [
         f"{key} is no key; the keys are {', '.join((*PLACES, *TABLES))}"
         for key in content
@@ -124,7 +137,7 @@ def _read(path: Path) -> dict[str, Any]:
             continue
         values = {name: _text(value) for name, value in table.items()}
         problems += [
-            f"{key}.{name} is neither text, number nor list" for name, value in values.items() if value is None
+            f"{key}.{name} is neither text, number nor list of texts" for name, value in values.items() if value is None
         ]
         read[key] = values
     if problems:
@@ -139,5 +152,5 @@ def _text(value: object) -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:g}"  # a template compares texts: 0.0 is to be its "0"
+        return str(int(value)) if value.is_integer() else str(value)  # a template compares texts: 0.0 is to be its "0"
     return str(value) if isinstance(value, _SIMPLE) else None
