@@ -22,7 +22,7 @@ INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; 0 where all was as expected, 1 where it was not, 2 where it could not begin, 130 when interrupted."""
+    """Run a command; 0 where all was as expected, 1 where it was not, 2 where it could not begin, 130 interrupted."""
     given = _parser().parse_args(arguments)
     try:
         status: int = given.run(given)

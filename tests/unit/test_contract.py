@@ -46,6 +46,8 @@ CASES = [
     ('op.add_column("t", sa.Column("c", sa.Integer, sa.Identity(), nullable=False))', ""),
     ('op.add_column("t", sa.Column("c", sa.Integer, sa.ForeignKey("u.id")))', "CONSTRAINT"),
     ('op.add_column("t", sa.Column("c", sa.Integer, index=True))', "INDEX"),
+    ('op.add_column(table_name="t", column=sa.Column("c", sa.Text, nullable=False))', "NOT_NULL"),
+    ('from sqlalchemy import Column as C\nop.add_column("t", C("c", sa.Text, nullable=False))', "NOT_NULL"),
     ('column = sa.Column("c", sa.Text, nullable=False)\nop.add_column("t", column)', "NOT_NULL"),
     ('op.create_index("ix", "t", ["c"])', "INDEX"),
     ('op.create_index("ix", "t", ["c"], postgresql_concurrently=True)', ""),
@@ -240,3 +242,44 @@ def test_the_command_reads_folders(
     (tmp_path / "alembic.ini").write_text(ini)
     assert main(["lint"]) == 1
     assert capsys.readouterr().out.startswith("a1.py:9: op.drop_table('t'): ")
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (b"def upgrade(:\n", ":1: invalid syntax"),
+        (b"\n\n# \xff\n", "codec can't decode"),
+        (b"# coding: nonsense\n", "unknown encoding"),
+        (b"x = 1\0\n", "null bytes"),
+    ],
+)
+def test_a_file_that_python_cannot_read_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], source: bytes, said: str
+) -> None:
+    """In a line, and not in a traceback of the lint's own."""
+    (tmp_path / "a2.py").write_bytes(source)
+    assert main(["lint", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert (error.startswith(str(tmp_path / "a2.py")), said in error, error.count("\n")) == (True, True, 1)
+
+
+@pytest.mark.parametrize("start", [b"\xef\xbb\xbf", "# coding: latin-1\n# Größe\n".encode("latin-1")])
+def test_a_file_is_read_in_the_encoding_that_it_has(tmp_path: Path, start: bytes) -> None:
+    """As Python itself does, which deploys it."""
+    (tmp_path / "a2.py").write_bytes(start + b"def upgrade():\n    op.drop_table('t')\n")
+    assert [found.said for found in findings(tmp_path / "a2.py")] == ["op.drop_table('t')"]
+
+
+def test_a_revision_that_alembic_cannot_load_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alembic runs the files that alembic.ini names, and what one raises is that file's; so is a broken alembic.ini."""
+    (tmp_path / "a2.py").write_text("raise RuntimeError('why')\n")
+    monkeypatch.chdir(tmp_path)
+    ini = "[alembic]\nscript_location = db:migrations\nversion_locations = %(here)s\npath_separator = newline\n"
+    for content, said in ((ini, "RuntimeError: why\n"), ("garbage", "garbage")):
+        (tmp_path / "alembic.ini").write_text(content)
+        assert main(["lint"]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["lint", str(tmp_path), "--after", "a2"]) == 2
+    assert capsys.readouterr().err == "Alembic cannot load the revisions: RuntimeError: why\n"

@@ -48,8 +48,12 @@ class Finding:
 
 
 def findings(path: Path) -> list[Finding]:
-    """What the revision in the file ``path`` changes without a reason, by line. Raises SyntaxError."""
-    source = path.read_text()
+    """What the revision in the file ``path`` changes without a reason, by line.
+
+    Raises SyntaxError, OSError, and UnicodeDecodeError where it is not in the encoding that it names.
+    """
+    with tokenize.open(path) as file:  # as Python reads it
+        source = file.read()
     tree = ast.parse(source, str(path))
     reasons = _Reasons(source, tree)
     return sorted(

@@ -178,17 +178,17 @@ class Upgrade:
         elif name == "alter_column":
             yield from _altered(call)
         elif name == "add_column":
-            for argument in call.args:
+            for argument in (*call.args, _keyword(call, "column")):
                 yield from self._added(argument)
         elif name in _INDEXED or (name == "create_index" and not _given(call, "postgresql_concurrently")):
             yield Kind.INDEX
         elif name in _CHECKED and not _given(call, "postgresql_not_valid"):
             yield Kind.CONSTRAINT
 
-    def _added(self, argument: ast.expr) -> Iterator[Kind]:
-        """What a column of ``add_column`` asks of the rows that are there."""
-        for column in self._values.of(argument):
-            if not isinstance(column, ast.Call) or _called(column) != "Column":
+    def _added(self, argument: ast.expr | None) -> Iterator[Kind]:
+        """What a column of ``add_column`` asks of the rows that are there; it is whatever is called for it."""
+        for column in self._values.of(argument) if argument is not None else ():
+            if not isinstance(column, ast.Call):
                 continue
             parts = {_called(part) for part in column.args if isinstance(part, ast.Call)}
             required = _is(column, "nullable", value=False) or _is(column, "primary_key", value=True)
