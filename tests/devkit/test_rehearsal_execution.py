@@ -81,6 +81,9 @@ class Stack:
         return [str(one.resource_status_reason) for one in events if one.resource_status.endswith("_FAILED")]
 
 
+EXCEPT_ON_CREATE = {"DeletionPolicy": "RetainExceptOnCreate"}
+
+
 @pytest.fixture
 def stack() -> Stack:
     """Of a backend of its own."""
@@ -160,9 +163,15 @@ def test_a_failed_creation_removes_what_there_was(stack: Stack) -> None:
 
 def test_what_is_to_be_retained_outlives_the_stack(stack: Stack) -> None:
     """Its end is skipped."""
-    stack.deploy({"A": thing(1, DeletionPolicy="Retain"), "B": thing(1)})
+    stack.deploy({"A": thing(1, DeletionPolicy="Retain"), "B": thing(1), "C": thing(1, **EXCEPT_ON_CREATE)})
     stack.backend.delete_stack(stack.name)
     assert stack.traced.take() == ["delete B"]
+
+
+def test_what_a_roll_back_takes_again_is_not_retained_where_that_is_said(stack: Stack) -> None:
+    """Of an update as of a creation; but ``Retain`` by itself leaves behind what nobody has used yet."""
+    failing = {"A": thing(1, DeletionPolicy="Retain"), "B": thing(1, **EXCEPT_ON_CREATE), "C": thing(1, Fails=1)}
+    assert stack.deploy(failing) == ["create A 1", "create B 1", "create C 1", "delete B"]
 
 
 def test_conditions_say_what_exists(stack: Stack) -> None:

@@ -63,9 +63,10 @@ def test_no_password_stands_in_it() -> None:
 
 
 def test_what_holds_data_outlives_its_stack() -> None:
-    """A cluster leaves a snapshot, users stay."""
+    """A cluster leaves a snapshot, users stay; but each first deploy that fails would leave a pool without any."""
     assert RESOURCES["Cluster"]["DeletionPolicy"] == RESOURCES["Cluster"]["UpdateReplacePolicy"] == "Snapshot"
-    assert RESOURCES["Users"]["DeletionPolicy"] == RESOURCES["Users"]["UpdateReplacePolicy"] == "Retain"
+    assert RESOURCES["Users"]["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert RESOURCES["Users"]["UpdateReplacePolicy"] == "Retain"
 
 
 def test_the_dashboard_shows_metrics_that_there_are() -> None:

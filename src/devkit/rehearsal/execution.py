@@ -88,7 +88,7 @@ class Execution:
         self._tell(f"{verb}_IN_PROGRESS", reason)
         try:
             self._bring_to(before)
-            self._remove_what_is_left(f"{verb}_COMPLETE_CLEANUP_IN_PROGRESS")
+            self._remove_what_is_left(f"{verb}_COMPLETE_CLEANUP_IN_PROGRESS", rolled_back=True)
         except Failed as error:
             self._tell(f"{verb}_FAILED", str(error))
             return
@@ -134,17 +134,17 @@ class Execution:
         self.resources.applied[definition.logical_id] = definition
         return maker.update(self.resources[definition.logical_id], definition, before)
 
-    def _remove_what_is_left(self, status: str) -> None:
+    def _remove_what_is_left(self, status: str, *, rolled_back: bool = False) -> None:
         wanted = set(self.resources.wanted())
         if left := [name for name in self.resources.applied if name not in wanted]:
             self._tell(status)
-            self._remove(left)
+            self._remove(left, rolled_back=rolled_back)
 
-    def _remove(self, names: list[str]) -> None:
+    def _remove(self, names: list[str], *, rolled_back: bool = False) -> None:
         """From the last to the first: ``names`` are in the order in which they were made."""
         for name in reversed([one for one in names if one in self.resources.applied]):
             made, definition = self.resources.take(name)
-            if definition.retained:
+            if definition.stays(rolled_back=rolled_back):
                 self._event("DELETE_SKIPPED", name, definition.kind)
                 continue
             self._event("DELETE_IN_PROGRESS", name, definition.kind)

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from moto.core.common_models import CloudFormationModel
 
-RETAINING = ("Retain", "RetainExceptOnCreate")
-
 
 @dataclass(frozen=True)
 class Definition:
@@ -39,9 +37,13 @@ class Definition:
     logical_id: str
     kind: str
     properties: dict[str, Any]
-    retained: bool
+    deletion_policy: str
     stack_id: str
     physical_name: str = field(compare=False)
+
+    def stays(self, *, rolled_back: bool) -> bool:
+        """Whether its end is skipped; ``rolled_back`` says that what goes is what the operation itself had made."""
+        return self.deletion_policy == "Retain" or (self.deletion_policy == "RetainExceptOnCreate" and not rolled_back)
 
 
 class Maker(Protocol):
@@ -193,7 +195,7 @@ class Resources(ResourceMap):
             logical_id=name,
             kind=kind,
             properties=properties,
-            retained=said.get("DeletionPolicy") in RETAINING,
+            deletion_policy=said.get("DeletionPolicy", "Delete"),
             stack_id=self.stack_id,
             physical_name=properties.get(named_by, generated) if named_by else generated,
         )
