@@ -43,7 +43,8 @@ def function() -> Iterator[Function]:
 
 
 def definition(**properties: Any) -> Definition:
-    return Definition("Migration", "Custom::Migration", {"ServiceToken": "arn", **properties}, False, "stack", "name")
+    given = {"ServiceToken": "arn", **properties}
+    return Definition("Migration", "Custom::Migration", given, "Delete", "stack", "name")
 
 
 def test_a_function_is_asked_as_cloudformation_asks_it(function: Function) -> None:
