@@ -8,7 +8,7 @@ import math
 import time
 import weakref
 from dataclasses import dataclass
-from threading import active_count, current_thread, get_ident, main_thread
+from threading import RLock, active_count, current_thread, get_ident, main_thread
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc
@@ -73,6 +73,9 @@ class IdleAwareQueuePool(QueuePool):
     def __init__(self, creator: Any, idle_s: float = math.inf, reserve_s: float = 0.0, **kwargs: Any) -> None:
         # Not keyword-only: create_engine() finds a pool's arguments by reading its positional ones.
         super().__init__(creator, **kwargs)
+        # QueuePool's is no RLock. From Python 3.14 on, a signal's exception may strike where `with` has taken the lock
+        # and does not know it yet: the thread would wait for itself at its next connection. Its queue's is one already.
+        self._overflow_lock = RLock()  # type: ignore[assignment]
         self._idle_s = idle_s
         self._reserve_s = reserve_s
         # Weak, so that one which nobody holds any more is not counted.
