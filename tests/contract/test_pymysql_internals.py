@@ -1,6 +1,7 @@
 """What lies below the public interface of PyMySQL and is used here, name by name, as it is installed.
 
-A release that changes one of these may be served after a look at ``db.wire.mysql_connections``.
+A release that changes one of these may be served after a look at ``db.wire.mysql_connections``, and at the modules that
+it names.
 """
 
 from __future__ import annotations

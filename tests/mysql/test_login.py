@@ -17,7 +17,7 @@ import db
 from db.credentials.rds_iam import RdsIamSource
 from db.environment import process
 from db.settings import Settings
-from db.wire.mysql_connections import _ClearPassword
+from db.wire.mysql_session import _ClearPassword
 from devkit.servers.database import create_mariadb_database
 from devkit.servers.mariadb import MariaDb
 from devkit.servers.passwords import new_password

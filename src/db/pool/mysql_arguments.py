@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .connect_arguments import Role
 
-# What ``wire.mysql_connections`` says of a session itself, and what has a setting.
+# What ``wire.mysql_session`` says of a session itself, and what has a setting.
 _OWN = {
     *("autocommit", "charset", "client_flag", "collation", "cursorclass", "defer_connect", "init_command", "sql_mode"),
     *("local_infile", "named_pipe", "read_timeout", "write_timeout", "use_unicode", "auth_plugin_map"),

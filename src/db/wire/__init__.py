@@ -24,9 +24,12 @@ SQLite has neither socket nor flights. ``sqlite_connections`` are sqlite3's clas
 begin, limit and undo is what psycopg's would; ``sqlite_dialect`` is what SQLAlchemy sees.
 
 MySQL's protocol has no pipeline, and takes several statements in one packet. ``mysql_connections`` are PyMySQL's
-connections with what opens and ends a unit of work in the packets of its statements, ``mysql_text`` reads in a text
-whether it may share one; ``mysql_dialect`` is what SQLAlchemy sees, with a replay of its own, and ``mariadb_dialect``
-the same for a URL that says MariaDB.
+connections with what opens and ends a unit of work in the packets of its statements. They are made of layers:
+``mysql_session`` connects, and knows whether the server still listens; ``mysql_packets`` sends a packet and gives each
+statement its answer; ``mysql_limits`` says limits, and kills what outlasts them; ``mysql_serving`` is whom a connection
+works for, and what it says for that one ahead of a statement; ``mysql_transaction_end`` is how a transaction ends.
+``mysql_text`` reads in a text whether it may share a packet; ``mysql_dialect`` is what SQLAlchemy sees, with a replay
+of its own, and ``mariadb_dialect`` the same for a URL that says MariaDB.
 
 It knows psycopg, asyncpg, PyMySQL, sqlite3 and SQLAlchemy's dialects, below their public interfaces too, and nobody
 else in ``db`` does, but for the result codes that ``engines`` reads. It must not know Lambda, settings, secrets or
