@@ -114,3 +114,31 @@ def test_a_person_who_interrupts_sam_is_told_who_goes_on(tmp_path: Path, monkeyp
     monkeypatch.setattr(subprocess, "run", interrupted)
     with pytest.raises(ProjectError, match="interrupted: what CloudFormation has begun of `sam deploy`"):
         commands.sam(tmp_path, "deploy")
+
+
+def test_a_value_that_yaml_takes_for_truth_is_cloudformation_s_text() -> None:
+    """Python would say True, which no template allows."""
+    declared = {"On": {"Type": "String", "Default": True, "AllowedValues": [True, False]}}
+    assert parameters.settled(declared) == {"On": "true"}
+    assert parameters.refused(declared, {"On": "true"}) == {}
+
+
+def test_a_pattern_that_only_java_knows_is_left_to_cloudformation() -> None:
+    """It is not wrong for that."""
+    assert parameters.refused({"A": {"AllowedPattern": r"\p{Alnum}+"}}, {"A": "a"}) == {}
+
+
+@pytest.mark.parametrize("one", [{"Properties": None}, {"Properties": {"ReservedConcurrentExecutions": "7"}}])
+def test_a_reservation_is_read_as_it_is_written(one: dict[str, dict[str, str] | None]) -> None:
+    """Also as a text, and where a resource says nothing."""
+    assert concurrency.reserved({"Resources": {"F": one}}) == (7 if one["Properties"] else 0)
+
+
+@pytest.mark.parametrize(
+    "text", ["Resources: {A: }", "Resources: {'Fn::ForEach::A': []}", "Resources: {}\nParameters: {A: }"]
+)
+def test_a_template_that_cannot_be_read_here_is_a_sentence(tmp_path: Path, text: str) -> None:
+    """With the name of what is wrong."""
+    (tmp_path / "template.yaml").write_text(text)
+    with pytest.raises(ProjectError, match=r"(Fn::ForEach::)?A cannot be read here"):
+        assert Template(tmp_path / "template.yaml").resources

@@ -67,6 +67,10 @@ class Template:
             raise ProjectError(f"{self.path}: {error}") from error
         if not isinstance(content, dict) or not isinstance(content.get("Resources"), dict):
             raise ProjectError(f"{self.path} is no template: it has no Resources")
+        for kind in ("Parameters", "Resources"):
+            for name, said in section(content, kind).items():
+                if not isinstance(said, dict):  # as the list of an Fn::ForEach, or nothing
+                    raise ProjectError(f"{self.path}: {kind}: {name} cannot be read here: {said!r}")
         return on(content, self.runtime) if self.runtime else content
 
     @property

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from devkit.app.intrinsics import section
+
 from .asking import asking
 
 if TYPE_CHECKING:
@@ -47,12 +49,12 @@ def reserved(template: Mapping[str, Any]) -> int:
 
 def _reservations(resources: Any) -> Iterator[Any]:
     for resource in resources:
-        yield resource.get("Properties", {}).get("ReservedConcurrentExecutions", 0)
+        yield section(resource, "Properties").get("ReservedConcurrentExecutions", 0)
 
 
 def _numbers(value: Any) -> Iterator[int]:
-    if isinstance(value, int):
-        yield value
+    if str(value).isdecimal():  # YAML's, or a text
+        yield int(value)
     elif isinstance(value, dict):
         for inner in value.get("Fn::If", [])[1:]:
             yield from _numbers(inner)

@@ -23,7 +23,7 @@ INTERNET_GATEWAY = "igw-"
 
 def problems(ec2: Any, values: Mapping[str, str], target: Target) -> list[str]:
     """In a line each, what has no way out. Empty where the ``values`` name no subnets. Raises ProjectError."""
-    wanted = [one for one in values.get(PARAMETER, "").split(",") if one]
+    wanted = [name for one in values.get(PARAMETER, "").split(",") if (name := one.strip())]
     if not wanted:
         return []
     with asking("ec2:DescribeSubnets", target):

@@ -22,7 +22,7 @@ def settled(declared: Mapping[str, Any], *given: Mapping[str, str]) -> dict[str,
     for name, declaration in declared.items():
         found = [*(one[name] for one in given if name in one)]
         if "Default" in declaration:
-            found.append(str(declaration["Default"]))
+            found.append(_text(declaration["Default"]))
         if found:
             values[name] = found[0]
     return values
@@ -51,15 +51,27 @@ def refused(declared: Mapping[str, Any], values: Mapping[str, str]) -> dict[str,
 
 
 def _refused(declaration: Mapping[str, Any], value: str) -> str | None:
-    allowed = [str(one) for one in declaration.get("AllowedValues", [])]
+    allowed = [_text(one) for one in declaration.get("AllowedValues", [])]
     if allowed and value not in allowed:
         return f"{value!r} is none of {', '.join(one or 'an empty text' for one in allowed)}"
     if declaration.get("Type") == "Number":
         return _refused_number(declaration, value)
     pattern = declaration.get("AllowedPattern")
-    if pattern is not None and not re.fullmatch(pattern, value):
+    if pattern is not None and not _fits(pattern, value):
         return declaration.get("ConstraintDescription") or f"{value!r} is not of the form {pattern}"
     return None
+
+
+def _text(said: object) -> str:
+    """As CloudFormation takes it: YAML's ``yes`` is true by now."""
+    return str(said).lower() if isinstance(said, bool) else str(said)
+
+
+def _fits(pattern: str, value: str) -> bool:
+    try:
+        return re.fullmatch(pattern, value) is not None
+    except re.error:  # Java's are not all Python's, and CloudFormation's are Java's
+        return True
 
 
 def _refused_number(declaration: Mapping[str, Any], value: str) -> str | None:
