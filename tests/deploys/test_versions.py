@@ -258,6 +258,75 @@ def deployed_by(
     return before, found[0]
 
 
+def test_what_a_function_says_of_itself_stays(built: Callable[[], Template]) -> None:
+    """The template is more particular than the file: a function may be left out, or be shifted differently."""
+    path = built().path
+    own = "{CodeUri: Api, SnapStart: {ApplyOn: None}, DeploymentPreference: {Type: AllAtOnce}}"
+    path.write_text(path.read_text().replace("{CodeUri: Api}", own, 1))
+    asked = replace(GRADUAL, snapstart=True)
+    made = behind_an_alias(Template(path), asked, {})["Resources"]
+    api, report = made["Api"]["Properties"], made["Report"]["Properties"]
+    assert (api["SnapStart"], api["DeploymentPreference"]) == ({"ApplyOn": "None"}, {"Type": "AllAtOnce"})
+    assert report["SnapStart"] == {"ApplyOn": "PublishedVersions"}
+    assert (api["AutoPublishAlias"], versions.snapped(Template(path))) == ("live", ["Report"])
+
+
+def test_a_file_is_an_artifact_as_a_folder_is(built: Callable[[], Template]) -> None:
+    """SAM leaves what it does not build where it is: a zip that changes has to publish a version as well."""
+    path = built().path
+    (path.parent / "a.zip").write_bytes(b"1")
+    path.write_text(path.read_text().replace("{CodeUri: Report}", "{CodeUri: a.zip}"))
+    before = digests(Template(path))
+    (path.parent / "a.zip").write_bytes(b"2")
+    after = digests(Template(path))
+    assert {name for name in before if before[name] != after[name]} == {"Report"}
+
+
+def test_an_image_is_refused_by_the_function_s_name(project: Path) -> None:
+    """A digest without the image would deploy, and publish nothing of what has changed."""
+    target = replace(Target.read(project), versions={"GradualDeploy": GRADUAL.gradual, "Alarms": "A"})
+    (project / "template.yaml").write_text(
+        "Resources:\n  A: {Type: AWS::CloudWatch::Alarm}\n"
+        "  F: {Type: AWS::Serverless::Function, Properties: {PackageType: Image, ImageUri: f:latest}}\n"
+    )
+    (said,) = versions.problems(target, Template(project / "template.yaml"))
+    assert said.startswith("deploy/dev.toml: versions: F is an image")
+
+
+def test_a_build_that_cannot_be_written_beside_is_a_sentence(project: Path) -> None:
+    """And stays as it is."""
+    path = project / ".aws-sam/build/template.yaml"
+    (path.parent / "template.yaml.draft").mkdir(parents=True)
+    path.write_text(text := "Resources: {A: {Type: AWS::SQS::Queue}}")
+    target = replace(Target.read(project), versions={"SnapStart": "PublishedVersions"})
+    with pytest.raises(ProjectError, match="Is a directory"), versions.published(target, {}):
+        pytest.fail("nothing is to be deployed")
+    assert path.read_text() == text
+
+
+def test_an_interrupt_leaves_the_build_as_it_was(project: Path, built: Callable[[], Template]) -> None:
+    """With nothing beside it."""
+    path = project / ".aws-sam/build/template.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(before := built().path.read_bytes() + b"# \r\n")
+    target = replace(Target.read(project), versions={"SnapStart": "PublishedVersions"})
+    with pytest.raises(KeyboardInterrupt), versions.published(target, {}):
+        raise KeyboardInterrupt
+    assert (path.read_bytes(), [one.name for one in path.parent.iterdir()]) == (before, ["template.yaml"])
+
+
+def test_two_deploys_do_not_share_a_build(tmp_path: Path) -> None:
+    """The second would upload what the first is putting together; once that has ended, it may."""
+    with (
+        commands.alone(tmp_path),
+        pytest.raises(ProjectError, match="another deploy is at work"),
+        commands.alone(tmp_path),
+    ):
+        pytest.fail("there are two")
+    with commands.alone(tmp_path):
+        assert (tmp_path / ".aws-sam").is_dir()
+
+
 def test_snapstart_is_refused_where_a_function_cannot_have_it(project: Path) -> None:
     """By the function's name, before the build."""
     (project / "deploy/dev.toml").write_text('[versions]\nSnapStart = "PublishedVersions"\n')

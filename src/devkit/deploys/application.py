@@ -44,7 +44,8 @@ def run(target: Target, runtime: str | None = None) -> int:
         print(f"Warning: {problem}.")
     if before is None:
         print(prices.as_text(prices.application(), prices.APPLICATION_WAIT))
-    status = commands.build(template) or deploy(target, values)
+    with commands.alone(target.root):
+        status = commands.build(template) or deploy(target, values)
     after = stacks.look(cloudformation, target.stack, target)
     if status or after is None:
         reasons = stacks.why(cloudformation, target.stack, target)
@@ -143,7 +144,7 @@ def checked(
 def unserved(template: Template, target: Target, values: Mapping[str, str]) -> list[str]:
     """What Lambda would refuse of a function, with what the file adds to it."""
     asked = versions.Versions.of(target.versions)
-    return excluded(template.content, values, versions.takers(template) if asked.snapstart else ())
+    return excluded(template.content, values, versions.snapped(template) if asked.snapstart else ())
 
 
 def misread(template: Template, target: Target) -> list[str]:

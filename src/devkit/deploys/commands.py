@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shlex
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ from devkit.app.errors import ProjectError
 from devkit.app.sam_cli import BUILT, as_a_file, program, quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from devkit.app.template import Template
 
@@ -40,6 +42,31 @@ def sam(root: Path, *words: str, environment: Mapping[str, str] | None = None) -
     except KeyboardInterrupt as error:
         raise ProjectError(f"interrupted: what CloudFormation has begun of `sam {words[0]}`, it ends there") from error
     return done.returncode
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """What `sam build` leaves in ``root`` is of one deploy at a time. Raises ProjectError where another one has it.
+
+    The lock is the kernel's, and ends with this process, however that ends.
+    """
+    folder = root / Path(BUILT).parent
+    folder.mkdir(exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if not _taken(handle):
+            raise ProjectError(f"another deploy is at work in {root}, with its build in {BUILT}: try again after it")
+        yield
+    finally:
+        os.close(handle)
+
+
+def _taken(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def shown(command: Sequence[str], root: Path) -> str:

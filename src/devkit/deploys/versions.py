@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ APIS = ("AWS::Serverless::HttpApi", "AWS::Serverless::Api")
 MOST_ALARMS = 10
 KEYS = ("SnapStart", "GradualDeploy", "Alarms")
 # SAM names a version by so many letters of it, and adds all of it to the function's description.
-DIGEST_LETTERS = 10
+DIGEST, DIGEST_LETTERS = "AutoPublishCodeSha256", 10
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Versions:
         """What a function says of it to SAM."""
         said: dict[str, Any] = {
             "AutoPublishAlias": ALIAS,
-            "AutoPublishCodeSha256": digest,
+            DIGEST: digest,
             # SAM's default is to keep them, for ever. After an update that was rolled back, the next try would be
             # refused: "A version for this Lambda function exists".
             "VersionDeletionPolicy": "Delete",
@@ -105,6 +106,14 @@ def problems(target: Target, template: Template) -> list[str]:
         for name in asked.alarms
         if name not in alarms
     ]
+    if asked:
+        found += [
+            f"{where}: {name} is an image, and nobody here knows whether one has changed: say AutoPublishAlias of it in"
+            f" {template.path.name} itself"
+            for name in takers(template)
+            if "ImageUri" in (own := section(template.resources[name], "Properties"))
+            or own.get("PackageType") == "Image"
+        ]
     if asked.gradual:
         for name in asked.alarms:
             found += [
@@ -142,15 +151,18 @@ def published(target: Target, values: Mapping[str, str]) -> Generator[None]:
     if not asked:
         yield
         return
+    # Whenever it is interrupted, what stands there is one of the two in whole.
+    aside, draft = (path.with_name(f"{path.name}.{what}") for what in ("built", "draft"))
     try:
-        before = path.read_text()
+        shutil.copy2(path, aside)
+        draft.write_text(json.dumps(behind_an_alias(Template(path), asked, values), default=str))
     except OSError as error:
         raise ProjectError(f"{path}: {error}") from error
-    path.write_text(json.dumps(behind_an_alias(Template(path), asked, values), default=str))
     try:
+        draft.replace(path)
         yield
     finally:
-        path.write_text(before)
+        aside.replace(path)
 
 
 def takers(template: Template) -> list[str]:
@@ -169,37 +181,45 @@ def takers(template: Template) -> list[str]:
     ]
 
 
+def snapped(template: Template) -> list[str]:
+    """Those of them that get SnapStart: all that say nothing of it themselves."""
+    return [name for name in takers(template) if "SnapStart" not in section(template.resources[name], "Properties")]
+
+
 def behind_an_alias(built: Template, asked: Versions, values: Mapping[str, str]) -> dict[str, Any]:
     """The template with what ``asked`` takes, in each function that is put behind an alias."""
     content = built.content
     everyones = json.dumps([content, dict(values)], sort_keys=True, default=str)
-    layers = [_of_folder(folder) for folder in _folders(built, LAYER, "ContentUri").values()]
-    code = _folders(built, FUNCTION, "CodeUri")
+    layers = [_digest(path) for path in _artifacts(built, LAYER, "ContentUri").values()]
+    code = _artifacts(built, FUNCTION, "CodeUri")
     resources = dict(built.resources)
     for name in takers(built):
-        parts = [name, everyones, *layers, *([_of_folder(code[name])] if name in code else [])]
+        parts = [name, everyones, *layers, *([_digest(code[name])] if name in code else [])]
         digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGEST_LETTERS]
         resource = built.resources[name]
-        resources[name] = {**resource, "Properties": {**section(resource, "Properties"), **asked.properties(digest)}}
+        own = section(resource, "Properties")
+        # What a function says of itself in the template is more particular than the file.
+        resources[name] = {**resource, "Properties": {**asked.properties(digest), **own, DIGEST: digest}}
     return {**content, "Resources": resources}
 
 
-def _folders(built: Template, kind: str, key: str) -> dict[str, Path]:
+def _artifacts(built: Template, kind: str, key: str) -> dict[str, Path]:
     found = {
         name: built.path.parent / said
         for name, resource in built.resources.items()
         if resource.get("Type") == kind and isinstance(said := section(resource, "Properties").get(key), str)
     }
-    return {name: folder for name, folder in found.items() if folder.is_dir()}
+    return {name: path for name, path in found.items() if path.exists()}
 
 
-def _of_folder(folder: Path) -> str:
+def _digest(artifact: Path) -> str:
+    """Of a folder with all that is in it, or of a file, as a zip that somebody else has made."""
     digest = hashlib.sha256()
-    for path in _files(folder):
-        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
+    for path in _files(artifact):
+        digest.update(f"{path.relative_to(artifact)}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+def _files(artifact: Path) -> Iterator[Path]:
+    return (path for path in (artifact, *sorted(artifact.rglob("*"))) if path.is_file())
