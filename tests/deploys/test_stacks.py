@@ -9,7 +9,7 @@ import pytest
 from moto.cloudformation.models import cloudformation_backends
 
 from devkit.app.errors import ProjectError
-from devkit.deploys import stacks
+from devkit.deploys import removal, stacks
 from devkit.deploys.stacks import Stack
 
 if TYPE_CHECKING:
@@ -123,7 +123,44 @@ def test_an_empty_stack_is_deleted_and_said_why(
     assert stacks.look(cloudformation, target.stack, target) is None
     said = capsys.readouterr().out
     assert f"{target.stack} is ROLLBACK_COMPLETE: its first deploy failed, and nothing is left in it." in said
-    assert f"$ aws cloudformation delete-stack --stack-name {target.stack}" in said
+    assert "$ aws cloudformation delete-stack --stack-name arn:aws:cloudformation:us-east-1:" in said
+
+
+def test_a_stack_that_another_deploy_has_begun_under_the_name_stays(
+    cloudformation: Any, target: Target, left: Callable[..., None]
+) -> None:
+    """Two deploys saw the same empty one; the first has deleted it, and makes the next."""
+    left("ROLLBACK_COMPLETE")
+    empty = stacks.look(cloudformation, target.stack, target)
+    cloudformation.delete_stack(StackName=target.stack)
+    left("CREATE_IN_PROGRESS")
+    assert stacks.without_empty(cloudformation, empty, target) is None
+    other = stacks.look(cloudformation, target.stack, target)
+    assert other is not None
+    assert other.status == "CREATE_IN_PROGRESS"
+
+
+def test_an_announced_stack_that_somebody_has_begun_to_make_stays(
+    cloudformation: Any, target: Target, left: Callable[..., None]
+) -> None:
+    """While the question waited for its answer."""
+    left("REVIEW_IN_PROGRESS")
+    announced = stacks.look(cloudformation, target.stack, target, announced=True)
+    assert announced is not None
+    (stack,) = (
+        one for one in cloudformation_backends["123456789012"]["us-east-1"].stacks.values() if one.name == target.stack
+    )
+    stack.status = "CREATE_IN_PROGRESS"
+    with pytest.raises(ProjectError, match="is CREATE_IN_PROGRESS by now, and was not deleted"):
+        removal.delete(cloudformation, announced, "us-east-1", target)
+    assert stacks.look(cloudformation, target.stack, target) is not None
+
+
+def test_what_a_roll_back_has_left_in_the_account_is_named() -> None:
+    """Once the stack is gone, nothing else knows of it."""
+    pool = event("Users", "DELETE_SKIPPED") | {"PhysicalResourceId": "eu-central-1_a"}
+    newest_first = [event("orders", "ROLLBACK_COMPLETE", whole=True), pool, event("Api", "DELETE_COMPLETE")]
+    assert stacks.retained(newest_first) == ["Users (Custom::Migration): eu-central-1_a"]
 
 
 @pytest.mark.parametrize("status", ["CREATE_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED", "CREATE_FAILED"])

@@ -114,7 +114,11 @@ def off(cluster: str) -> str:
 def delete(cloudformation: Any, doomed: Stack, region: str, target: Target) -> int:
     """With what was uploaded for it; where it sticks, what holds it and what to do."""
     if doomed.status == stacks.ANNOUNCED:
-        stacks.drop(cloudformation, doomed.name, target)
+        # A person may have taken long to agree, and somebody else have begun to make it.
+        now = stacks.look(cloudformation, doomed.name, target, announced=True)
+        if now is not None and now.status != stacks.ANNOUNCED:
+            raise ProjectError(f"{now.name} is {now.status} by now, and was not deleted")
+        stacks.drop(cloudformation, doomed, target)
         return 0
     where = [*target.where(), *([] if target.region else ["--region", region])]
     status = commands.sam(target.root, "delete", "--stack-name", doomed.name, *where, "--no-prompts")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from devkit.app.errors import ProjectError
@@ -10,7 +10,7 @@ from devkit.app.errors import ProjectError
 from .asking import RefusedError, asking
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
 
     from .target import Target
 
@@ -25,6 +25,8 @@ STUCK = "UPDATE_ROLLBACK_FAILED"
 
 # A resource that was only given up because another one failed tells nothing.
 CANCELLED = "cancelled"
+# Of a resource that its template tells CloudFormation to leave in the account.
+SKIPPED = "DELETE_SKIPPED"
 ROLLING_BACK = "UPDATE_ROLLBACK_IN_PROGRESS"
 STARTS = ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS")
 MOST_REASONS = 3
@@ -41,6 +43,8 @@ class Stack:
     outputs: Mapping[str, str]
     parameters: Mapping[str, str]
     descriptions: Mapping[str, str]
+    # CloudFormation's own, which no other stack has that is made under this name.
+    id: str = field(default="", compare=False)
 
 
 def look(cloudformation: Any, name: str, target: Target, *, announced: bool = False) -> Stack | None:
@@ -65,6 +69,7 @@ def look(cloudformation: Any, name: str, target: Target, *, announced: bool = Fa
         outputs={one["OutputKey"]: one["OutputValue"] for one in outputs},
         parameters={one["ParameterKey"]: one.get("ParameterValue", "") for one in found.get("Parameters", [])},
         descriptions={one["OutputKey"]: one.get("Description", "") for one in outputs},
+        id=found["StackId"],
     )
 
 
@@ -107,17 +112,32 @@ def without_empty(cloudformation: Any, stack: Stack | None, target: Target) -> S
     print(f"{stack.name} is {EMPTY}: its first deploy failed, and nothing is left in it. So it is deleted first.")
     for reason in why(cloudformation, stack.name, target):
         print(f"  {reason}")
-    drop(cloudformation, stack.name, target)
+    if outlived := retained(_events(cloudformation, stack.name, target)):
+        print("What its template retains is there, of no stack any more, and costs what it costs:")
+        print("\n".join(f"  {one}" for one in outlived))
+    drop(cloudformation, stack, target)
     return None
 
 
-def drop(cloudformation: Any, name: str, target: Target) -> None:
-    """Delete a stack that has nothing in it, not even what `sam delete` would look for in the bucket."""
-    print(f"\n$ aws cloudformation delete-stack --stack-name {name}", flush=True)
+def drop(cloudformation: Any, stack: Stack, target: Target) -> None:
+    """Delete a stack that has nothing in it, not even what `sam delete` would look for in the bucket.
+
+    By its id: under its name there may be another one by now, which somebody else has begun.
+    """
+    print(f"\n$ aws cloudformation delete-stack --stack-name {stack.id}", flush=True)
     with asking("cloudformation:DeleteStack", target):
-        cloudformation.delete_stack(StackName=name)
+        cloudformation.delete_stack(StackName=stack.id)
         gone = cloudformation.get_waiter("stack_delete_complete")
-        gone.wait(StackName=name, WaiterConfig={"Delay": POLL_S, "MaxAttempts": POLLS})
+        gone.wait(StackName=stack.id, WaiterConfig={"Delay": POLL_S, "MaxAttempts": POLLS})
+
+
+def retained(events: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What a roll-back has left in the account, first things first, from a stack's ``events``, newest first."""
+    return [
+        f"{event['LogicalResourceId']} ({event['ResourceType']}): {event.get('PhysicalResourceId')}"
+        for event in events
+        if event["ResourceStatus"] == SKIPPED
+    ][::-1]
 
 
 def reasons(events: Iterable[Mapping[str, Any]], starts: Container[str] = STARTS) -> list[str]:
@@ -146,11 +166,15 @@ def why(cloudformation: Any, name: str, target: Target, *, of: str = "") -> list
     Of a way back that is stuck, only what keeps it there: not what the deploy had failed of.
     """
     starts = (ROLLING_BACK,) if of == STUCK else STARTS
+    return reasons(_events(cloudformation, name, target), starts)
+
+
+def _events(cloudformation: Any, name: str, target: Target) -> Iterator[Mapping[str, Any]]:
+    """Newest first, and asked for as far as they are read."""
     try:
         with asking("cloudformation:DescribeStackEvents", target):
-            pages = cloudformation.get_paginator("describe_stack_events").paginate(StackName=name)
-            return reasons((event for page in pages for event in page["StackEvents"]), starts)
+            for page in cloudformation.get_paginator("describe_stack_events").paginate(StackName=name):
+                yield from page["StackEvents"]
     except RefusedError as error:
-        if "does not exist" in str(error):
-            return []
-        raise
+        if "does not exist" not in str(error):
+            raise
