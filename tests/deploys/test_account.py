@@ -228,8 +228,11 @@ def test_a_stack_that_can_only_be_deleted_is_in_the_way(cloudformation: Any, tar
 
 def test_values_that_would_be_refused_stand_in_the_table(aws: LocalAws, target: Target) -> None:
     """Of both templates, also before there is any stack."""
-    (target.root / target.file).write_text("[database]\nMinCapacity = -1\n[application]\nMaxConnections = 5\n")
+    (target.root / target.file).write_text(
+        "[database]\nMinCapacity = -1\n[application]\nMaxConnections = 5\n[versions]\nA = 1\n"
+    )
     found = rows(Target.read(target.root))
+    assert "deploy/dev.toml: versions.A is no key" in found["values"].seen
     assert found["database's values"].seen == "deploy/dev.toml: database.MinCapacity: -1 is below 0"
     assert "deploy/dev.toml: application.MaxConnections: 5 is below 64" in found["values"].seen
 

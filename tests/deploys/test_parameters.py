@@ -9,8 +9,9 @@ import pytest
 
 from devkit.app.errors import ProjectError
 from devkit.app.template import Template
-from devkit.deploys import commands, concurrency, parameters
+from devkit.deploys import commands, concurrency, database, parameters
 from devkit.deploys.concurrency import Room
+from devkit.deploys.target import Target
 
 ROOT = Path(__file__).parents[2]
 DECLARED = {
@@ -142,3 +143,19 @@ def test_a_template_that_cannot_be_read_here_is_a_sentence(tmp_path: Path, text:
     (tmp_path / "template.yaml").write_text(text)
     with pytest.raises(ProjectError, match=r"(Fn::ForEach::)?A cannot be read here"):
         assert Template(tmp_path / "template.yaml").resources
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("MinCapacity = 3", "MinCapacity=3 is above MaxCapacity=2"),
+        ("MinCapacity = 0.3", "MinCapacity=0.3: capacity is counted in halves"),
+    ],
+)
+def test_a_capacity_that_rds_has_not_is_refused_before_the_network_is_made(
+    project: Path, lines: str, said: str
+) -> None:
+    """RDS would say so minutes later, and the roll-back would take more of them."""
+    (project / "deploy/dev.toml").write_text(f"[database]\n{lines}\n")
+    with pytest.raises(ProjectError, match=f"^{said}$"):
+        database.checked(Template(project / "database.yaml"), Target.read(project))

@@ -13,7 +13,7 @@ from devkit.app.errors import ProjectError
 from devkit.app.sam_cli import program
 from devkit.app.template import Template
 
-from . import application, certificates, concurrency, database, network, parameters, stacks
+from . import application, certificates, concurrency, database, network, parameters, stacks, versions
 from .asking import NO_REGION, Account, RefusedError
 from .target import DATABASE_TEMPLATE, EXAMPLE, FOLDER, TEMPLATE, Target
 
@@ -188,7 +188,7 @@ def no_database(target: Target, template: Template) -> Finding:
 def application_values(account: Account, target: Target, template: Template, base: Stack | None) -> Iterator[Finding]:
     """What the file and the database say for template.yaml; a row only where it would not do."""
     if base is None and not names_a_database(target, template):
-        if problems := application.misread(template, target):
+        if problems := application.misread(template, target) + versions.problems(target, template):
             yield Finding("values", MISSING, "; ".join(problems))
         return
     # Certificates have a row of their own.

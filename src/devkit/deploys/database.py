@@ -55,9 +55,21 @@ def checked(template: Template, target: Target) -> dict[str, str]:
     where = f"{target.file}: database"
     problems = parameters.unknown(declared, target.database, where)
     problems += [f"{where}.{name}: {why}" for name, why in parameters.refused(declared, values).items()]
-    if problems := problems or violated(template.content, values):
+    if problems := problems or [*violated(template.content, values), *_capacity(values)]:
         raise ProjectError("; ".join(problems))
     return values
+
+
+def _capacity(values: Mapping[str, str]) -> list[str]:
+    """What RDS would refuse, once the network is there: no rule of a template can reckon."""
+    least, most = (float(values.get(name, 0)) for name in ("MinCapacity", "MaxCapacity"))
+    if most and least > most:
+        return [f"MinCapacity={least:g} is above MaxCapacity={most:g}"]
+    return [
+        f"{name}={value:g}: capacity is counted in halves"
+        for name, value in (("MinCapacity", least), ("MaxCapacity", most))
+        if value % 0.5
+    ]
 
 
 def command(target: Target, values: Mapping[str, str]) -> list[str]:
