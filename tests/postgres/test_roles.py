@@ -15,6 +15,7 @@ from psycopg import sql
 import db
 from db import migrations
 from db.environment import process
+from db.migrations import roles
 from db.settings import Settings
 from devkit.servers.passwords import new_password
 from devkit.servers.postgres import Postgres
@@ -238,6 +239,28 @@ def test_without_secrets_there_is_nothing_to_make_roles_from(account: Account) -
     db.configure(Settings(url=f"postgresql://x:y@{account.server.host}/x"))
     with pytest.raises(db.ConfigurationError, match="roles are made from their secrets: DB_SECRET_ID names none"):
         migrations.make_roles("master")
+
+
+@pytest.mark.parametrize("name", ["x" * 64, "Ю" * 32, "pg_app", "public", "none", "nul\0"])
+def test_a_name_that_no_role_can_have_is_refused_with_its_secret(account: Account, name: str) -> None:
+    """Before the server shortens it, or shows the statement and what is secret of it."""
+    account.put("odd", {"username": name, "password": new_password()})
+    with pytest.raises(db.ConfigurationError, match=r"^secret 'odd': its username .* cannot be a role's name"):
+        migrations.make_roles(account.master, used_by=["odd"])
+    by_token(account)
+    with pytest.raises(db.ConfigurationError, match=r"^a role that enters with tokens: .* cannot be a role's name"):
+        migrations.make_roles(account.master, used_by=[name])
+
+
+def test_a_statement_that_the_server_refuses_is_not_shown(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL points into it, at the verifier."""
+    monkeypatch.setattr(roles, "_check_name", lambda *_: None)
+    account.create_database()
+    account.put("odd", {"username": "public", "password": new_password()})
+    with pytest.raises(psycopg.errors.ReservedName) as refused:
+        migrations.make_roles(account.master, used_by=["odd"])
+    assert str(refused.value) == 'role name "public" is reserved'
+    assert (refused.value.__cause__, refused.value.__context__) == (None, None)
 
 
 def test_the_schema_of_the_settings_is_the_owners_to_fill(account: Account) -> None:

@@ -36,6 +36,8 @@ _MAINTENANCE = "postgres"
 # to notice first that the connection before this one is closed.
 _PATIENCE_S = 1.0
 _INSUFFICIENT_PRIVILEGE = "42501"
+_LONGEST_NAME = 63
+_RESERVED = ("public", "none")
 # Executed as they stand: a % in a name begins no parameter.
 _AS_IT_STANDS = {"no_parameters": True}
 
@@ -66,6 +68,7 @@ class _Login:
             raise ConfigurationError([_NOTHING_TO_MAKE_FROM])
         self._source: Source = source
         self.credentials: Credentials = source.current()
+        _check_name(self.name, f"secret {settings.secret_id!r}: its username")
 
     @property
     def name(self) -> str:
@@ -98,7 +101,8 @@ def make_roles(master: str, *, used_by: Iterable[str] = ()) -> list[str]:
     names. They get no password, and ``rds_iam``, so that RDS takes their tokens.
 
     Returns what was done, without a password in it: the server is sent verifiers, so that its log has none either.
-    Raises ConfigurationError where the master may not do what is missing, or where the server has no ``rds_iam``;
+    Raises ConfigurationError where the master may not do what is missing, where a name is none that a role can have, or
+    where the server has no ``rds_iam``;
     CredentialsError, DeadlineError, and SQLAlchemy's own errors.
     """
     now = process.current()
@@ -134,6 +138,8 @@ def make_roles(master: str, *, used_by: Iterable[str] = ()) -> list[str]:
 
 def _make_by_name(now: Runtime, master: str, names: list[str]) -> list[str]:
     """The roles that enter with tokens, the owner first."""
+    for name in names:
+        _check_name(name, "a role that enters with tokens:")
     as_master = dataclasses.replace(now.settings, auth="secret", secret_id=master, user=None)
     done: list[str] = []
     with _locked(as_master, now, done) as conn:
@@ -151,6 +157,16 @@ def _make_by_name(now: Runtime, master: str, names: list[str]) -> list[str]:
         _grant_all(conn, now.settings, names, done)
         conn.commit()
     return done
+
+
+def _check_name(name: str, whose: str) -> None:
+    """Raise ConfigurationError where no role is called ``name``. The server shortens a name that is too long."""
+    if len(name.encode()) > _LONGEST_NAME or "\0" in name or name in _RESERVED or name.startswith("pg_"):
+        problem = (
+            f"{whose} {name!r} cannot be a role's name: PostgreSQL takes {_LONGEST_NAME} bytes at most, without NUL, "
+            f"and neither {' nor '.join(_RESERVED)} nor what begins with pg_"
+        )
+        raise ConfigurationError([problem])
 
 
 def _logins(conn: Connection, names: Iterable[str], done: list[str]) -> set[str]:
@@ -264,7 +280,10 @@ def _run(conn: Connection, statement: str, done: list[str], secret: str = "") ->
         return
     if code == _INSUFFICIENT_PRIVILEGE:
         raise _refused(conn, statement, str(problem).partition("\n")[0])
-    raise problem or AssertionError(statement)
+    if isinstance(problem, Exception):
+        # The lines after the first one show the statement as well, with the secret in it.
+        raise type(problem)(str(problem).partition("\n")[0])
+    raise AssertionError(statement)
 
 
 def _refused(conn: Connection, statement: str, said: str) -> ConfigurationError:
