@@ -139,6 +139,12 @@ def test_a_port_that_is_taken_is_a_sentence(url: str, folder: Path) -> None:
         Front(Project.at(folder), {}, port=port)
 
 
+def test_a_number_that_is_no_port_is_a_sentence(folder: Path) -> None:
+    """With what a port is."""
+    with pytest.raises(ProjectError, match=r"127\.0\.0\.1:99999: .*0-65535.*; --port"):
+        Front(Project.at(folder), {}, port=99999)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("ctrl_c")  # what is started where SIGINT is ignored ignores it as well
 def test_the_example_is_served() -> None:

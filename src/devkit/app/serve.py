@@ -118,8 +118,9 @@ class Front(ThreadingHTTPServer):
     def __init__(self, project: Project, functions: Mapping[str, ReloadedFunction], *, port: int) -> None:
         try:
             super().__init__((HOST, port), _Handler)
-        except OSError as error:
-            raise ProjectError(f"{HOST}:{port}: {error.strerror}; --port (PORT= of make) names another one") from error
+        except (OSError, OverflowError) as error:  # which is a number that no port has
+            said = getattr(error, "strerror", None) or error
+            raise ProjectError(f"{HOST}:{port}: {said}; --port (PORT= of make) names another one") from error
         self.routes = [route for route in http_api.routes(project.template) if route.function in functions]
         self._functions = functions
 

@@ -54,7 +54,9 @@ class Clone:
 
     def __init__(self, account: Account, folder: Path) -> None:
         root = account.project.root
-        shutil.copytree(root, folder / "clone", ignore=shutil.ignore_patterns(*LEFT_OUT))
+        # An editor's lock is a link to nothing.
+        left_out = shutil.ignore_patterns(*LEFT_OUT)
+        shutil.copytree(root, folder / "clone", ignore=left_out, ignore_dangling_symlinks=True)
         self.root = folder / "clone"
         for path in (self.root / "deploy").glob("*.toml"):
             if path != self.root / EXAMPLE:
