@@ -66,6 +66,23 @@ def test_whom_to_trust_is_not_asked_in_the_clear(devkit: Devkit) -> None:
     assert (status, said) == (2, "http://truststore.example.com/a.pem: whom to trust is asked over https only\n")
 
 
+@pytest.mark.parametrize("url", ["https://[bad", "https://localhost:1/a b.pem", "https://localhost:1/ü"])
+def test_what_is_no_url_is_a_sentence(devkit: Devkit, url: str) -> None:
+    """That begins with what was given."""
+    status, said = devkit("certs", "--url", url)
+    assert (status, said.startswith(f"{url}: "), said.count("\n")) == (2, True, 1)
+
+
+def test_a_bundle_of_another_name_is_found_by_the_deploy(
+    served: Callable[[bytes], str], project: Path, devkit: Devkit
+) -> None:
+    """Which looks for certificates by their suffix."""
+    (project / PLACE).unlink()
+    url = served(bundle(5).encode()).replace("global-bundle.pem", "mine")
+    assert devkit("certs", "--url", url)[0] == 0
+    assert certificates.fetched(project) == project / certificates.FOLDER / "mine.pem"
+
+
 def test_rds_s_own_is_taken_where_there_are_several(project: Path) -> None:
     """Otherwise the only one there."""
     folder = project / "layer/certs"

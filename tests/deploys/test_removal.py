@@ -44,6 +44,17 @@ def test_a_person_types_the_name(typed: str, agreed: bool, monkeypatch: pytest.M
     assert removal.confirmed("orders-prod in the account 1, eu-central-1", "orders-prod") is agreed
 
 
+def test_who_gives_no_answer_has_not_agreed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-D ends the question, and not in a traceback."""
+
+    def ended(_: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", ended)
+    assert removal.confirmed("orders", "orders") is False
+
+
 def test_a_protected_database_is_refused_before_anything_is_deleted(target: Target) -> None:
     """CloudFormation would delete what it can, and stop at the cluster."""
     on, off = {"DeletionProtection": "true"}, {"DeletionProtection": "false"}

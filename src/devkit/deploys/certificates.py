@@ -15,6 +15,7 @@ import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 import botocore
@@ -24,6 +25,7 @@ from devkit.app.errors import ProjectError
 URL = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
 FOLDER = Path("layer", "certs")
 IN_LAMBDA = "/opt/certs/"
+SUFFIX = ".pem"  # by which a build's bundle is found again
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 TIMEOUT_S = 30.0
@@ -37,7 +39,11 @@ CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\n.*?\n-----END CERTIFICAT
 
 def fetch(root: Path, url: str = URL) -> int:
     """Put what ``url`` answers into ``layer/certs/``, if it is a bundle, and Amazon's public ones; an exit status."""
-    path = root / FOLDER / (Path(urllib.parse.urlsplit(url).path).name or "bundle.pem")
+    try:
+        name = Path(urllib.parse.urlsplit(url).path).name or "bundle"
+    except ValueError as error:
+        raise ProjectError(f"{url}: {error}") from error
+    path = root / FOLDER / (name if name.endswith(SUFFIX) else f"{name}{SUFFIX}")
     content = _download(url, path)
     number = count(content)
     if number < FEWEST:
@@ -80,7 +86,7 @@ def in_lambda(path: Path) -> str:
 
 def fetched(root: Path) -> Path | None:
     """The bundle in ``layer/certs/``: RDS's global one, else the only one there. None where it cannot be read."""
-    found = sorted((root / FOLDER).glob("*.pem"))
+    found = sorted((root / FOLDER).glob(f"*{SUFFIX}"))
     first = root / FOLDER / Path(URL).name
     path = first if first in found or len(found) != 1 else found[0]
     return path if path in found and count(path.read_bytes()) else None
@@ -118,7 +124,7 @@ def _download(url: str, path: Path) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310 - https, by the lines above
             content: bytes = answer.read(MOST_BYTES)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it is the answer as well, with an open connection
         raise ProjectError(f"{url}: {error}. {by_hand(url, path)}") from error

@@ -57,7 +57,10 @@ def confirmed(what: str, name: str) -> bool:
     """Whether a person types ``name``. Nobody does where there is no terminal."""
     if not sys.stdin.isatty():
         return False
-    return input(f"To delete {what}, type {name}: ").strip() == name
+    try:
+        return input(f"To delete {what}, type {name}: ").strip() == name
+    except EOFError:  # Ctrl-D
+        return False
 
 
 def check_protection(base: Stack, guarded: str | None, target: Target) -> None:
