@@ -114,6 +114,21 @@ def test_what_the_server_does_not_limit_is_killed_from_outside(
         assert conn.execute(text("SELECT note FROM ledger")).scalar() is None
 
 
+def test_a_kill_goes_to_the_server_that_runs_the_statement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its address: what a reader's name leads to next is another server, with somebody else under the number."""
+    add(1)
+    with db.engine().connect() as conn:
+        driver: Any = conn.connection.driver_connection
+        monkeypatch.setattr(driver, "host", "another.invalid")
+        killer = threading.Timer(0.1, driver._kill)
+        killer.start()
+        with pytest.raises(exc.OperationalError) as ended:
+            conn.execute(text("UPDATE ledger SET note = sleep(4)"))
+        killer.join()
+    assert isinstance(ended.value.orig, pymysql.err.OperationalError)
+    assert ended.value.orig.args[0] == 1317
+
+
 def test_a_lock_is_not_waited_for_longer_than_the_setting_says(use: Use) -> None:
     """Its error undoes the statement alone, and asks for another try."""
     use(lock_timeout_s=1.0, pool_size=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import socket
 import threading
 from typing import TYPE_CHECKING
 
@@ -89,12 +90,13 @@ class Limited(Packets):
             return
         killer = threading.Timer(self._statement_s, self._kill)
         killer.daemon = True
-        killer.start()
         try:
+            killer.start()
             yield
         finally:
             killer.cancel()
-            killer.join()  # or it would strike at what comes next
+            if killer.ident is not None:
+                killer.join()  # or it would strike at what comes next
 
     def _kill(self) -> None:
         """End, over another connection, what this one's statement does; the answer says so (1317).
@@ -105,7 +107,11 @@ class Limited(Packets):
             self._kill_over_another()
 
     def _kill_over_another(self) -> None:
+        sock = self._sock
+        if sock is None:
+            return
         other = connections.Connection(
+            defer_connect=True,
             host=self.host,
             port=self.port,
             unix_socket=self.unix_socket,
@@ -118,6 +124,10 @@ class Limited(Packets):
             auth_plugin_map=self._auth_plugin_map,
         )
         try:
+            # To the address, not the name: a reader's name, or a writer's after a failover, may lead to another server,
+            # where somebody else's connection has the number.
+            other.connect(None if self.unix_socket else socket.create_connection(sock.getpeername()[:2], _KILL_S))
             other.query(f"KILL QUERY {self.thread_id()}")
         finally:
-            other.close()
+            if other.open:
+                other.close()
