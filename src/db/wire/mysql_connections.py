@@ -6,10 +6,15 @@ This is where a cursor's statement meets all that the connection is, from the bo
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pymysql import connections, err
 
 from .mysql_text import kind_of, may_be_several
 from .mysql_transaction_end import Ending
+
+if TYPE_CHECKING:
+    from .mysql_text import Kind
 
 _LOST = 2013
 
@@ -22,40 +27,47 @@ class MySqlConnection(Ending):
         text = sql.encode(self.encoding, "surrogateescape") if isinstance(sql, str) else bytes(sql)
         text = text.rstrip().removesuffix(b";").rstrip()  # of which the server makes nothing, but behind another one
         kind = kind_of(text)
+        wrote = self._wrote
         self._look_at(kind)
+        if self.unit is not None:
+            self._discard_unread()
         if kind.waits and self.unit is not None and not unbuffered:
             return self._keep(text)
         if self.unproven and not self.is_fit:
             self._force_close()
             raise err.OperationalError(_LOST, "Lost connection to MySQL server while it was idle: nothing was sent")
         self._be_patient()
-        opening = self._opening()
-        closing: list[bytes] = []
-        is_several = may_be_several(text, backslashes=self._has_backslashes())
-        if opening:
-            rides = kind.rides and not unbuffered and not is_several
-            if rides and self.single_reads and kind.reads:
-                closing = self._closing(b"COMMIT")
-            self._note_opening(kind if rides else None)
-        else:
-            rides = kind.rides and bool(self._due) and not unbuffered and not is_several
-        ahead = [*opening, *self._due]
         try:
-            if ahead and not rides:
-                self._fly(ahead)
-            if rides and ahead:
-                with self._in_time():
-                    self._fly([*ahead, text], closing)
-            else:
-                with self._in_time():
-                    self._send_alone(text, unbuffered=unbuffered, is_several=is_several)
+            with self._whole():
+                has_ended = self._fly_with_what_is_due(text, kind, unbuffered=unbuffered)
         except err.MySQLError as error:
             self._heard(error)
             raise
+        if has_ended:
+            self._look_back(kind, wrote=wrote)
+        return int(self._affected_rows)
+
+    def _fly_with_what_is_due(self, text: bytes, kind: Kind, *, unbuffered: bool) -> bool:
+        """Whether the server says that ``text`` has ended the transaction in which it ran."""
+        opening = self._opening()
+        ahead = [*opening, *self._due]
+        is_several = may_be_several(text, backslashes=self._has_backslashes()) or (self._is_recoded and b";" in text)
+        rides = bool(ahead) and kind.rides and not unbuffered and not is_several
+        closing = self._closing(b"COMMIT") if opening and rides and self.single_reads and kind.reads else []
+        if opening:
+            self._note_opening(kind if rides else None)
+        if ahead and not rides:
+            self._fly(ahead)
+        was_within = self._is_within or bool(opening)
+        with self._in_time():
+            if rides:
+                self._fly([*ahead, text], closing)
+            else:
+                self._send_alone(text, unbuffered=unbuffered, is_several=is_several)
         if closing:
             self._note_end()
         self._due.clear()
-        return int(self._affected_rows)
+        return was_within and not (closing or unbuffered or self._is_within)
 
     def _keep(self, text: bytes) -> int:
         """Let ``text``, which is about a savepoint, go with the next statement; it has no rows."""

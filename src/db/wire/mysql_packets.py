@@ -39,6 +39,7 @@ class Packets(Session):
     _is_open = False  # the unit's opening was sent
     _dirty = False  # there may be a transaction, whatever the last status said
     _takes_several = True
+    _is_recoded = False  # the server may read a text in another character set than PyMySQL wrote it in
     _affected_rows: int = 0
 
     def say(self, statement: str) -> None:
@@ -114,6 +115,19 @@ class Packets(Session):
             self._execute_command(COMMAND.COM_SET_OPTION, _ON if several else _OFF)
             self._read_packet()
             self._takes_several = several
+
+    @property
+    def _is_streaming(self) -> bool:
+        """Whether rows that a cursor has not read yet are on their way."""
+        return self._result is not None and bool(self._result.unbuffered_active)
+
+    def _discard_unread(self) -> None:
+        """Read what nobody has: the answer to what comes next is behind it."""
+        with self._whole():
+            if self._is_streaming:
+                self._result._finish_unbuffered_query()
+            while self._result is not None and self._result.has_next:
+                self.next_result()
 
     def _has_backslashes(self) -> bool:
         return not self.server_status & SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES

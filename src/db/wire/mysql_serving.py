@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pymysql import err
+from pymysql.constants import SERVER_STATUS
 
 from db.errors import ASKED_TO_BE_READ_ONLY, ConfigurationError
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from .commit_outcome import Unit
     from .mysql_text import Kind
 
-_DEADLOCK, _LOCK_TIMEOUT, _READ_ONLY = 1213, 1205, 1792
+_LOCK_TIMEOUT, _READ_ONLY = 1205, 1792
+# InnoDB rolls back all of the transaction: a deadlock, no room for locks, a row that changed since the snapshot.
+_ROLLED_BACK = {1213, 1206, 1020}
 _ENDED = "the server has rolled back the whole transaction ({}): nothing more can be done in it"
 
 
@@ -123,20 +126,59 @@ class Serving(Limited):
             self._note_left(kind.leaves)
         if self._rolled_back is not None:
             raise err.InternalError(self._rolled_back, _ENDED.format(f"error {self._rolled_back}"))
+        if kind.recodes:
+            self._is_recoded = True
         if self.unit is None:
             return
-        if kind.ends:
-            problem = f"{kind.named} within a unit of work: its block begins and ends the transaction"
-            raise ConfigurationError([f"{problem}, and begin_nested() undoes a part"])
+        self._refuse_in_unit(kind)
         if kind.commits:
-            if self.read_only:
-                raise ConfigurationError([f"{kind.named} in a unit of work that only reads"])
-            if self._wrote:
-                problem = f"{kind.named} would commit what the unit of work has written before it"
-                raise ConfigurationError([f"{problem}: give it a unit of its own"])
             self.unit.committed = True
         elif not (kind.reads or kind.waits):
             self._wrote = True
+
+    def _refuse_in_unit(self, kind: Kind) -> None:
+        if self._is_streaming and kind.named != "ROLLBACK TO":
+            problem = "a statement whose rows are streamed is not read to its end, and the next one would discard them"
+            raise ConfigurationError([f"{problem}: read on, or close its result"])
+        if kind.ends:
+            problem = f"{kind.named} within a unit of work: its block begins and ends the transaction"
+            raise ConfigurationError([f"{problem}, and begin_nested() undoes a part"])
+        if kind.commits and self.read_only:
+            raise ConfigurationError([f"{kind.named} in a unit of work that only reads"])
+        if kind.commits and self._wrote:
+            problem = f"{kind.named} would commit what the unit of work has written before it"
+            raise ConfigurationError([f"{problem}: give it a unit of its own"])
+
+    def _look_back(self, kind: Kind, *, wrote: bool) -> None:
+        """A statement has ended the unit's transaction, be it by what its text does not tell: a procedure's COMMIT."""
+        if self.unit is None:
+            return
+        self.unit.committed = True
+        if self._isolation is not None:
+            self._due.append(self._isolating())  # of the unit, and not of its first transaction alone
+        if wrote and not kind.commits:
+            problem = f"{kind.named} has ended the transaction: what the unit of work had written before it is done"
+            raise ConfigurationError([f"{problem}; give it a unit of its own"])
+
+    def next_result(self, unbuffered: bool = False) -> int:
+        """PyMySQL's, of a procedure that has several."""
+        was_within = self._is_within
+        try:
+            affected = super().next_result(unbuffered)
+        except err.MySQLError as error:
+            self._heard(error)
+            raise
+        if was_within and not self._is_within and self.unit is not None:
+            self.unit.committed = True
+        return int(affected)
+
+    @property
+    def _is_within(self) -> bool:
+        """Whether the server said, with its last answer, that there is a transaction."""
+        return bool(self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
+
+    def _isolating(self) -> bytes:
+        return f"SET TRANSACTION ISOLATION LEVEL {self._isolation}".encode()
 
     def _opening(self) -> list[bytes]:
         """What has to go ahead of the next statement."""
@@ -145,7 +187,7 @@ class Serving(Limited):
         limits = self.prologue.limits_now()
         opening = [self._limiting(limits)]
         if self._isolation is not None:
-            opening.append(f"SET TRANSACTION ISOLATION LEVEL {self._isolation}".encode())
+            opening.append(self._isolating())
         return [*opening, b"START TRANSACTION"]
 
     def _closing(self, end: bytes) -> list[bytes]:
@@ -175,7 +217,7 @@ class Serving(Limited):
         if self._sock is not None:
             self._due.clear()  # the error is the statement's own: what was ahead of it has been run
         code = error.args[0] if error.args else None
-        if code == _DEADLOCK or (code == _LOCK_TIMEOUT and self.facts.get("innodb_rollback_on_timeout")):
+        if code in _ROLLED_BACK or (code == _LOCK_TIMEOUT and self.facts.get("innodb_rollback_on_timeout")):
             if self.unit is not None:
                 self._rolled_back = int(code)
                 self.begun += 1  # what would come next were in another one

@@ -22,6 +22,7 @@ class Ending(Serving):
         if not self._has_transaction():
             self._note_end()
             return
+        self._discard_unread()
         unit = self._noted()
         unit.outcome_unknown = True
         try:
@@ -39,6 +40,7 @@ class Ending(Serving):
         if not self._has_transaction():
             self._note_end()
             return
+        self._discard_unread()
         self._end(b"ROLLBACK")
 
     def begin(self) -> None:
@@ -55,15 +57,17 @@ class Ending(Serving):
             if end == b"COMMIT" and any(kind_of(one).waits and b"TO" in one.upper() for one in self._due)
             else []
         )
-        if len(statements) > 1 or due:
-            self._allow_several(True)
         self._be_patient()
-        self._send(b"\n;".join([*due, *statements]))
-        self._next_answers(len(due) + 1, more=len(statements) > 1)
+        with self._whole():
+            if len(statements) > 1 or due:
+                self._allow_several(True)
+            self._send(b"\n;".join([*due, *statements]))
+            self._next_answers(len(due) + 1, more=len(statements) > 1)
         if end == b"COMMIT":
             self._noted().commit_answered(committed=not self.failed)
         try:
-            self._next_answers(len(statements) - 1)
+            with self._whole():
+                self._next_answers(len(statements) - 1)
         except err.MySQLError:
             self.abandon()  # it has ended as asked; a session that keeps the limits is of no use to anybody
         self._note_end()
