@@ -23,7 +23,11 @@ METHODS: dict[tuple[Any, str], str] = {
     (connections.Connection, "query"): "self, sql, unbuffered=False",
     (connections.Connection, "set_character_set"): "self, charset, collation=None",
     (connections.Connection, "connect"): "self, sock=None",
+    (connections.Connection, "autocommit"): "self, value",
     (connections.Connection, "get_autocommit"): "self",
+    (connections.Connection, "next_result"): "self, unbuffered=False",
+    (connections.Connection, "select_db"): "self, db",
+    (connections.MySQLResult, "_finish_unbuffered_query"): "self",
     (connections.MySQLResult, "__init__"): "self, connection",
     (MySQLDialect, "_fetch_setting"): "self, connection, setting_name",
     (MySQLDialect, "_parse_server_version"): "self, val",
@@ -48,7 +52,9 @@ def test_a_connection_has_what_is_read_of_it() -> None:
         name for name in (*names, "encoding", "host", "port", "user", "password", "db") if not hasattr(connection, name)
     ] == []
     result = connections.MySQLResult(connection)
-    assert {"connection", "affected_rows", "insert_id", "has_next", "rows", "description"} <= vars(result).keys()
+    assert {"connection", "affected_rows", "insert_id", "has_next", "rows", "description", "unbuffered_active"} <= vars(
+        result
+    ).keys()
 
 
 def test_the_protocols_numbers_have_their_names() -> None:

@@ -247,6 +247,28 @@ def test_what_is_left_on_a_session_is_nobody_elses(statement: str, use: Use, wir
     assert (wire.counts() - before).connections == 2
 
 
+def test_what_the_drivers_own_calls_leave_is_nobody_elses(use: Use, mariadb_database: Database) -> None:
+    """As what a text would; autocommit is refused, as it would commit statement by statement."""
+    use(role="owner")
+    with db.begin() as tx:
+        driver: Any = tx.connection.driver_connection
+        driver.set_character_set("latin1")
+    with db.engine().connect() as conn:
+        driver = conn.connection.driver_connection
+        driver.select_db(mariadb_database.name)
+        driver.autocommit(True)
+        used = driver.thread_id()
+    with pytest.raises(db.ConfigurationError, match="autocommit within"), db.begin() as tx:
+        tx.execute(INSERT, {"n": 1})
+        tx.connection.driver_connection.autocommit(True)  # type: ignore[union-attr]
+    with db.read() as conn:
+        row = conn.execute(
+            text("SELECT @@character_set_client, @@autocommit, connection_id() <> :used"), {"used": used}
+        )
+        assert tuple(row.one()) == ("utf8mb4", 0, 1)
+    assert numbers() == []
+
+
 def test_a_tenant_is_refused_everywhere(mariadb_database: Database, use: Use) -> None:
     """There is no row-level security that would keep it: no call takes one, and no scope, nor does a setting."""
     for call in (db.begin, db.read, db.session):

@@ -63,7 +63,7 @@ class ServerlessMySqlDialect(MySQLDialect_pymysql):
 
     def set_isolation_level(self, dbapi_connection: Any, level: str) -> None:
         dbapi_connection.level = level
-        dbapi_connection.autocommit(level == "AUTOCOMMIT")
+        dbapi_connection.set_autocommit(level == "AUTOCOMMIT")
         if level != "AUTOCOMMIT":
             dbapi_connection.say(f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
 

@@ -120,6 +120,32 @@ class Serving(Limited):
         """
         return self._rolled_back is not None
 
+    # The driver's own ways to say what the texts below would leave.
+
+    def autocommit(self, value: bool) -> None:
+        """PyMySQL's, refused where a block begins and ends the transaction."""
+        if self.unit is not None:
+            problem = "autocommit within a unit of work: its block begins and ends the transaction"
+            raise ConfigurationError([f"{problem}; what cannot run in one goes over db.engine()"])
+        self._note_left("SET")
+        self.set_autocommit(value)
+
+    def set_autocommit(self, value: bool) -> None:
+        """For who takes it back again: SQLAlchemy's option of a connection."""
+        super().autocommit(value)
+
+    def select_db(self, db: str) -> None:
+        """PyMySQL's."""
+        self._note_left("USE")
+        super().select_db(db)
+
+    def set_character_set(self, charset: str, collation: str | None = None) -> None:
+        """``Session``'s; whoever asks for another one than the connect did has it alone."""
+        if self.facts:
+            self._note_left("SET")
+            self._is_recoded = True
+        super().set_character_set(charset, collation)
+
     def _look_at(self, kind: Kind) -> None:
         """Note what a statement leaves, and refuse what would break a promise of the unit's."""
         if kind.leaves is not None:
