@@ -22,6 +22,10 @@ pytestmark = pytest.mark.usefixtures("ledger")
 ALL = text("SELECT n FROM ledger ORDER BY n")
 
 
+class AlarmError(Exception):
+    """What a handler of SIGALRM raises."""
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_stream_is_not_cut_short_by_another_statement(nested: bool) -> None:
     """The driver would discard the rest of the rows; a savepoint took them for its own answer."""
@@ -74,10 +78,10 @@ def test_what_a_signal_raises_between_sending_and_reading_ends_the_connection(
     def interrupted(self: Packets, packet: bytes) -> None:
         send(self, packet)
         monkeypatch.undo()
-        raise KeyboardInterrupt
+        raise AlarmError
 
     before = wire.counts()
-    with pytest.raises((KeyboardInterrupt, db.OutcomeUnknownError)), db.begin() as tx:
+    with pytest.raises((AlarmError, db.OutcomeUnknownError)), db.begin() as tx:
         if moment != "the first statement":
             tx.execute(text("UPDATE ledger SET note = 'a'"))
         monkeypatch.setattr(Packets, "_send", interrupted)
