@@ -20,7 +20,7 @@ LAYERS = imported("layer/build.py").RUNTIMES
 def told(verb: str, *variables: str) -> subprocess.CompletedProcess[str]:
     """What make would do, without its setting up of an environment."""
     old = [f"--old-file=.venv{of}/ready" for of in ("", "-3.12", "-3.13", "-3.14")]
-    command = [MAKE, "--dry-run", *old, verb, *variables]
+    command = [MAKE, "--no-print-directory", "--dry-run", *old, verb, *variables]
     return subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT)
 
 
