@@ -52,6 +52,8 @@ ASYNC = (*BOTH, "test/orm/test_transaction.py", "test/orm/test_session.py", "tes
 
 FETCH_S = 60
 WAIT_S = 3600  # nothing of this is a promise of time: only what hangs ends so
+# Tests of URLs take it from the URL, and fill in each H and P of theirs: in a password as well.
+PASSWORD = "lowercase"
 STUCK_S = 600  # in one test; those of cancellation take half a minute where the machine is busy
 OPTIONS = (
     *("--rootdir", ".", "-o", "addopts=", "-q", "--tb=short", "--assert=plain"),
@@ -145,8 +147,8 @@ def outcomes(
     """How each test ended, by its name without the dialect's: passed, or the kind of what stands there instead."""
     for schema in ("test_schema", "test_schema_2"):
         server.execute(f"CREATE SCHEMA {schema}")
-    # With the password, which tests of URLs take from there.
-    login = make_url(server.url("postgres", server.superuser, server.password)).set(drivername=dialect)
+    server.execute(f"ALTER ROLE {server.superuser} PASSWORD '{PASSWORD}'")
+    login = make_url(server.url("postgres", server.superuser, PASSWORD)).set(drivername=dialect)
     url = login.update_query_dict({"sslmode": "disable"}).render_as_string(hide_password=False)
     report, log = (repository / f"{dialect}{suffix}" for suffix in (".xml", ".log"))
     # A pytest of its own, since SQLAlchemy's tests bring their own plugin and options.
