@@ -7,6 +7,7 @@ import random
 import threading
 import time
 import uuid
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ class Fleet:
     ) -> None:
         self.function = function
         self.entries: list[Entry] = []
+        self.answered: Counter[Environment] = Counter()  # invocations, of each environment
         self._size = size
         self._fork_server = fork_server
         self._work = work
@@ -69,6 +71,7 @@ class Fleet:
         answer = environment.invoke({"id": name, "work": work or self._work, **event})
         ended = time.monotonic()
         self.entries.append(Entry(name, ended - self._began_at, ended - started, answer))
+        self.answered[environment] += 1
         return answer
 
     def invoke_all(self, environments: Sequence[Environment] | None = None) -> None:

@@ -90,7 +90,7 @@ def kills(fork_server: ForkServer, *, environments: int = 4, kills: int = 1_000,
 
 
 def kill(server: Postgres, fleet: Fleet, login: str, kills: int) -> None:
-    """One at a time, and the next when each environment has had its turn. Raises RuntimeError where it takes too long.
+    """One at a time, the next when each environment has answered since. Raises RuntimeError where it takes too long.
 
     More of them would be no accidents any more: a statement is sent again for two deaths, and not for a third.
     """
@@ -107,11 +107,13 @@ def kill(server: Postgres, fleet: Fleet, login: str, kills: int) -> None:
         while kills:
             if time.monotonic() > give_up_at:
                 raise RuntimeError(f"{kills} kills are left after {LONGEST_S:.0f} s")
-            answered = len(fleet.entries)
             time.sleep(draw.uniform(0, PAUSE_S))
             if killer.execute(_KILL_ONE, [login]).fetchall():
                 kills -= 1
-                while len(fleet.entries) < answered + len(fleet.environments) and time.monotonic() < give_up_at:
+                before = fleet.answered.copy()
+                while any(fleet.answered[one] == before[one] for one in fleet.environments):
+                    if time.monotonic() > give_up_at:
+                        break
                     time.sleep(0.001)
 
 
