@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from devkit.servers.pgbouncer import PgBouncer
     from tests.aio.conftest import Lines
 
+pytestmark = pytest.mark.slow
+
 PID = text("SELECT pg_backend_pid()")
 
 

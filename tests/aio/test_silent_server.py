@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     Invoke = Callable[[Callable[[], Awaitable[Any]]], float]
 
+pytestmark = pytest.mark.slow
+
 ONE = text("SELECT 1")
 INSERT = text("INSERT INTO ledger (n, tenant) VALUES (:n, :tenant)")
 MUCH = "x" * 200_000  # in each of fifty rows, of which a socket that nobody reads holds a part

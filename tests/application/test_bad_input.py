@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from devkit.plugin import Database, MakeLambdaContext, PutSecret
     from devkit.servers.aws import LocalAws
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Project.find(Path(__file__))
 CODE = PROJECT.root / "src"
 FUNCTION = "MigrateFunction"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from benchmarks.peers.peer import Peer
     from devkit.servers.postgres import Postgres
 
+pytestmark = pytest.mark.slow
+
 WARM_UP = 12
 READS = {Work.READ, Work.FIVE, Work.BOUND_READ}
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["at"]  # a fixture
 
+pytestmark = pytest.mark.slow
+
 LOGIN = {"username": "app", "password": "never shown"}
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Two functions with a folder each, a layer, no Globals; one enters as `visitor`, a custom resource's makes the table.
+pytestmark = pytest.mark.slow
+
 GUESTBOOK: dict[str, Any] = {
     "template.yaml": """\
         AWSTemplateFormatVersion: "2010-09-09"

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from devkit.plugin import Database
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
     ("shows", "outcome"),
     [

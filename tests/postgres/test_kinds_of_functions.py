@@ -27,7 +27,10 @@ EVENT = {"Records": [{"messageId": "m1", "body": "b", "eventSource": "aws:sqs", 
 
 
 # Those that are refused are never entered.
-pytestmark = pytest.mark.filterwarnings("ignore:.*was never entered:RuntimeWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*was never entered:RuntimeWarning"),
+]
 
 
 @pytest.fixture(autouse=True)

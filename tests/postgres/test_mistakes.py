@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["at"]  # a fixture
 
+pytestmark = pytest.mark.slow
+
 ADD = text("INSERT INTO notes VALUES (7, 'seven')")
 REFUSED = db.ConfigurationError
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from devkit.plugin import Database
     from devkit.servers.postgres import Postgres
 
+pytestmark = pytest.mark.slow
+
 FUNCTION = """
 import time
 
