@@ -132,12 +132,16 @@ def test_ten_rotations_under_load_fail_nothing(rotation: Rotation) -> None:
             rotation.set_secret(f"password-{number}")
             done.wait(0.1)
             rotation.finish_secret(version)
+            # Until both passwords are the same one, nobody gets in. On a busy machine that is most of the time.
+            before = len(opened)
+            while len(opened) <= before and not failures:
+                done.wait(0.001)
     finally:
         done.set()
         for thread in threads:
             thread.join(30)
     assert failures == []
-    assert len(opened) > 10
+    assert len(opened) >= 10
 
 
 def test_a_user_that_is_cloned_takes_over(rotation: Rotation, postgres: Postgres, database: Database) -> None:
