@@ -223,7 +223,7 @@ _INVALID_OPTION = re.compile(r"connection is bad: invalid \S* ?value: ")
 
 # For drivers that give no SQLSTATE, by their package: what says which one their errors stand for. An engine that has
 # such a driver adds it when it is loaded.
-_READ_IN = {"pymysql": "db.engines.mysql"}  # for an error that is looked at where the engine is not at work
+_READ_IN = {"pymysql": "db.settings.engines.mysql"}  # for an error that is looked at where the engine is not at work
 SQLSTATE_READERS: dict[str, Callable[[BaseException], str | None]] = {}
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from db.engines.kinds import CAPABILITIES, all_kinds
+from db.settings.engines.kinds import CAPABILITIES, all_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from db.engines.kinds import Capability, EngineKind
+    from db.settings.engines.kinds import Capability, EngineKind
 
 # Each public call, and each argument that asks an engine for more than the call alone: what it asks for. None is what
 # every engine here has.

@@ -33,7 +33,7 @@ HEAVY = {
     "boto3",
     "botocore.session",
     "db.aio",
-    "db.engines.sqlite",
+    "db.settings.engines.sqlite",
     "greenlet",
     "pydantic",
     "sqlite3",

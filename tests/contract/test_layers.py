@@ -16,7 +16,6 @@ SRC = Path(__file__).parents[2] / "src"
 # neighbours.
 ROOMS = [
     {"errors"},
-    {"engines"},
     {"settings"},
     {"timing"},
     {"wire", "credentials"},

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import exc
 
 import db
-from db.engines.mysql import sqlstate_of
+from db.settings.engines.mysql import sqlstate_of
 
 RETRY, RECONNECT = db.Verdict.RETRY_TRANSACTION, db.Verdict.RECONNECT
 FULL, CREDENTIALS = db.Verdict.WAIT_FOR_CAPACITY, db.Verdict.REFETCH_CREDENTIALS

@@ -11,13 +11,13 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from db.engines.postgresql import KIND as POSTGRESQL
 from db.errors import CredentialsError
+from db.settings.engines.postgresql import KIND as POSTGRESQL
 
 from .source import Credentials
 
 if TYPE_CHECKING:
-    from db.engines.kinds import EngineKind
+    from db.settings.engines.kinds import EngineKind
 
 # By each key of AWS's structure, what stands in its place in secrets of other origin: in small letters, without _ - and
 # blanks. AWS's own key wins where both are there.

@@ -29,7 +29,7 @@ from .source import OneAsker, no_debug_lines
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from db.engines.kinds import EngineKind
+    from db.settings.engines.kinds import EngineKind
 
     from .get_secret import Stage
     from .source import Credentials

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 from alembic import context
 from sqlalchemy import MetaData
 
-from db.engines.kinds import NAMES, kind_named
 from db.environment import process
 from db.errors import ConfigurationError
 from db.migrations.lineage import write_down
 from db.migrations.lock import locked_connection
 from db.migrations.operations import is_features
+from db.settings.engines.kinds import NAMES, kind_named
 from db.transactions.driver import require_constraints
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from db.engines.kinds import EngineKind
+    from db.settings.engines.kinds import EngineKind
 
 
 def metadata() -> Any:

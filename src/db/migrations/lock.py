@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, TextClause
 
-    from db.engines.kinds import EngineKind
     from db.environment.process import Runtime
+    from db.settings.engines.kinds import EngineKind
 
 # One lock for all migrations of a database: an arbitrary key in the 64-bit space, the same in every release.
 LOCK_KEY = 0x6D69_6772_6174_6500  # "migrate" in ASCII

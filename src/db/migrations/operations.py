@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 
-from db.engines.kinds import kind_named, refusal_of
-from db.engines.postgresql import KIND as POSTGRESQL
 from db.environment import process
 from db.errors import ConfigurationError
+from db.settings.engines.kinds import kind_named, refusal_of
+from db.settings.engines.postgresql import KIND as POSTGRESQL
 from db.transactions.prologue_sql import CREATE_PROLOGUE_FUNCTION
 from db.wire.search_path import CONSTRAINTS_FUNCTION, PROLOGUE_FUNCTION
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from alembic.runtime.migration import MigrationContext
 
-    from db.engines.kinds import EngineKind
+    from db.settings.engines.kinds import EngineKind
 
 ONCE_TABLE = "db_once"
 

@@ -8,6 +8,8 @@ needed: ``urls`` reads DB_URL, and ``names`` knows what people write instead of 
 Everything that names a setting is checked against the table: the documented one is printed from it (``python -m devkit
 settings``), ``template.yaml`` is compared with it. It must not know what a setting is for further up, and opens neither
 secrets nor files; see ``credentials``.
+
+``engines``, within, has for each database engine one object that says what it can, and how that is said to it.
 """
 
 from .kinds import FLAGS, PREFIX

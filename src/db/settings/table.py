@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import URL
 
-from db.engines.kinds import NAMES, kind_named
 from db.errors import ConfigurationError
 
 from .checks import WITHOUT_URL, contradictions, rows, wrong_values
+from .engines.kinds import NAMES, kind_named
 from .kinds import FLAG, JSON_OBJECT, PREFIX, SECONDS, TEXT, URL_OR_TEXT, WHOLE, choice, setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from db.engines.kinds import EngineKind
+    from .engines.kinds import EngineKind
 
     class UrlOrText:
         """For the type checkers: text is taken for a URL, and a URL is what is there."""

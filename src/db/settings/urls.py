@@ -10,7 +10,7 @@ import importlib.util
 
 from sqlalchemy import URL, exc, make_url
 
-from db.engines.kinds import kind_named, refusal_of
+from .engines.kinds import kind_named, refusal_of
 
 _WRITE = "write postgresql://user:password@host/database"
 _SCHEMES = ("postgresql", "postgres")  # the second is Heroku's, and that of all who followed it

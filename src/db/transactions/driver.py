@@ -14,7 +14,7 @@ from db.wire.transaction_end import FlightState
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from db.engines.kinds import EngineKind
+    from db.settings.engines.kinds import EngineKind
     from db.wire.commit_outcome import TellingPrologue, Unit
     from db.wire.riders import Command
 

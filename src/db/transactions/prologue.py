@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from db.engines.postgresql import TRANSACTION_TIMEOUT_SINCE
+from db.settings.engines.postgresql import TRANSACTION_TIMEOUT_SINCE
 from db.telemetry.application_name import name_for
 from db.timing.deadline import limits, patience_s
 from db.timing.invocation import current_invocation

@@ -14,10 +14,10 @@ from .open_units import open_units
 if TYPE_CHECKING:
     from types import FrameType
 
-    from db.engines.kinds import EngineKind
     from db.environment.process import Runtime
     from db.pool.connect_arguments import Role
     from db.settings import Settings
+    from db.settings.engines.kinds import EngineKind
 
 # Between a block's function and whoever enters it.
 _IN_BETWEEN = {"contextlib", "db.transactions.blocks"}

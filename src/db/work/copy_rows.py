@@ -10,8 +10,8 @@ from sqlalchemy import Table, exc
 from sqlalchemy.schema import MetaData
 from sqlalchemy.util import await_
 
-from db.engines.kinds import kind_named
 from db.errors import ConfigurationError
+from db.settings.engines.kinds import kind_named
 from db.telemetry.statement_events import OWN_STATEMENT
 from db.timing.waiting import entered, on_loop
 from db.transactions.begin import begin

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import exc, text
 
-from db.engines.kinds import kind_named, refusal_of
 from db.errors import DOCUMENTATION, ConfigurationError, DbError, DeadlineError, InvalidKeyError, sqlstate
+from db.settings.engines.kinds import kind_named, refusal_of
 from db.telemetry.statement_events import OWN_STATEMENT
 from db.transactions.driver import flight_of, ride, tenant_of
 from db.transactions.run import run
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, CursorResult
 
-    from db.engines.kinds import OnceSql
+    from db.settings.engines.kinds import OnceSql
 
 
 _NO_TABLE = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from db.engines.kinds import kind_named
+from db.settings.engines.kinds import kind_named
 
 from . import beside, roles, tables
 from .catalogue import read

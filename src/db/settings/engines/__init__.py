@@ -5,7 +5,7 @@
 and compares no name. What an engine cannot do is refused where it is asked for: by ``EngineKind.require`` in a call,
 and for settings by what ``unserved`` says.
 
-It holds words and values, and must not know settings, connections or SQLAlchemy: what goes over a socket, or into a
-file, is in ``wire``, in the module that the object names as its ``dialect``. Another engine is a module here and its
-dialect there.
+It holds words and values, and must not know the settings around it, connections or SQLAlchemy: what goes over a socket,
+or into a file, is in ``wire``, in the module that the object names as its ``dialect``. Another engine is a module here
+and its dialect there.
 """
