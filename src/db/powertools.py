@@ -21,9 +21,10 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import (
 from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import STATUS_CONSTANTS, DataRecord
 from sqlalchemy import exc
 
+from .environment.process import DEFAULT
 from .errors import DOCUMENTATION, DbError, sqlstate
 from .timing.invocation import NONE, current_invocation
-from .transactions.begin import begin
+from .transactions.begin import begin_on
 from .transactions.callables import WrongKindError
 from .transactions.tenant_scope import tenant_for
 from .work.once_records import claim, find, store
@@ -205,7 +206,7 @@ class _Call:
         """Its transaction: a savepoint in that of the call around it, where there is one of the same tenant."""
         outer = next((call.tx for call in reversed(self._around) if call.tx is not None), None)
         if outer is None:
-            self.tx = self._opened.enter_context(begin())
+            self.tx = self._opened.enter_context(begin_on(DEFAULT))
         else:
             self._opened.enter_context(outer.begin_nested())
             self.tx = outer

@@ -39,4 +39,4 @@ def enter(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Enter
 
     yield configure
     db.dispose()
-    process._runtime = None
+    process.DEFAULT._runtime = None

@@ -37,7 +37,7 @@ def test_every_event_is_answered_as_its_case_expects(
                 answer = handler(stack.payload(case), lambda_context(remaining_s=function.timeout_s))
             wrong.append(stack.problem(case, answer))
         db.dispose()
-        process._runtime = None
+        process.DEFAULT._runtime = None
         assert wrong == [None] * len(wrong)
 
 

@@ -224,7 +224,7 @@ def test_a_migration_answers_for_wrong_settings_too(
     invoke: Callable[..., Any], callbacks: Callbacks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of all failures the likeliest at a first deploy."""
-    monkeypatch.setattr(process, "_runtime", None)
+    monkeypatch.setattr(process.DEFAULT, "_runtime", None)
     invoke(**CREATE, ResponseURL=callbacks.url)
     assert callbacks.take()[0]["Reason"].startswith("ConfigurationError: no database: set DB_SECRET_ID")
 
@@ -260,7 +260,7 @@ def test_the_roles_are_made_where_there_is_a_master(
         assert postgres.execute("SELECT count(*) FROM pg_roles WHERE rolname LIKE %s", [f"%{suffix}"]) == [(4,)]
     finally:
         db.dispose()
-        process._runtime = None
+        process.DEFAULT._runtime = None
         postgres.drop_database(f"made_{suffix}")
         for role in ("owner", "app", "report", "master"):
             postgres.execute(f"DROP ROLE {roles[role]}")
@@ -299,7 +299,7 @@ def test_with_tokens_the_roles_are_made_by_their_names(
             invoke(**CREATE, ResponseURL=callbacks.url)
         finally:
             db.dispose()
-            process._runtime = None
+            process.DEFAULT._runtime = None
     (told,) = callbacks.take()
     assert told["Reason"] == (
         "ConfigurationError: DB_AUTH=iam: the server has no role rds_iam, so it is none of RDS, and takes no tokens"

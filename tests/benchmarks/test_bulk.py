@@ -70,7 +70,7 @@ def test_a_storm_is_counted_by_key() -> None:
 @pytest.fixture
 def no_runtime() -> Iterator[None]:
     yield
-    process._runtime = None
+    process.DEFAULT._runtime = None
 
 
 @pytest.mark.usefixtures("no_runtime")

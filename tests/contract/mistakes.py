@@ -103,7 +103,7 @@ def at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Itera
     with contextlib.suppress(db.ConfigurationError):
         db.dispose()
     event_loop.close()
-    process._runtime, process._options = None, EngineOptions()
+    process.DEFAULT._runtime, process.DEFAULT._options = None, EngineOptions()
 
 
 def require_said(at: At, make: Make, error: type[Exception], words: tuple[str, ...]) -> None:

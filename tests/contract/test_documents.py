@@ -100,7 +100,7 @@ def test_the_loop_in_the_document_on_seeing_sql_is_warned_of(
     exec(block, shown)  # noqa: S102 - the document's own code
     shown["handler"]({"orders": list(range(25))}, lambda_context())
     db.dispose()
-    process._runtime = None
+    process.DEFAULT._runtime = None
     (line,) = (vars(r) for r in caplog.records if getattr(r, "connection_event", None) == "repeated statement")
     (example,) = re.findall(
         r"^```json\n(.*?)^```", (ROOT / "docs" / "run" / "observability.md").read_text(), re.DOTALL | re.MULTILINE
@@ -139,7 +139,7 @@ def test_the_revisions_of_the_page_on_deploys_keep_the_contract(
     db.configure(Settings(url=make_url(database.url("owner"))))
     assert migrations.upgrade(tmp_path).after == "0005"
     db.dispose()
-    process._runtime = None
+    process.DEFAULT._runtime = None
     columns = "SELECT column_name FROM information_schema.columns WHERE table_name = 'notes'"
     assert postgres.execute(columns, database=database.name) == [("title",)]
 
@@ -170,7 +170,7 @@ def test_a_project_that_exists_is_tested_as_documented(existing_project: Path, m
     """The page's handler, migration and function that migrates, by the page's tests."""
     monkeypatch.syspath_prepend(str(existing_project))
     assert passes(existing_project)
-    process._runtime = None
+    process.DEFAULT._runtime = None
 
 
 def test_alembic_by_hand_works_as_documented(existing_project: Path, database: Database, postgres: Postgres) -> None:
@@ -221,7 +221,7 @@ def page(database: Database, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 
     yield run
     db.dispose()
-    process._runtime = None
+    process.DEFAULT._runtime = None
 
 
 def test_once_is_as_documented(page: Callable[..., Any], database: Database, postgres: Postgres) -> None:

@@ -50,7 +50,7 @@ def use(database: Database) -> Iterator[Use]:
 
     yield configure
     db.dispose()
-    process._runtime = None
+    process.DEFAULT._runtime = None
 
 
 class MakeEngine(Protocol):

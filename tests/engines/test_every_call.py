@@ -343,7 +343,7 @@ def walk(
     db.configure(settings)
     yield Walk(tmp_path, lambda_context(remaining_s=60.0))
     db.dispose()
-    process._runtime = None
+    process.DEFAULT._runtime = None
 
 
 def _lay_ground() -> None:

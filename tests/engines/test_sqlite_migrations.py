@@ -65,7 +65,7 @@ def versions(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     (folder / "a1.py").write_text(FIRST)
     yield folder
     db.dispose()
-    process._runtime = None
+    process.DEFAULT._runtime = None
 
 
 def tables() -> set[str]:
@@ -138,7 +138,7 @@ def test_a_runner_waits_no_longer_than_the_invocation(tmp_path: Path, lambda_con
     lock.release()
     assert migrations.upgrade(tmp_path).after == "a1"
     db.dispose()
-    process._runtime = None
+    process.DEFAULT._runtime = None
 
 
 def test_alembic_by_hand_writes_sql_for_the_engine_of_the_settings(tmp_path: Path) -> None:

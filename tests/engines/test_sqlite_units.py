@@ -53,7 +53,7 @@ def file(tmp_path: Path) -> Iterator[File]:
     yield made
     made.other.close()
     db.dispose()
-    process._runtime = None
+    process.DEFAULT._runtime = None
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def memory() -> Iterator[None]:
         tx.execute(text("CREATE TABLE ledger (n int PRIMARY KEY)"))
     yield
     db.dispose()
-    process._runtime = None
+    process.DEFAULT._runtime = None
 
 
 def state_of(error: pytest.ExceptionInfo[exc.DBAPIError]) -> tuple[str | None, db.Verdict]:
@@ -362,7 +362,7 @@ def test_its_errors_have_the_names_that_postgresql_has(url: str, statement: str,
         tx.execute(text(statement))
     assert state_of(refused) == (state, db.Verdict.GIVE_UP)
     db.dispose()
-    process._runtime = None
+    process.DEFAULT._runtime = None
 
 
 def test_further_arguments_of_the_driver_are_given_to_it(tmp_path: Path) -> None:
@@ -378,4 +378,4 @@ def test_further_arguments_of_the_driver_are_given_to_it(tmp_path: Path) -> None
     with pytest.raises(db.ConfigurationError, match="isolation_level, which is the layer's own"), db.begin() as tx:
         tx.execute(ALL)
     db.dispose()
-    process._runtime = None
+    process.DEFAULT._runtime = None

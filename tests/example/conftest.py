@@ -120,7 +120,7 @@ def empty_shop(
 
     yield Shop(database, put_secret, lambda_context)
     db.dispose()
-    process._runtime = None
+    process.DEFAULT._runtime = None
 
 
 @pytest.fixture

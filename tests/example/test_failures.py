@@ -53,7 +53,7 @@ def test_settings_that_are_wrong_are_all_logged_and_none_told(
 ) -> None:
     """The caller learns that it is not his fault; the log, everything that has to be mended."""
     db.dispose()
-    monkeypatch.setattr(process, "_runtime", None)
+    monkeypatch.setattr(process.DEFAULT, "_runtime", None)
     monkeypatch.setenv("DB_POOL", "big")
     monkeypatch.setenv("DB_PORT", "five")
     answer = shop.api("GET", "/orders")

@@ -38,7 +38,7 @@ def use(mariadb_database: Database, wire: MySqlWire) -> Iterator[Use]:
 
     yield configure
     db.dispose()
-    process._runtime = None
+    process.DEFAULT._runtime = None
 
 
 @pytest.fixture

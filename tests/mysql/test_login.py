@@ -37,7 +37,7 @@ ONE = text("SELECT 1")
 def _forget() -> Iterator[None]:
     yield
     db.dispose()
-    process._runtime = None
+    process.DEFAULT._runtime = None
 
 
 def use_secret(database: Database, name: str, **settings: Any) -> None:

@@ -416,7 +416,7 @@ def test_settings_that_are_wrong_are_said_and_all_records_come_again(
 ) -> None:
     """Once in the log; no record has run."""
     db.dispose()
-    monkeypatch.setattr(process, "_runtime", None)
+    monkeypatch.setattr(process.DEFAULT, "_runtime", None)
     monkeypatch.setenv("DB_POOL", "big")
     seen: list[Any] = []
     assert failed(db.batch(queue("a", "b"), lambda _tx, record: seen.append(record))) == ["1", "2"]

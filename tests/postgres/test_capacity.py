@@ -47,7 +47,7 @@ def house(small: Postgres, door: MakeDoor) -> Iterator[Settings]:
     db.configure(settings)
     yield settings
     db.dispose()
-    process._runtime = None
+    process.DEFAULT._runtime = None
 
 
 def guest(server: Postgres) -> psycopg.Connection[Any]:

@@ -35,7 +35,7 @@ STORED = select(cast(bindparam("body", type_=JSON), JSON))
 def forgotten() -> Iterator[None]:
     """What one test says of engines does not reach the next."""
     yield
-    process._options = EngineOptions()
+    process.DEFAULT._options = EngineOptions()
 
 
 def test_json_is_written_and_read_as_the_application_does(use: Use) -> None:

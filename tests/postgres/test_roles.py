@@ -96,7 +96,7 @@ def account(postgres: Postgres, secret: PutSecret) -> Iterator[Account]:
     made.use()
     yield made
     db.dispose()
-    process._runtime = None
+    process.DEFAULT._runtime = None
     made.drop()
 
 

@@ -83,7 +83,7 @@ def rotation(door: MakeDoor, postgres: Postgres, database: Database, secret: Put
     made.use()
     yield made
     db.dispose()
-    process._runtime = None
+    process.DEFAULT._runtime = None
 
 
 def connect_anew() -> None:

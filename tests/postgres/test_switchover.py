@@ -15,6 +15,7 @@ from sqlalchemy import exc, make_url, text
 import db
 from db import aio
 from db.environment import event_loop, process
+from db.environment.runtime import Runtime
 from db.errors import sqlstate
 from db.pool.switchover import SUSPECT_S
 from db.settings import Settings
@@ -74,7 +75,7 @@ def site(cluster: Cluster) -> Iterator[Site]:
         yield Site(cluster, database, name)
         db.dispose()
         event_loop.close()
-        process._runtime = None
+        process.DEFAULT._runtime = None
     assert cluster.standby.all_left(database.name)
     drop_database(cluster.primary, database)
 
@@ -91,7 +92,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
     monkeypatch.setattr(time, "time", lambda: clock() + ahead_s)
     # A runtime keeps the clock that it was made with.
-    monkeypatch.setattr(process.Runtime.__init__, "__kwdefaults__", {"clock": time.time})
+    monkeypatch.setattr(Runtime.__init__, "__kwdefaults__", {"clock": time.time})
     return move
 
 

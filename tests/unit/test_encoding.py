@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from db.environment.process import Runtime
+from db.environment.runtime import Runtime
 from db.errors import ConfigurationError
 from db.settings import Settings
 from db.wire.encoding import other_encoding

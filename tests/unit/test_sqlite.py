@@ -24,7 +24,7 @@ def _sqlite(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
         tx.execute(text("CREATE TABLE ledger (n int PRIMARY KEY)"))
     yield
     db.dispose()
-    process._runtime = None
+    process.DEFAULT._runtime = None
 
 
 @pytest.mark.usefixtures("_sqlite")
@@ -50,7 +50,7 @@ def test_a_unit_inside_another_is_refused_where_both_would_share_a_connection() 
     ):
         pass
     db.dispose()
-    process._runtime = None
+    process.DEFAULT._runtime = None
 
 
 def test_an_in_memory_database_ends_with_dispose() -> None:
@@ -62,12 +62,12 @@ def test_an_in_memory_database_ends_with_dispose() -> None:
     with pytest.raises(exc.OperationalError, match="no such table"), db.read() as conn:
         conn.execute(text("SELECT * FROM ledger"))
     db.dispose()
-    process._runtime = None
+    process.DEFAULT._runtime = None
 
 
 def test_importing_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test may set it afterwards; the error comes with the first use, and is kept by nothing."""
-    monkeypatch.setattr(process, "_runtime", None)
+    monkeypatch.setattr(process.DEFAULT, "_runtime", None)
     for name in ("DB_URL", "DB_SECRET_ID"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(db.ConfigurationError), db.read():
@@ -80,7 +80,7 @@ def test_importing_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_wrong_configuration_leaves_the_old_one_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """``db.configure()`` replaces all or nothing."""
-    monkeypatch.setattr(process, "_runtime", None)
+    monkeypatch.setattr(process.DEFAULT, "_runtime", None)
     db.configure(Settings(url=make_url("sqlite://")))
     engine = db.engine()
     monkeypatch.setenv("DB_POOL", "big")

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from sqlalchemy.util import greenlet_spawn
 
+from db.environment.process import DEFAULT
 from db.transactions.blocks import NotABlockError, by_name, warn_of_unused
 from db.transactions.callables import awaited_connection
-from db.work.idempotent import idempotent as _idempotent
+from db.work.idempotent import idempotent_on as _idempotent_on
 from db.work.once import DAY_S, Once
-from db.work.once_records import purge_once as _purge_once
+from db.work.once_records import purge_once_on as _purge_once_on
 
 from .greenlets import as_plain, proxied
 
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from db.environment.handler_decorator import Handler
+    from db.environment.process import Holder
     from db.transactions.unit_of_work import Isolation
 
 P = ParamSpec("P")
 T = TypeVar("T")
 EventT = TypeVar("EventT")
 ContextT = TypeVar("ContextT")
-_WITH = "async with db.aio.once(key) as tx, or await db.aio.once(key).run(fn)"
 
 
 def once(
@@ -45,16 +46,31 @@ def once(
     ``await aio.once(key).run(fn, *args)`` for a coroutine function, or ``async with aio.once(key) as tx``. All else is
     as ``db.once``.
     """
-    work = AsyncOnce(
-        Once(
-            key,
-            tenant=tenant,
-            payload=payload,
-            expires_in_s=expires_in_s,
-            isolation=isolation,
-            tx=awaited_connection(tx, call="db.aio.once") if tx is not None else None,
-        )
+    return once_on(DEFAULT, key, tenant=tenant, payload=payload, expires_in_s=expires_in_s, isolation=isolation, tx=tx)
+
+
+def once_on(
+    holder: Holder,
+    key: str,
+    *,
+    tenant: str | None = None,
+    payload: Any = None,
+    expires_in_s: float = DAY_S,
+    isolation: Isolation | None = None,
+    tx: AsyncConnection | None = None,
+) -> AsyncOnce:
+    """``once``, on the database of ``holder``."""
+    call = f"{holder.called}.aio.once"
+    plain = Once(
+        holder,
+        key,
+        tenant=tenant,
+        payload=payload,
+        expires_in_s=expires_in_s,
+        isolation=isolation,
+        tx=awaited_connection(tx, call=call) if tx is not None else None,
     )
+    work = AsyncOnce(plain, call)
     work.__class__ = _UnusedAsyncOnce
     return work
 
@@ -65,8 +81,9 @@ class AsyncOnce:
     ``result`` and ``replayed`` are those of what ``db.once`` gives.
     """
 
-    def __init__(self, plain: Once) -> None:
+    def __init__(self, plain: Once, call: str) -> None:
         self.as_plain = plain
+        self._call = call
 
     @property
     def key(self) -> str:
@@ -104,19 +121,24 @@ class AsyncOnce:
         """
         self.__class__ = AsyncOnce
         return await greenlet_spawn(
-            functools.partial(self.as_plain.run, as_plain(fn, call="db.aio.once"), *args, **kwargs)
+            functools.partial(self.as_plain.run, as_plain(fn, call=self._call), *args, **kwargs)
         )
+
+    def _with(self) -> str:
+        return f"async with {self._call}(key) as tx, or await {self._call}(key).run(fn)"
 
     if not TYPE_CHECKING:  # to a type checker they are mistakes as they stand
 
         def __getattr__(self, name: str) -> NoReturn:
-            raise NotABlockError(f"db.aio.once() gives a block, which has no {name!r}: {_WITH}")
+            raise NotABlockError(f"{self._call}() gives a block, which has no {name!r}: {self._with()}")
 
         def __await__(self) -> NoReturn:
-            raise NotABlockError(f"db.aio.once() gives a block, and nothing to await: {_WITH}")
+            raise NotABlockError(f"{self._call}() gives a block, and nothing to await: {self._with()}")
 
         def __enter__(self) -> NoReturn:
-            raise NotABlockError(f"db.aio.once() gives a block for async def: {_WITH}, or take db.once")
+            raise NotABlockError(
+                f"{self._call}() gives a block for async def: {self._with()}, or take {self._call.replace('aio.', '')}"
+            )
 
         def __exit__(self, *_: object) -> NoReturn:
             self.__enter__()
@@ -126,7 +148,7 @@ class _UnusedAsyncOnce(AsyncOnce):
     """One that nobody has used yet. Only this has a ``__del__``: see ``transactions.blocks``."""
 
     def __del__(self) -> None:
-        warn_of_unused("db.aio.once()", _WITH)
+        warn_of_unused(f"{self._call}()", self._with())
 
 
 async def purge_once(*, limit: int = 10_000) -> int:
@@ -134,7 +156,12 @@ async def purge_once(*, limit: int = 10_000) -> int:
 
     All is as ``db.purge_once``.
     """
-    return await greenlet_spawn(_purge_once, limit=limit)
+    return await purge_once_on(DEFAULT, limit=limit)
+
+
+async def purge_once_on(holder: Holder, *, limit: int = 10_000) -> int:
+    """``purge_once``, on the database of ``holder``."""
+    return await greenlet_spawn(_purge_once_on, holder, limit=limit)
 
 
 @by_name("db.aio.idempotent")
@@ -152,12 +179,29 @@ def idempotent(
 
     Both are coroutine functions. All else is as ``db.idempotent``.
     """
-    decorate_plain = _idempotent(key=key, payload=payload, tenant=tenant, expires_in_s=expires_in_s, name=name)
+    return idempotent_on(DEFAULT, key=key, payload=payload, tenant=tenant, expires_in_s=expires_in_s, name=name)
+
+
+def idempotent_on(
+    holder: Holder,
+    *,
+    key: str,
+    payload: str | None = None,
+    tenant: str | None = None,
+    expires_in_s: float = DAY_S,
+    name: str | None = None,
+) -> Callable[
+    [Callable[[AsyncConnection, EventT, ContextT], Awaitable[T]]], Handler[EventT, ContextT, Coroutine[Any, Any, T]]
+]:
+    """``idempotent``, on the database of ``holder``."""
+    decorate_plain = _idempotent_on(
+        holder, key=key, payload=payload, tenant=tenant, expires_in_s=expires_in_s, name=name
+    )
 
     def decorate(
         fn: Callable[[AsyncConnection, EventT, ContextT], Awaitable[T]],
     ) -> Handler[EventT, ContextT, Coroutine[Any, Any, T]]:
-        plain = decorate_plain(as_plain(fn, call="db.aio.idempotent"))
+        plain = decorate_plain(as_plain(fn, call=f"{holder.called}.aio.idempotent"))
 
         @functools.wraps(fn)
         async def handler(event: EventT, context: Any = None) -> T:

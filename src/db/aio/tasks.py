@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from typing import TYPE_CHECKING, TypeVar
 
-from db.environment import process
+from db.environment.process import DEFAULT
 from db.transactions.open_units import open_units
 
 if TYPE_CHECKING:
@@ -62,4 +62,4 @@ def _checked(limit: int) -> int:
 
 def _free_connections() -> int:
     held = sum(unit.engine.dialect.is_async for unit in open_units() if unit.engine is not None)
-    return max(process.current().settings.async_connections - held, 1)
+    return max(DEFAULT.current().settings.async_connections - held, 1)

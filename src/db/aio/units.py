@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar,
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.util import greenlet_spawn
 
-from db.environment import process
-from db.transactions.begin import begin as _begin
-from db.transactions.begin import session as _session
-from db.transactions.blocks import async_block
+from db.environment.process import DEFAULT, checked_role
+from db.transactions.begin import begin_on as _begin_on
+from db.transactions.begin import session_on as _session_on
+from db.transactions.blocks import async_block, by_name
 from db.transactions.callables import awaited_connection
-from db.transactions.read import fetch as _fetch
-from db.transactions.read import read as _read
-from db.transactions.run import run as _run
+from db.transactions.read import fetch_on as _fetch_on
+from db.transactions.read import read_on as _read_on
+from db.transactions.run import run_on as _run_on
 
 from .greenlets import as_plain, in_greenlets, proxied
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Executable, Result
     from sqlalchemy.sql.selectable import TypedReturnsRows
 
+    from db.environment.process import Holder
     from db.transactions.unit_of_work import Isolation
 
 P = ParamSpec("P")
@@ -34,26 +35,44 @@ Ts = TypeVarTuple("Ts")
 AsyncSessionT = TypeVar("AsyncSessionT", bound=AsyncSession)
 
 
-@async_block
-async def begin(*, tenant: str | None = None, isolation: Isolation | None = None) -> AsyncIterator[AsyncConnection]:
+@by_name("db.aio.begin")
+def begin(
+    *, tenant: str | None = None, isolation: Isolation | None = None
+) -> AbstractAsyncContextManager[AsyncConnection]:
     """A transaction on the writer: commits when the block ends, rolls back when it raises.
 
     Gives an ordinary ``sqlalchemy.ext.asyncio.AsyncConnection``. All else is as ``db.begin``. A task that is cancelled
     in the block rolls back; one that is cancelled while COMMIT is under way raises OutcomeUnknownError.
     """
-    async with in_greenlets(_begin(tenant=tenant, isolation=isolation)) as conn:
-        yield proxied(conn)
+    return begin_on(DEFAULT, tenant=tenant, isolation=isolation)
 
 
 @async_block
-async def read(
-    *, tenant: str | None = None, snapshot: bool = False, fresh: bool = False
+async def begin_on(
+    holder: Holder, *, tenant: str | None = None, isolation: Isolation | None = None
 ) -> AsyncIterator[AsyncConnection]:
+    """``begin``, on the database of ``holder``."""
+    async with in_greenlets(_begin_on(holder, tenant=tenant, isolation=isolation)) as conn:
+        yield proxied(conn)
+
+
+@by_name("db.aio.read")
+def read(
+    *, tenant: str | None = None, snapshot: bool = False, fresh: bool = False
+) -> AbstractAsyncContextManager[AsyncConnection]:
     """A read-only transaction on the reader, or on the writer where there is no reader endpoint.
 
     Gives an ordinary ``sqlalchemy.ext.asyncio.AsyncConnection``. All else is as ``db.read``.
     """
-    async with in_greenlets(_read(tenant=tenant, snapshot=snapshot, fresh=fresh)) as conn:
+    return read_on(DEFAULT, tenant=tenant, snapshot=snapshot, fresh=fresh)
+
+
+@async_block
+async def read_on(
+    holder: Holder, *, tenant: str | None = None, snapshot: bool = False, fresh: bool = False
+) -> AsyncIterator[AsyncConnection]:
+    """``read``, on the database of ``holder``."""
+    async with in_greenlets(_read_on(holder, tenant=tenant, snapshot=snapshot, fresh=fresh)) as conn:
         yield proxied(conn)
 
 
@@ -76,7 +95,14 @@ async def fetch(
 
     All is as ``db.fetch``. The rows are there, so the results are the plain ones.
     """
-    return await greenlet_spawn(_fetch, *statements, tenant=tenant, fresh=fresh)
+    return await fetch_on(DEFAULT, *statements, tenant=tenant, fresh=fresh)
+
+
+async def fetch_on(
+    holder: Holder, *statements: Executable, tenant: str | None = None, fresh: bool = False
+) -> list[Result[*tuple[Any, ...]]]:
+    """``fetch``, on the database of ``holder``."""
+    return await greenlet_spawn(_fetch_on, holder, *statements, tenant=tenant, fresh=fresh)
 
 
 @overload
@@ -97,8 +123,25 @@ def session(
     read_only: bool = False,
     class_: type[AsyncSessionT],
 ) -> AbstractAsyncContextManager[AsyncSessionT]: ...
+@by_name("db.aio.session")
+def session(
+    *,
+    tenant: str | None = None,
+    isolation: Isolation | None = None,
+    tx: AsyncConnection | None = None,
+    read_only: bool = False,
+    class_: type[AsyncSession] | None = None,
+) -> AbstractAsyncContextManager[AsyncSession]:
+    """A ``sqlalchemy.orm.Session`` inside ``begin``: flushed and committed when the block ends.
+
+    Wrapped, as ``sqlalchemy.ext.asyncio.AsyncSession``, or as ``class_``. All else is as ``db.session``.
+    """
+    return session_on(DEFAULT, tenant=tenant, isolation=isolation, tx=tx, read_only=read_only, class_=class_)
+
+
 @async_block
-async def session(
+async def session_on(
+    holder: Holder,
     *,
     tenant: str | None = None,
     isolation: Isolation | None = None,
@@ -106,15 +149,13 @@ async def session(
     read_only: bool = False,
     class_: type[AsyncSession] | None = None,
 ) -> AsyncIterator[AsyncSession]:
-    """A ``sqlalchemy.orm.Session`` inside ``begin``: flushed and committed when the block ends.
-
-    Wrapped, as ``sqlalchemy.ext.asyncio.AsyncSession``, or as ``class_``. All else is as ``db.session``.
-    """
+    """``session``, on the database of ``holder``."""
     kind = class_ or AsyncSession
-    plain = _session(
+    plain = _session_on(
+        holder,
         tenant=tenant,
         isolation=isolation,
-        tx=awaited_connection(tx, call="db.aio.session") if tx is not None else None,
+        tx=awaited_connection(tx, call=f"{holder.called}.aio.session") if tx is not None else None,
         read_only=read_only,
         class_=kind.sync_session_class,
     )
@@ -166,7 +207,21 @@ async def run(  # type: ignore[misc]  # mypy misses Unpack in it
 
     ``fn`` is a coroutine function. All else is as ``db.run``.
     """
-    work = functools.partial(_run, as_plain(fn, call="db.aio.run"), *args, tenant=tenant, isolation=isolation, **kwargs)
+    return await run_on(DEFAULT, fn, *args, tenant=tenant, isolation=isolation, **kwargs)
+
+
+async def run_on(
+    holder: Holder,
+    fn: Callable[..., Awaitable[T]],
+    /,
+    *args: Any,
+    tenant: str | None = None,
+    isolation: Isolation | None = None,
+    **kwargs: Any,
+) -> T:
+    """``run``, on the database of ``holder``."""
+    plain = as_plain(fn, call=f"{holder.called}.aio.run")
+    work = functools.partial(_run_on, holder, plain, *args, tenant=tenant, isolation=isolation, **kwargs)
     return await greenlet_spawn(work)
 
 
@@ -175,4 +230,9 @@ def engine(role: Literal["writer", "reader"] = "writer") -> AsyncEngine:
 
     Wrapped, as ``sqlalchemy.ext.asyncio.AsyncEngine``. All else is as ``db.engine``.
     """
-    return AsyncEngine(process.current().engine(process.checked_role(role), asynchronous=True))
+    return engine_on(DEFAULT, role)
+
+
+def engine_on(holder: Holder, role: Literal["writer", "reader"] = "writer") -> AsyncEngine:
+    """``engine``, of the database of ``holder``."""
+    return AsyncEngine(holder.current().engine(checked_role(role), asynchronous=True))

@@ -1,11 +1,11 @@
 """The execution environment: the life of this process, from its first invocation to SIGTERM.
 
-``process`` holds what is one per process: settings, credentials and engines, built on first use, replaced by
-``configure``, closed by ``dispose``, forgotten in a forked child. ``handler_decorator`` is ``@db.invocation``: what is
-done before a call of the handler, and what is settled after it, before a freeze. ``event_loop`` is the one loop of
-async handlers; ``sigterm`` is the end, of the environment or of a call that ran into its timeout; ``snapstart`` keeps
-secrets and sockets out of a snapshot; ``package_versions`` names, when ``db`` is imported, a package that is too old or
-was built for another Python.
+``runtime`` is one configuration at work: settings, credentials and engines. ``process`` holds one for each database,
+built on first use, replaced by ``configure``, closed by ``dispose``, forgotten in a forked child.
+``handler_decorator`` is ``@db.invocation``: what is done before a call of the handler, and what is settled after it,
+before a freeze. ``event_loop`` is the one loop of async handlers; ``sigterm`` is the end, of the environment or of a
+call that ran into its timeout; ``snapstart`` keeps secrets and sockets out of a snapshot; ``package_versions`` names,
+when ``db`` is imported, a package that is too old or was built for another Python.
 
 It must not know tenants, transactions or statements. What happens once a process, before or after each invocation, at a
 fork, a snapshot or the end goes here.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
     from types import FrameType
 
-    from .process import Runtime
+    from .runtime import Runtime
 
 T = TypeVar("T")
 SelfT = TypeVar("SelfT")
@@ -157,14 +157,12 @@ class _Report:
     """What the database did in one call: the difference between then and now."""
 
     def __init__(self) -> None:
-        self._runtime = process.peek()
-        self._before = self._runtime.tally.copy() if self._runtime is not None else Tally()
+        self._before = [(runtime, runtime.tally.copy()) for runtime in process.runtimes()]
 
     def emit(self) -> None:
-        now = process.peek()
-        if now is not None:
+        for now in process.runtimes():
             # A runtime that this call built, or replaced, began from nothing.
-            emit(now.tally.since(self._before if now is self._runtime else Tally()))
+            emit(now.tally.since(next((tally for runtime, tally in self._before if runtime is now), Tally())))
 
 
 @contextlib.contextmanager
@@ -177,18 +175,18 @@ def _reported() -> Iterator[None]:
         _reports.remove(report)
         for settle in current_invocation().at_end:
             settle()
-        now = process.peek()
-        if now is not None:
+        if now := process.runtimes():
             _end_of_invocation(now)
             report.emit()
 
 
-def _end_of_invocation(now: Runtime) -> None:
+def _end_of_invocation(at_work: list[Runtime]) -> None:
     """What is to be settled before the environment is frozen."""
-    if left := now.checked_out():
-        warn_of_leak(left)
-    now.end_of_invocation()
-    warn_of_repeats(repeats_so_far(), budget=now.settings.statement_repeats)
+    for now in at_work:
+        if left := now.checked_out():
+            warn_of_leak(left)
+        now.end_of_invocation()
+    warn_of_repeats(repeats_so_far(), budget=at_work[0].settings.statement_repeats)
 
 
 def _report_running() -> None:

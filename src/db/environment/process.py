@@ -1,273 +1,136 @@
-"""The process's only mutable object: settings, credentials source and engines, built on first use, replaced whole.
+"""The process's only mutable object: the runtime of the default database, built on first use, replaced whole.
 
 Nothing is read or opened on import, so a test may import a handler before it has set the environment, and a failure to
-configure is raised where the handler can answer for it.
+configure is raised where the handler can answer for it. What ends or copies the process reaches every database that a
+``Holder`` has been made for, as long as somebody has that.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 import os
 import threading
-import time
+import weakref
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy.pool import QueuePool
-
-from db.credentials.choice import source_for
 from db.errors import ConfigurationError
-from db.pool.connect_arguments import endpoint, port
-from db.pool.connector import Connector
-from db.pool.crowding import Crowding
 from db.pool.engine_options import EngineOptions
-from db.pool.engines import build_engine
-from db.pool.pools import IdleAwareQueuePool
-from db.pool.reader_route import ReaderConnector, ReaderRoute
-from db.pool.switchover import Switchover, WaryConnector, serve_until
 from db.settings import Settings, unread
-from db.telemetry.connection_events import ConnectionEvents
-from db.telemetry.log import warn_of_echo, warn_of_unread
-from db.telemetry.metrics import Tally
-from db.timing.invocation import current_invocation
+from db.telemetry.log import warn_of_unread
+
+from .runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Engine
 
-    from db.credentials.source import Source
-    from db.pool.connect_arguments import Role
-    from db.settings import Auth, PoolKind
+    from .runtime import Status
 
 
-class EngineStatus(TypedDict):
-    """The connections of one engine, now."""
+class Holder:
+    """Holds the runtime of one database: built when it is first asked for, replaced whole, closed, forgotten."""
 
-    kind: str
-    size: int
-    idle: int
-    checked_out: int
+    called = "db"  # before the name of a call, in words
 
+    def __init__(self) -> None:
+        self._runtime: Runtime | None = None
+        self._options = EngineOptions()  # what the application said of its engines
+        self._lock = threading.Lock()
+        key = id(self)
+        _all[key] = weakref.ref(self, lambda _: _all.pop(key, None))
 
-class Status(TypedDict):
-    """What ``status`` gives."""
+    def current(self) -> Runtime:
+        """The runtime, built from the environment on first use. Raises ConfigurationError."""
+        if self._runtime is None:
+            with self._lock:
+                if self._runtime is None:
+                    self._runtime = Runtime(self._read(), options=self._options)
+        return self._runtime
 
-    source: Auth
-    pool: PoolKind
-    cold: bool
-    request_id: str | None
-    engines: dict[str, EngineStatus]
-    totals: dict[str, int | float]
+    def peek(self) -> Runtime | None:
+        """The runtime if something has used it already."""
+        return self._runtime
 
+    def _read(self) -> Settings:
+        """The settings as the environment has them now."""
+        settings = Settings.from_env(os.environ)
+        warn_of_unread(unread(os.environ, settings))
+        return settings
 
-class Runtime:
-    """One configuration at work: at most one engine for each role."""
-
-    def __init__(
+    def configure(
         self,
-        settings: Settings,
+        settings: Settings | None,
         *,
-        clock: Callable[[], float] = time.time,
-        options: EngineOptions | None = None,
+        engine_options: Mapping[str, Any] | None,
+        on_engine: Callable[[Engine], object] | None,
     ) -> None:
-        self.settings = settings
-        self.options = options or EngineOptions()
-        self.isolation = self.options.isolation
-        self.clock = clock
-        self.tally = Tally()
-        self._sources: dict[str | None, Source | None] = {}
-        self._engines: dict[tuple[Role, bool], tuple[Engine, ConnectionEvents]] = {}
-        self.disposals = 0
-        self._lock = threading.RLock()  # what listens to an engine may ask for another
-        self._crowding = Crowding(self.clock)
-        self._switchover = Switchover(self.clock)
-        self.reader_route = ReaderRoute(self.clock, max_lag_s=settings.reader_max_lag_s)
-        if settings.function_name and (settings.echo, settings.echo_pool) != ("off", "off"):
-            warn_of_echo(echo=settings.echo, echo_pool=settings.echo_pool)
-
-    def engine(self, role: Role = "writer", *, asynchronous: bool = False) -> Engine:
-        """The engine for ``role``. Without a reader endpoint, the reader is the writer.
-
-        ``unpooled`` is the writer with connections that close when they are done: for what changes a whole session.
-        An ``asynchronous`` one has connections of its own, and works in greenlets under an event loop only.
-        """
-        if role == "reader" and not self.settings.reader_host:
-            role = "writer"
-        if role == "unpooled" and self._is_in_one_connection:
-            role = "writer"  # another connection would be another database
+        """What ``db.configure()`` promises."""
+        call = f"{self.called}.configure"
+        if self._runtime is not None and _is_in_unit_of(self._runtime):
+            raise ConfigurationError([_IN_UNIT.format(call)])
+        given: object = settings
+        if not isinstance(given, Settings | None):
+            raise TypeError(f"{call} takes db.Settings(...), not a {type(given).__name__}")
+        given_options: object = engine_options
+        if not isinstance(given_options, Mapping | None):
+            kind = type(given_options).__name__
+            raise TypeError(f"engine_options of {call} is a dict of create_engine's arguments, not {kind}")
+        if on_engine is not None and not callable(on_engine):
+            raise TypeError(f"on_engine of {call} is a function of an engine, not {type(on_engine).__name__}")
+        options = EngineOptions(
+            self._options.options if engine_options is None else dict(engine_options),
+            self._options.on_engine if on_engine is None else on_engine,
+        )
+        replacement = Runtime(settings if settings is not None else self._read(), options=options)
         with self._lock:
-            key = role, asynchronous
-            if key not in self._engines:
-                self._engines[key] = self._build(role, asynchronous=asynchronous)
-                if self.options.on_engine is not None:
-                    self._tell_of(key, self.options.on_engine)
-            return self._engines[key][0]
+            old, self._runtime, self._options = self._runtime, replacement, options
+        if old is not None:
+            old.dispose()
 
-    @property
-    def _is_in_one_connection(self) -> bool:
-        settings = self.settings
-        return settings.url is not None and settings.engine_kind.in_one_connection(settings.url)
-
-    def _tell_of(self, key: tuple[Role, bool], on_engine: Callable[[Engine], object]) -> None:
-        """Call ``on_engine``. An engine that it raises for would lack its listeners, and is not kept."""
-        engine, watched = self._engines[key]  # kept by now, as it may be asked for in there
-        try:
-            _require_done(on_engine(engine))
-        except BaseException:
-            del self._engines[key]
-            engine.dispose()
-            watched.close_open()
-            raise
-
-    def _build(self, role: Role, *, asynchronous: bool) -> tuple[Engine, ConnectionEvents]:
-        settings = self.settings
-        if role == "unpooled":
-            # Without the type hstore: a migration may be what brings it.
-            settings = dataclasses.replace(settings, pool="null", pool_size=1, max_overflow=0, native_hstore=False)
-        watched = ConnectionEvents(
-            settings,
-            role=role,
-            tally=self.tally,
-            clock=self.clock,
-            on_loss=self._switchover.suspect,
-            on_refused_write=self.discard_open,
-        )
-        connect = WaryConnector(self._connector(role), self._switchover, writes=role != "reader")
-        engine = build_engine(settings, connect, watched, asynchronous=asynchronous, further=self.options)
-        return engine, watched
-
-    def _connector(self, role: Role) -> Connector | ReaderConnector:
-        to_writer = Connector(
-            self.settings, self._source("writer"), role="writer", clock=self.clock, crowding=self._crowding
-        )
-        if role != "reader":
-            return to_writer
-        # The writer stands in sooner than a reader is waited for.
-        once = dataclasses.replace(self.settings, connect_wait_s=0.0)
-        to_reader = Connector(once, self._source(role), role=role, clock=self.clock)
-        return ReaderConnector(to_reader, to_writer, self.reader_route)
-
-    def _source(self, role: Role) -> Source | None:
-        # A secret serves both endpoints; a token is signed for one.
-        host = endpoint(self.settings, role)
-        key = host if self.settings.source == "iam" else None
-        if key not in self._sources:
-            settings = dataclasses.replace(self.settings, port=port(self.settings, role))
-            self._sources[key] = source_for(settings, host, clock=self.clock)
-        return self._sources[key]
-
-    def checked_out(self) -> int:
-        """Connections in a handler's hands now."""
-        return sum(watched.in_use for _, watched in self._engines.values())
-
-    def open_connections(self) -> list[Any]:
-        """The driver connections that are open now. Takes no lock, so a signal handler may ask."""
-        return [found for _, watched in list(self._engines.values()) for found in watched.open_connections]
-
-    def forget_credentials(self) -> None:
-        """Drop what the sources have cached; the next connect asks again."""
-        for source in self._sources.values():
-            if source is not None:
-                source.forget()
+    def engine(self, role: Literal["writer", "reader"]) -> Engine:
+        """What ``db.engine()`` promises."""
+        return self.current().engine(checked_role(role))
 
     def dispose(self) -> None:
-        """Close every connection, those in use among them. The engines stay usable and connect again when asked."""
-        self.disposals += 1
-        for engine, watched in self._engines.values():
-            engine.dispose()
-            watched.close_open()
-
-    def discard_idle(self) -> None:
-        """Close what the pools keep idle, of every engine; what somebody else is at work on stays."""
-        for engine, _ in list(self._engines.values()):
-            if isinstance(engine.pool, IdleAwareQueuePool):
-                engine.pool.close_idle()
-
-    def discard_open(self) -> None:
-        """Let nobody else have what is open now: a writer refused to write, so a name has come to mean another."""
-        self._switchover.suspect()
-        for connection in self.open_connections():
-            serve_until(connection, self.clock())
-        self.discard_idle()
-
-    def end_of_invocation(self) -> None:
-        """While the database is crowded, keep nothing of it: others wait for what would idle here."""
-        if self._crowding.crowded:
-            self.discard_idle()
-
-    def abandon(self) -> None:
-        """Forget every connection without closing it: after a restore they are open nowhere."""
-        for engine, watched in self._engines.values():
-            watched.forget()
-            engine.dispose(close=False)
+        """What ``db.dispose()`` promises."""
+        if self._runtime is not None:
+            self._runtime.dispose()
 
     def after_fork(self) -> None:
-        """In a forked child: its connections are the parent's, and so are the threads that held a lock."""
-        self._lock = threading.RLock()
-        for source in self._sources.values():
-            if source is not None:
-                source.part()
-        for _, watched in self._engines.values():
-            watched.part()
-        self.abandon()
-
-    def status(self) -> Status:
-        """What ``db.status()`` promises."""
-        now = current_invocation()
-        return {
-            "source": self.settings.source,
-            "pool": self.settings.pool,
-            "cold": now.cold,
-            "request_id": now.request_id,
-            "engines": {
-                f"aio {role}" if asynchronous else role: _pool_numbers(*built)
-                for (role, asynchronous), built in self._engines.items()
-            },
-            "totals": self.tally.as_dict(),
-        }
+        """In a forked child, to which no thread came along."""
+        self._lock = threading.Lock()
+        if self._runtime is not None:
+            self._runtime.after_fork()
 
 
-def _require_done(listened: object) -> None:
-    """Raise TypeError for what ``on_engine`` gave back where that is work that nobody will do."""
-    if inspect.isawaitable(listened) or inspect.isgenerator(listened) or inspect.isasyncgen(listened):
-        if inspect.iscoroutine(listened):
-            listened.close()  # it would be warned of
-        raise TypeError(
-            "on_engine of db.configure is an ordinary function, which has listened when it returns: it is called for "
-            "the engines of db.aio as well, and there takes the plain one below (sync_engine)"
-        )
+# A plain dict, whose values are listed in one step: a signal may strike amid another thread's doing.
+_all: dict[int, weakref.ref[Holder]] = {}
+DEFAULT = Holder()
+_IN_UNIT = "{}() closes every connection, and so that of the unit of work around it: call it before or after that"
+# Whether the caller is in a unit of work of a runtime. Those are made of what is here, and say so themselves.
+_is_in_unit_of: Callable[[Runtime], bool] = lambda _: False  # noqa: E731 - until there is one
 
 
-def _pool_numbers(engine: Engine, watched: ConnectionEvents) -> EngineStatus:
-    pool = engine.pool
-    size, idle = (pool.size(), pool.checkedin()) if isinstance(pool, QueuePool) else (0, 0)
-    kind = type(pool).__name__.replace("IdleAware", "")
-    return {"kind": kind, "size": size, "idle": idle, "checked_out": watched.in_use}
+def look_for_units_by(is_in_unit_of: Callable[[Runtime], bool]) -> None:
+    """Ask ``is_in_unit_of`` before what a unit of work may be using is taken away."""
+    global _is_in_unit_of  # noqa: PLW0603 - said once, when units of work are imported
+    _is_in_unit_of = is_in_unit_of
 
 
-_runtime: Runtime | None = None
-_options = EngineOptions()  # what the application said of its engines
-_lock = threading.Lock()
-_IN_UNIT = (
-    "db.configure() closes every connection, and so that of the unit of work around it: call it before or after that"
-)
-# Whether the caller is in a unit of work. Those are made of what is here, and say so themselves.
-_is_in_unit: Callable[[], bool] = lambda: False  # noqa: E731 - until there is one
+def holders() -> list[Holder]:
+    """Those of all databases, the default one's first. Takes no lock, so a signal handler may ask."""
+    return [holder for known in list(_all.values()) if (holder := known()) is not None]
 
 
-def look_for_units_by(is_in_unit: Callable[[], bool]) -> None:
-    """Ask ``is_in_unit`` before what a unit of work may be using is taken away."""
-    global _is_in_unit  # noqa: PLW0603 - said once, when units of work are imported
-    _is_in_unit = is_in_unit
+def runtimes() -> list[Runtime]:
+    """Those at work now, in the same order."""
+    return [now for holder in holders() if (now := holder.peek()) is not None]
 
 
 def _after_fork() -> None:
-    global _lock  # noqa: PLW0603 - a thread that held it is not in this process
-    _lock = threading.Lock()
-    if _runtime is not None:
-        _runtime.after_fork()
+    for holder in holders():
+        holder.after_fork()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork either
@@ -275,24 +138,13 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork either
 
 
 def current() -> Runtime:
-    """The runtime, built from the environment on first use. Raises ConfigurationError."""
-    global _runtime  # noqa: PLW0603 - the one mutable object of the process
-    if _runtime is None:
-        with _lock:
-            if _runtime is None:
-                _runtime = Runtime(_from_environment(), options=_options)
-    return _runtime
-
-
-def _from_environment() -> Settings:
-    settings = Settings.from_env(os.environ)
-    warn_of_unread(unread(os.environ, settings))
-    return settings
+    """The default database's runtime, built from the environment on first use. Raises ConfigurationError."""
+    return DEFAULT.current()
 
 
 def peek() -> Runtime | None:
-    """The runtime if something has used it already."""
-    return _runtime
+    """The default database's runtime if something has used it already."""
+    return DEFAULT.peek()
 
 
 def configure(
@@ -312,27 +164,7 @@ def configure(
     Disposes the old one. Raises ConfigurationError, and leaves the old one in place, where the environment is wrong, an
     option is the settings' to say, or the caller is inside of a unit of work.
     """
-    global _runtime, _options
-    if _is_in_unit():
-        raise ConfigurationError([_IN_UNIT])
-    given: object = settings
-    if not isinstance(given, Settings | None):
-        raise TypeError(f"db.configure takes db.Settings(...), not a {type(given).__name__}")
-    given_options: object = engine_options
-    if not isinstance(given_options, Mapping | None):
-        kind = type(given_options).__name__
-        raise TypeError(f"engine_options of db.configure is a dict of create_engine's arguments, not {kind}")
-    if on_engine is not None and not callable(on_engine):
-        raise TypeError(f"on_engine of db.configure is a function of an engine, not {type(on_engine).__name__}")
-    options = EngineOptions(
-        _options.options if engine_options is None else dict(engine_options),
-        _options.on_engine if on_engine is None else on_engine,
-    )
-    replacement = Runtime(settings if settings is not None else _from_environment(), options=options)
-    with _lock:
-        old, _runtime, _options = _runtime, replacement, options
-    if old is not None:
-        old.dispose()
+    DEFAULT.configure(settings, engine_options=engine_options, on_engine=on_engine)
 
 
 def engine(role: Literal["writer", "reader"] = "writer") -> Engine:
@@ -342,7 +174,7 @@ def engine(role: Literal["writer", "reader"] = "writer") -> Engine:
     ``read``. Behind a proxy with DB_SCHEMA it has no AUTOCOMMIT.
     Raises ValueError for another role, and ConfigurationError.
     """
-    return current().engine(checked_role(role))
+    return DEFAULT.engine(role)
 
 
 def checked_role(role: Literal["writer", "reader"]) -> Literal["writer", "reader"]:
@@ -357,8 +189,7 @@ def dispose() -> None:
 
     A unit of work that is under way loses its connection, too: what it sends next fails, and nothing of it commits.
     """
-    if _runtime is not None:
-        _runtime.dispose()
+    DEFAULT.dispose()
 
 
 def status() -> Status:
@@ -368,4 +199,4 @@ def status() -> Status:
     metrics report per invocation: connects, connect_ms, checkouts, reuses, invalidations, closes, statements and
     database_ms.
     """
-    return current().status()
+    return DEFAULT.current().status()

@@ -129,11 +129,11 @@ def close_connections() -> None:
     Safe in a signal handler: takes no lock and waits for no longer than 0.1 s in all. A statement under way is
     cancelled, as a server does not notice that its client has gone before it has an answer for it.
     """
-    now = process.peek()
-    if now is None:
+    at_work = process.runtimes()
+    if not at_work:
         return
     started, outcomes = time.perf_counter(), {"closed": 0, "cancelled": 0, "failed": 0}
-    for connection in now.open_connections():
+    for connection in [found for now in at_work for found in now.open_connections()]:
         left_s = _CANCEL_S - (time.perf_counter() - started)
         outcomes[_close(connection, left_s)] += 1
     log_shutdown(**outcomes, duration_ms=round((time.perf_counter() - started) * 1000, 3))

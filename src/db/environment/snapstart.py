@@ -51,8 +51,7 @@ def before_snapshot() -> None:
     they were in Init. Engines stay, with the SQL that they have compiled, so that what Init has tried out is quick in
     every copy.
     """
-    now = process.peek()
-    if now is not None:
+    for now in process.runtimes():
         now.dispose()
         now.forget_credentials()
     event_loop.close()
@@ -72,8 +71,7 @@ def after_restore(begin_anew: Callable[[], None]) -> None:
     A hook of the function's own that runs in between may have used the database. ``random`` is seeded afresh, for the
     waits between retries come from it.
     """
-    now = process.peek()
-    if now is not None:
+    for now in process.runtimes():
         now.abandon()
         now.forget_credentials()
     _forget_default_session()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, TextClause
 
-    from db.environment.process import Runtime
+    from db.environment.runtime import Runtime
     from db.settings.engines.kinds import EngineKind
 
 # One lock for all migrations of a database: an arbitrary key in the 64-bit space, the same in every release.

@@ -16,7 +16,7 @@ from sqlalchemy import exc, text
 
 from db.credentials.choice import source_for
 from db.environment import process
-from db.environment.process import Runtime
+from db.environment.runtime import Runtime
 from db.errors import ConfigurationError, Verdict, sqlstate, verdict
 from db.wire.search_path import schemas
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, TypeVar, overload
 
 from sqlalchemy import exc
 
-from .blocks import block
+from db.environment.process import DEFAULT
+
+from .blocks import block, by_name
 from .callables import plain_connection, said_by_tx
-from .read import read
+from .read import read_on
 from .unit_of_work import Isolation, transaction_on
 
 if TYPE_CHECKING:
@@ -19,11 +21,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
+    from db.environment.process import Holder
+
 SessionT = TypeVar("SessionT", bound="Session")
 
 
-@block
-def begin(*, tenant: str | None = None, isolation: Isolation | None = None) -> Iterator[Connection]:
+@by_name("db.begin")
+def begin(*, tenant: str | None = None, isolation: Isolation | None = None) -> AbstractContextManager[Connection]:
     """A transaction on the writer: commits when the block ends, rolls back when it raises.
 
     Gives an ordinary ``sqlalchemy.Connection``. ``tenant`` (or the one bound by ``db.scope``) is
@@ -36,7 +40,13 @@ def begin(*, tenant: str | None = None, isolation: Isolation | None = None) -> I
     Raises TenantError, DeadlineError, CredentialsError or ConfigurationError before anything is sent; SQLAlchemy's own
     errors from the block; OutcomeUnknownError where anything came in place of the answer to COMMIT.
     """
-    with transaction_on("writer", tenant, isolation=isolation) as (conn, _):
+    return begin_on(DEFAULT, tenant=tenant, isolation=isolation)
+
+
+@block
+def begin_on(holder: Holder, *, tenant: str | None = None, isolation: Isolation | None = None) -> Iterator[Connection]:
+    """``begin``, on the database of ``holder``."""
+    with transaction_on(holder, "writer", tenant, isolation=isolation) as (conn, _):
         yield conn
 
 
@@ -58,7 +68,7 @@ def session(
     read_only: bool = False,
     class_: type[SessionT],
 ) -> AbstractContextManager[SessionT]: ...
-@block
+@by_name("db.session")
 def session(
     *,
     tenant: str | None = None,
@@ -66,7 +76,7 @@ def session(
     tx: Connection | None = None,
     read_only: bool = False,
     class_: type[Session] | None = None,
-) -> Iterator[Session]:
+) -> AbstractContextManager[Session]:
     """A ``sqlalchemy.orm.Session`` inside ``begin``: flushed and committed when the block ends.
 
     ``session.commit()`` in the block only flushes, as the transaction is the block's; ``session.rollback()`` undoes
@@ -78,14 +88,28 @@ def session(
     ``read``, and raises InvalidRequestError where there is something to flush at its end. ``class_`` is another class
     than SQLAlchemy's: SQLModel's, say. Raises TypeError for what cannot go together.
     """
+    return session_on(DEFAULT, tenant=tenant, isolation=isolation, tx=tx, read_only=read_only, class_=class_)
+
+
+@block
+def session_on(
+    holder: Holder,
+    *,
+    tenant: str | None = None,
+    isolation: Isolation | None = None,
+    tx: Connection | None = None,
+    read_only: bool = False,
+    class_: type[Session] | None = None,
+) -> Iterator[Session]:
+    """``session``, on the database of ``holder``."""
     # The ORM costs some 0.1 s to import: only who uses it.
     from sqlalchemy.orm import Session
 
     if tx is not None and not (tenant is None and isolation is None and not read_only):
-        raise TypeError(said_by_tx("db.session", "tenant, isolation and read_only"))
+        raise TypeError(said_by_tx(f"{holder.called}.session", "tenant, isolation and read_only"))
     if read_only and isolation is not None:
         raise TypeError("a read-only session has no isolation level: db.read(snapshot=True) gives one connection")
-    with _transaction(tenant, isolation, tx, read_only=read_only) as conn:
+    with _transaction(holder, tenant, isolation, tx, read_only=read_only) as conn:
         orm = (class_ or Session)(bind=conn, expire_on_commit=False, join_transaction_mode="rollback_only")
         try:
             yield orm
@@ -97,8 +121,8 @@ def session(
 
 
 def _transaction(
-    tenant: str | None, isolation: Isolation | None, tx: Connection | None, *, read_only: bool
+    holder: Holder, tenant: str | None, isolation: Isolation | None, tx: Connection | None, *, read_only: bool
 ) -> AbstractContextManager[Connection]:
     if tx is not None:
-        return contextlib.nullcontext(plain_connection(tx, call="db.session"))
-    return read(tenant=tenant) if read_only else begin(tenant=tenant, isolation=isolation)
+        return contextlib.nullcontext(plain_connection(tx, call=f"{holder.called}.session"))
+    return read_on(holder, tenant=tenant) if read_only else begin_on(holder, tenant=tenant, isolation=isolation)

@@ -10,11 +10,13 @@ import functools
 import inspect
 import warnings
 from contextlib import _AsyncGeneratorContextManager, _GeneratorContextManager
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
+
+    from db.environment.process import Holder
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,6 +28,8 @@ class NotABlockError(TypeError, AttributeError):
 
 class Block(_GeneratorContextManager[Any]):
     """What a function under ``block`` gives."""
+
+    holder: Holder  # of its database
 
     def __getattr__(self, name: str) -> NoReturn:
         raise NotABlockError(f"{called(self)} gives a block, which has no {name!r}: {_with(self)}")
@@ -42,6 +46,8 @@ class Block(_GeneratorContextManager[Any]):
 
 class AsyncBlock(_AsyncGeneratorContextManager[Any]):
     """What a function under ``async_block`` gives."""
+
+    holder: Holder
 
     def __getattr__(self, name: str) -> NoReturn:
         raise NotABlockError(f"{called(self)} gives a block, which has no {name!r}: {_with(self)}")
@@ -84,26 +90,30 @@ class _UnusedAsyncBlock(AsyncBlock):
             warn_of_unused(called(self), _with(self))
 
 
-def block(fn: Callable[P, Iterator[T]]) -> Callable[P, AbstractContextManager[T]]:
-    """``contextlib.contextmanager``, whose blocks know what they are taken for."""
+def block(
+    fn: Callable[Concatenate[Holder, P], Iterator[T]],
+) -> Callable[Concatenate[Holder, P], AbstractContextManager[T]]:
+    """``contextlib.contextmanager``, whose blocks know what they are taken for. ``fn`` is ``<public name>_on``."""
 
     @functools.wraps(fn)
-    def helper(*args: P.args, **kwargs: P.kwargs) -> AbstractContextManager[T]:
-        if args:
-            raise TypeError(_by_name(fn, f"db.{fn.__name__}"))
-        return _UnusedBlock(cast("Callable[P, Generator[T]]", fn), args, kwargs)
+    def helper(holder: Holder, /, *args: P.args, **kwargs: P.kwargs) -> AbstractContextManager[T]:
+        made = _UnusedBlock(cast("Callable[..., Generator[T]]", fn), (holder, *args), kwargs)
+        made.holder = holder
+        return made
 
     return helper
 
 
-def async_block(fn: Callable[P, AsyncIterator[T]]) -> Callable[P, AbstractAsyncContextManager[T]]:
+def async_block(
+    fn: Callable[Concatenate[Holder, P], AsyncIterator[T]],
+) -> Callable[Concatenate[Holder, P], AbstractAsyncContextManager[T]]:
     """The same for ``contextlib.asynccontextmanager``."""
 
     @functools.wraps(fn)
-    def helper(*args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[T]:
-        if args:
-            raise TypeError(_by_name(fn, f"db.aio.{fn.__name__}"))
-        return _UnusedAsyncBlock(cast("Callable[P, AsyncGenerator[T]]", fn), args, kwargs)
+    def helper(holder: Holder, /, *args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[T]:
+        made = _UnusedAsyncBlock(cast("Callable[..., AsyncGenerator[T]]", fn), (holder, *args), kwargs)
+        made.holder = holder
+        return made
 
     return helper
 
@@ -112,7 +122,7 @@ def called(of: Block | AsyncBlock) -> str:
     """The call that gave it, as users write it."""
     gen: Any = of.gen
     code = gen.ag_code if isinstance(of, AsyncBlock) else gen.gi_code
-    return f"db.{'aio.' if isinstance(of, AsyncBlock) else ''}{code.co_name}()"
+    return f"{of.holder.called}.{'aio.' if isinstance(of, AsyncBlock) else ''}{code.co_name.removesuffix('_on')}()"
 
 
 def warn_of_unused(call: str, remedy: str) -> None:

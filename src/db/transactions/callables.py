@@ -79,7 +79,7 @@ def plain_connection(tx: Any, *, call: str) -> Connection:
     if isinstance(tx, Block | AsyncBlock):
         raise WrongKindError(f"tx of {call} is the block of {called(tx)}, and not the connection that it gives")
     if isinstance(getattr(tx, "sync_connection", None), Connection):
-        raise WrongKindError(f"tx of {call} is a connection for async def: take db.aio.{call.removeprefix('db.')}")
+        raise WrongKindError(f"tx of {call} is a connection for async def: take {_awaited(call)}")
     hint = ": take session.connection()" if hasattr(tx, "connection") else ""
     raise WrongKindError(f"tx of {call} is a sqlalchemy.Connection, not {type(tx).__name__}{hint}")
 
@@ -106,8 +106,14 @@ def named(fn: Callable[..., Any]) -> str:
     return getattr(fn, "__qualname__", None) or type(fn).__name__
 
 
+def _awaited(call: str) -> str:
+    """The twin of ``call`` for ``async def``: ``db.aio.run`` of ``db.run``."""
+    database, _, name = call.partition(".")
+    return f"{database}.aio.{name}"
+
+
 def _awaitable(fn: Callable[..., Any], call: str) -> str:
-    return f"{named(fn)} has to be awaited, which {call} does not: take db.aio.{call.removeprefix('db.')}"
+    return f"{named(fn)} has to be awaited, which {call} does not: take {_awaited(call)}"
 
 
 def _block(fn: Callable[..., Any], call: str) -> str:

@@ -37,7 +37,7 @@ def open_units() -> tuple[Unit, ...]:
     return tuple(unit for unit in _units.get() if unit.open)
 
 
-process.look_for_units_by(lambda: bool(open_units()))
+process.look_for_units_by(lambda runtime: any(runtime.has(unit.engine) for unit in open_units()))
 
 
 @contextmanager

@@ -6,29 +6,33 @@ from typing import TYPE_CHECKING, Any, TypeVarTuple, overload
 
 from sqlalchemy import exc
 
-from db.environment import process
+from db.environment.process import DEFAULT
 from db.telemetry.statement_events import OWN_STATEMENT
 from db.timing.invocation import current_invocation
 from db.wire.commit_outcome import unit_of
 from db.wire.serving import Gathering
 
-from .blocks import block
+from .blocks import block, by_name
 from .driver import flight_of
 from .unit_of_work import Isolation, roll_back, transaction_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from sqlalchemy import Connection, CursorResult, Executable, Result
     from sqlalchemy.sql.selectable import TypedReturnsRows
 
+    from db.environment.process import Holder
     from db.pool.connect_arguments import Role
 
 Ts = TypeVarTuple("Ts")
 
 
-@block
-def read(*, tenant: str | None = None, snapshot: bool = False, fresh: bool = False) -> Iterator[Connection]:
+@by_name("db.read")
+def read(
+    *, tenant: str | None = None, snapshot: bool = False, fresh: bool = False
+) -> AbstractContextManager[Connection]:
     """A read-only transaction on the reader, or on the writer where there is no reader endpoint.
 
     With ``snapshot`` all statements of the block see one state of the database (REPEATABLE READ); without, each sees
@@ -38,9 +42,17 @@ def read(*, tenant: str | None = None, snapshot: bool = False, fresh: bool = Fal
     DB_READER_MAX_LAG_S. Tenant, time limits and errors are those of ``begin``; a write raises SQLAlchemy's
     InternalError (SQLSTATE 25006).
     """
+    return read_on(DEFAULT, tenant=tenant, snapshot=snapshot, fresh=fresh)
+
+
+@block
+def read_on(
+    holder: Holder, *, tenant: str | None = None, snapshot: bool = False, fresh: bool = False
+) -> Iterator[Connection]:
+    """``read``, on the database of ``holder``."""
     isolation: Isolation | None = "REPEATABLE READ" if snapshot else None
     role: Role = "writer" if fresh or current_invocation().wrote else "reader"
-    with transaction_on(role, tenant, isolation=isolation, read_only=True, single=not snapshot) as (
+    with transaction_on(holder, role, tenant, isolation=isolation, read_only=True, single=not snapshot) as (
         conn,
         transaction,
     ):
@@ -61,12 +73,20 @@ def fetch(*statements: Executable, tenant: str | None = None, fresh: bool = Fals
     ``read`` would make it; tenant, time limits and errors are those of ``read``, and the error of one is the error of
     all.
     """
+    return fetch_on(DEFAULT, *statements, tenant=tenant, fresh=fresh)
+
+
+def fetch_on(
+    holder: Holder, *statements: Executable, tenant: str | None = None, fresh: bool = False
+) -> list[Result[*tuple[Any, ...]]]:
+    """``fetch``, on the database of ``holder``."""
     if not statements:
         return []
     given: tuple[object, ...] = statements
     if any(isinstance(statement, str | list | tuple) for statement in given):
-        raise TypeError('db.fetch takes statements, one after another: db.fetch(select(…), text("…"))')
-    with read(tenant=tenant, fresh=fresh) as conn:
+        call = f"{holder.called}.fetch"
+        raise TypeError(f'{call} takes statements, one after another: {call}(select(…), text("…"))')
+    with read_on(holder, tenant=tenant, fresh=fresh) as conn:
         flight = flight_of(conn)
         if flight is not None:
             # Once to collect them, as SQLAlchemy compiles them; the second time the first of them sends all.
@@ -74,7 +94,7 @@ def fetch(*statements: Executable, tenant: str | None = None, fresh: bool = Fals
             for statement in statements:
                 conn.execute(statement, execution_options={OWN_STATEMENT: True})
             gathering.is_complete = True
-        elif "flights" in process.current().settings.engine_kind.lacks:
+        elif "flights" in holder.current().settings.engine_kind.lacks:
             serving = unit_of(conn.connection).connection
             if serving is not None:
                 serving.single_reads = False  # all in one transaction, as a flight is

@@ -14,7 +14,7 @@ from .open_units import open_units
 if TYPE_CHECKING:
     from types import FrameType
 
-    from db.environment.process import Runtime
+    from db.environment.runtime import Runtime
     from db.pool.connect_arguments import Role
     from db.settings import Settings
     from db.settings.engines.kinds import EngineKind
@@ -74,4 +74,4 @@ def called() -> str:
                 break
             found = frame.f_code.co_qualname
         frame = frame.f_back
-    return f"db.{found.partition('.')[0].lstrip('_').lower()}"
+    return f"db.{found.partition('.')[0].lstrip('_').removesuffix('_on').lower()}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, TypeVarTuple, Unpack, overload
 
-from db.environment import process
+from db.environment.process import DEFAULT
 from db.errors import Verdict, verdict
 from db.telemetry.log import log_retry
 from db.timing.backoff import Backoff
@@ -14,7 +14,7 @@ from db.timing.invocation import current_invocation
 from db.timing.waiting import sleep
 from db.wire.commit_outcome import Unit, unit_of
 
-from .begin import begin
+from .begin import begin_on
 from .callables import done, require_function
 from .unit_of_work import Isolation
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from db.environment.process import Runtime
+    from db.environment.process import Holder
+    from db.environment.runtime import Runtime
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -74,16 +75,30 @@ def run(  # type: ignore[misc]  # mypy misses Unpack in it
     A type checker compares the arguments with the parameters of ``fn``. Beside ``tenant`` or ``isolation`` it compares
     those by position, and lets all pass that are by name; a call with both needs ``functools.partial``, or ``scope``.
     """
-    require_function(fn, call="db.run")
-    now = process.current()
+    return run_on(DEFAULT, fn, *args, tenant=tenant, isolation=isolation, **kwargs)
+
+
+def run_on(
+    holder: Holder,
+    fn: Callable[..., T],
+    /,
+    *args: Any,
+    tenant: str | None = None,
+    isolation: Isolation | None = None,
+    **kwargs: Any,
+) -> T:
+    """``run``, on the database of ``holder``."""
+    call = f"{holder.called}.run"
+    require_function(fn, call=call)
+    now = holder.current()
     ends_at = now.clock() + retry_budget_s(now)
     attempt = 1
     while True:
         unit = Unit()
         try:
-            with begin(tenant=tenant, isolation=isolation) as tx:
+            with begin_on(holder, tenant=tenant, isolation=isolation) as tx:
                 unit = unit_of(tx.connection)
-                return done(fn(tx, *args, **kwargs), fn, call="db.run")
+                return done(fn(tx, *args, **kwargs), fn, call=call)
         except Exception as error:
             advice = verdict(error)
             delay_s = _BACKOFF.delay_s(advice, attempt, left_s=ends_at - now.clock())

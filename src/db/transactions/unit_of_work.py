@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from sqlalchemy import exc
 
-from db.environment import handler_decorator, process
+from db.environment import handler_decorator
 from db.errors import DOCUMENTATION, ConfigurationError, OutcomeUnknownError, sqlstate
 from db.pool.engine_options import level_meant
 from db.telemetry.log import warn_of_leftovers
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, RootTransaction
 
-    from db.environment.process import Runtime
+    from db.environment.process import Holder
+    from db.environment.runtime import Runtime
     from db.pool.connect_arguments import Role
 
 
@@ -56,13 +57,19 @@ _UNKNOWN = (
 
 @contextmanager
 def transaction_on(
-    role: Role, tenant: str | None, *, isolation: Isolation | None = None, read_only: bool = False, single: bool = False
+    holder: Holder,
+    role: Role,
+    tenant: str | None,
+    *,
+    isolation: Isolation | None = None,
+    read_only: bool = False,
+    single: bool = False,
 ) -> Iterator[tuple[Connection, RootTransaction]]:
-    """A transaction on ``role``; with ``single`` each statement is one of its own.
+    """A transaction on ``role`` of ``holder``; with ``single`` each statement is one of its own.
 
     Where the engines have a level, there is a BEGIN to say it, and so one transaction for all of the block.
     """
-    now = process.current()
+    now = holder.current()
     if isolation is not None:
         _require_level(isolation)
     level = isolation or now.isolation

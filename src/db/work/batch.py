@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from sqlalchemy import exc
 
-from db.environment import process
+from db.environment.process import DEFAULT
 from db.errors import ConfigurationError, CredentialsError, verdict
 from db.telemetry.failures import in_words
 from db.telemetry.log import logger
 from db.telemetry.statement_events import named
 from db.timing.invocation import current_invocation
 from db.transactions.callables import WrongKindError, require_plain
-from db.transactions.run import ATTEMPTS, run
+from db.transactions.run import ATTEMPTS, run_on
 
 from .batch_attempt import Attempt
 from .event_records import is_stream, items_of
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
     from sqlalchemy import Connection
 
+    from db.environment.process import Holder
     from db.transactions.unit_of_work import Isolation
 
     from .event_records import Item
@@ -108,10 +109,34 @@ def batch(
     With ``raise_on_entire_batch_failure`` an ExceptionGroup is raised where nothing was done. Raises ValueError for an
     event that is none of these, or a record without an id; reports all else.
     """
-    require_plain(record_handler, call="db.batch")
-    items = list(items_of(event, tenant=tenant, model=model, skip_group_on_error=skip_group_on_error))
-    _require_engine(items)
-    failures = _failures(items, record_handler, isolation)
+    return batch_on(
+        DEFAULT,
+        event,
+        record_handler,
+        tenant=tenant,
+        model=model,
+        isolation=isolation,
+        skip_group_on_error=skip_group_on_error,
+        raise_on_entire_batch_failure=raise_on_entire_batch_failure,
+    )
+
+
+def batch_on(
+    holder: Holder,
+    event: Mapping[str, Any],
+    record_handler: Callable[[Connection, Any], object],
+    *,
+    tenant: str | Callable[[Any], str | None] | None = None,
+    model: Any = None,
+    isolation: Isolation | None = None,
+    skip_group_on_error: bool = True,
+    raise_on_entire_batch_failure: bool = False,
+) -> PartialItemFailureResponse:
+    """``batch``, on the database of ``holder``."""
+    require_plain(record_handler, call=f"{holder.called}.batch")
+    items = list(items_of(holder, event, tenant=tenant, model=model, skip_group_on_error=skip_group_on_error))
+    _require_engine(holder, items)
+    failures = _failures(holder, items, record_handler, isolation)
     failed = [item.id for item in items if item.id in failures]
     _log(items, failures)
     if raise_on_entire_batch_failure and failed and len(failed) == len(items):
@@ -121,10 +146,10 @@ def batch(
     return {"batchItemFailures": [{"itemIdentifier": identifier} for identifier in failed]}
 
 
-def _require_engine(items: Sequence[Item]) -> None:
+def _require_engine(holder: Holder, items: Sequence[Item]) -> None:
     """Raise ConfigurationError where the engine serves no such batch: reported, all would come again and again."""
     try:
-        settings = process.current().settings
+        settings = holder.current().settings
     except ConfigurationError:
         return  # there is no engine yet: that is reported, and all come again when it is mended
     if settings.engine_kind.lacks:
@@ -134,7 +159,10 @@ def _require_engine(items: Sequence[Item]) -> None:
 
 
 def _failures(
-    items: Sequence[Item], record_handler: Callable[[Connection, Any], object], isolation: Isolation | None
+    holder: Holder,
+    items: Sequence[Item],
+    record_handler: Callable[[Connection, Any], object],
+    isolation: Isolation | None,
 ) -> dict[str, Exception]:
     """What failed, by id. All did, where the transaction did."""
     first = next((item for item in items if item.error is None), None)
@@ -150,6 +178,7 @@ def _failures(
         done = False
         attempts += 1
         attempt = Attempt(
+            holder,
             tx,
             record_handler,
             first.tenant,
@@ -162,12 +191,12 @@ def _failures(
 
     try:
         try:
-            return run(all_of_them, tenant=first.tenant, isolation=isolation, probe_constraints=False)
+            return run_on(holder, all_of_them, tenant=first.tenant, isolation=isolation, probe_constraints=False)
         except exc.DBAPIError as error:
             if not done or error.connection_invalidated or verdict(error).transient:
                 raise
             # COMMIT was refused: somebody's deferred constraint.
-            return run(all_of_them, tenant=first.tenant, isolation=isolation, probe_constraints=True)
+            return run_on(holder, all_of_them, tenant=first.tenant, isolation=isolation, probe_constraints=True)
     except WrongKindError:
         raise
     except Exception as error:  # noqa: BLE001 - nothing was committed, or nobody knows: either way all come again

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc
 
-from db.environment import process
 from db.errors import ConfigurationError, DbError, DeadlineError, Verdict, sqlstate, verdict
 from db.timing.deadline import limits, usable_s
 from db.timing.invocation import current_invocation
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sqlalchemy import Connection
+
+    from db.environment.process import Holder
+    from db.settings import Settings
 
     from .event_records import Item
 
@@ -51,6 +53,7 @@ class Attempt:
 
     def __init__(
         self,
+        holder: Holder,
         tx: Connection,
         record_handler: Callable[[Connection, Any], object],
         tenant: str | None,
@@ -62,12 +65,14 @@ class Attempt:
 
         None where there will be no other attempt: then that holds for all of them.
         """
+        self._call = f"{holder.called}.batch"
+        self._settings = holder.current().settings
         self._tx = tx
         self._handle = record_handler
         self._probe_constraints = probe_constraints
         self._culprits = culprits
         self._failed_here = False
-        self._told = _Told(tx, tenant)
+        self._told = _Told(holder, tx, tenant)
         self._begun = max(begun_by(tx), 1)  # the first statement begins it
 
     def run(self, items: Sequence[Item]) -> dict[str, Exception]:
@@ -103,7 +108,7 @@ class Attempt:
             with self._tx.begin_nested():
                 self._failed_here = False
                 try:
-                    done(self._handle(self._tx, record), self._handle, call="db.batch")
+                    done(self._handle(self._tx, record), self._handle, call=self._call)
                 except Exception:
                     # A connection that an exception of the handler's own has closed cannot be asked.
                     self._failed_here = not self._tx.invalidated and is_failed(self._tx)
@@ -127,7 +132,7 @@ class Attempt:
             raise exc.PendingRollbackError("the record handler caught the error of a statement and went on")
         if self._probe_constraints:
             with self._tx.begin_nested() as probe:
-                _check_constraints(self._tx)
+                _check_constraints(self._tx, self._settings)
                 probe.rollback()  # what was deferred is so again
 
     def _is_over(self) -> bool:
@@ -149,9 +154,8 @@ class Attempt:
         return begun_by(self._tx) > self._begun
 
 
-def _check_constraints(tx: Connection) -> None:
+def _check_constraints(tx: Connection, settings: Settings) -> None:
     """Raise what COMMIT would raise; behind RDS Proxy, ConfigurationError where the function for that is missing."""
-    settings = process.current().settings
     if settings.proxy != "rds-proxy":
         require_constraints(tx, settings.engine_kind)
         return
@@ -180,8 +184,8 @@ class _Told:
     It is told outside of the record's savepoint, so that it still holds when that is rolled back.
     """
 
-    def __init__(self, tx: Connection, tenant: str | None) -> None:
-        now = process.current()
+    def __init__(self, holder: Holder, tx: Connection, tenant: str | None) -> None:
+        now = holder.current()
         self._tx = tx
         self._settings = now.settings
         self._clock = now.clock

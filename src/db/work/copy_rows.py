@@ -10,11 +10,12 @@ from sqlalchemy import Table, exc
 from sqlalchemy.schema import MetaData
 from sqlalchemy.util import await_
 
+from db.environment.process import DEFAULT
 from db.errors import ConfigurationError
 from db.settings.engines.kinds import kind_named
 from db.telemetry.statement_events import OWN_STATEMENT
 from db.timing.waiting import entered, on_loop
-from db.transactions.begin import begin
+from db.transactions.begin import begin_on
 from db.transactions.callables import WrongKindError, done, plain_connection, require_function, said_by_tx
 from db.transactions.driver import flight_of
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from sqlalchemy import Connection, Dialect
+
+    from db.environment.process import Holder
 
     Row = Sequence[Any] | Mapping[str, Any]
 
@@ -51,14 +54,29 @@ def copy_rows(
     column, or ValueError where it lacks a column; what is no row, TypeError. Other errors are those of ``begin``. On
     SQLite it inserts.
     """
+    return copy_rows_on(DEFAULT, table, rows, columns=columns, tenant=tenant, tx=tx, progress=progress)
+
+
+def copy_rows_on(
+    holder: Holder,
+    table: Table | str,
+    rows: Iterable[Row],
+    *,
+    columns: Sequence[str] | None = None,
+    tenant: str | None = None,
+    tx: Connection | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> int:
+    """``copy_rows``, on the database of ``holder``."""
+    call = f"{holder.called}.copy_rows"
     if tx is not None and tenant is not None:
-        raise TypeError(said_by_tx("db.copy_rows", "tenant"))
+        raise TypeError(said_by_tx(call, "tenant"))
     if progress is not None:
-        require_function(progress, call="progress of db.copy_rows")
+        require_function(progress, call=f"progress of {call}")
     plan = CopyPlan(table, rows, columns)
     if tx is not None:
-        return _load(plain_connection(tx, call="db.copy_rows"), plan, progress)
-    with begin(tenant=tenant) as own:
+        return _load(plain_connection(tx, call=call), plan, progress)
+    with begin_on(holder, tenant=tenant) as own:
         return _load(own, plan, progress)
 
 

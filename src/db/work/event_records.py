@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from db.environment import process
 from db.transactions.callables import WrongKindError
 from db.transactions.tenant_scope import tenant_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from db.environment.process import Holder
 
 _DATA_CLASSES = "aws_lambda_powertools.utilities.data_classes"
 
@@ -63,30 +64,34 @@ def is_stream(event: Mapping[str, Any]) -> bool:
     return any(_SOURCES[raw["eventSource"]].is_stream for raw in event["Records"])
 
 
-def items_of(event: Mapping[str, Any], *, tenant: Any, model: Any, skip_group_on_error: bool) -> Iterator[Item]:
+def items_of(
+    holder: Holder, event: Mapping[str, Any], *, tenant: Any, model: Any, skip_group_on_error: bool
+) -> Iterator[Item]:
     """The event's records, each id once, read as far as can be without the database.
 
     Raises ValueError, and WrongKindError for a function of the tenant that names none when it is called.
     """
     contents: dict[str, Any] = {}
     items: dict[str, Item] = {}
-    for raw, source, identifier in _identified(event):
+    for raw, source, identifier in _identified(event, call=f"{holder.called}.batch"):
         content = source.content(raw)
         if identifier not in items:
             contents[identifier] = content
             items[identifier] = Item(identifier, _order(raw, source, skip_group_on_error=skip_group_on_error))
-            _read(items[identifier], raw, source, tenant=tenant, model=model)
+            _read(holder, items[identifier], raw, source, tenant=tenant, model=model)
         elif content != contents[identifier]:
             items[identifier].error = ValueError("another record of the batch has the same id and differs")
     yield from items.values()
 
 
-def _identified(event: Mapping[str, Any]) -> Iterator[tuple[Any, Source, str]]:
+def _identified(event: Mapping[str, Any], *, call: str) -> Iterator[tuple[Any, Source, str]]:
     # Whatever Lambda was invoked with: EventBridge Pipes sends a list.
     given: object = event
     records = given.get("Records") if isinstance(given, Mapping) else None
     if isinstance(given, list):
-        raise ValueError("the event is a list, as of a pipe: give db.batch {'Records': event}, if they are of a queue")  # noqa: TRY004 - documented
+        raise ValueError(  # noqa: TRY004 - documented
+            f"the event is a list, as of a pipe: give {call} {{'Records': event}}, if they are of a queue"
+        )
     if not isinstance(records, list):
         raise ValueError("the event has no list of Records: it is of no queue and no stream")  # noqa: TRY004 - likewise
     for raw in records:
@@ -111,11 +116,11 @@ def _order(raw: Any, source: Source, *, skip_group_on_error: bool) -> str | None
     return f"group {(raw.get('attributes') or {}).get('MessageGroupId')}" if skip_group_on_error else ""
 
 
-def _read(item: Item, raw: Any, source: Source, *, tenant: Any, model: Any) -> None:
+def _read(holder: Holder, item: Item, raw: Any, source: Source, *, tenant: Any, model: Any) -> None:
     try:
         item.record = model.model_validate(raw) if model is not None else _data_class(source)(raw)
         named = _said_by(tenant, item.record) if callable(tenant) else tenant
-        item.tenant = tenant_for(named, required=process.current().settings.tenant_required)
+        item.tenant = tenant_for(named, required=holder.current().settings.tenant_required)
     except WrongKindError:
         raise  # of the call, and so of every record at every delivery
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this record's

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from db.environment.process import DEFAULT
 from db.errors import InvalidKeyError, TenantError
 from db.transactions.blocks import by_name
 from db.transactions.callables import require_plain
 
 from .as_json import as_json
-from .once import DAY_S, once
+from .once import DAY_S, once_on
 from .once_records import hash_of
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from db.environment.handler_decorator import Handler
+    from db.environment.process import Holder
 
     Search = Callable[[Any], Any]
 
@@ -51,10 +53,23 @@ def idempotent(
     for what is no expression when it decorates, for one that does not fit the event when it is called; and the errors
     of ``db.once``.
     """
+    return idempotent_on(DEFAULT, key=key, payload=payload, tenant=tenant, expires_in_s=expires_in_s, name=name)
+
+
+def idempotent_on(
+    holder: Holder,
+    *,
+    key: str,
+    payload: str | None = None,
+    tenant: str | None = None,
+    expires_in_s: float = DAY_S,
+    name: str | None = None,
+) -> Callable[[Callable[[Connection, EventT, ContextT], T]], Handler[EventT, ContextT, T]]:
+    """``idempotent``, on the database of ``holder``."""
     find_key, find_payload, find_tenant = _search(key), _search(payload), _search(tenant)
 
     def decorate(fn: Callable[[Connection, EventT, ContextT], T]) -> Handler[EventT, ContextT, T]:
-        require_plain(fn, call="db.idempotent")
+        require_plain(fn, call=f"{holder.called}.idempotent")
         prefix = name or f"{fn.__module__}.{fn.__qualname__}"
 
         @functools.wraps(fn)
@@ -68,7 +83,7 @@ def idempotent(
             as_json(found, called=f"the key {key}")  # so that what it cannot hold has its place in the key
             # The hash has one length, whatever the event brings.
             hashed = hash_of([prefix, found], of=f"the key {key}")
-            work = once(hashed, tenant=whose, payload=find_payload(event), expires_in_s=expires_in_s)
+            work = once_on(holder, hashed, tenant=whose, payload=find_payload(event), expires_in_s=expires_in_s)
             # Not the key itself: it may be all of a request.
             work.named = f"the key that {key} finds in the event of {prefix}, in db_once as {hashed},"
             return work.run(fn, event, context)

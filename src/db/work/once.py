@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from sqlalchemy import exc
 
-from db.environment import process
+from db.environment.process import DEFAULT
 from db.errors import (
     AlreadyDoneError,
     KeyReusedError,
@@ -24,10 +24,10 @@ from db.errors import (
 from db.telemetry.log import log_retry
 from db.timing.backoff import Backoff
 from db.timing.waiting import sleep
-from db.transactions.begin import begin
+from db.transactions.begin import begin_on
 from db.transactions.blocks import NotABlockError, warn_of_unused
 from db.transactions.callables import done, plain_connection, require_function, said_by_tx
-from db.transactions.run import retry_budget_s, run
+from db.transactions.run import retry_budget_s, run_on
 
 from .as_json import as_json
 from .once_records import Stored, checked_key, claim, hash_of, store
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from db.environment.process import Holder
     from db.transactions.unit_of_work import Isolation
 
 
 DAY_S = 86_400.0
 _LONGEST_S = 3650 * DAY_S
 _BACKOFF = Backoff()
-_WITH = "with db.once(key) as tx, or db.once(key).run(fn)"
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -59,6 +59,7 @@ class Once:
 
     def __init__(
         self,
+        holder: Holder,
         key: str,
         *,
         tenant: str | None,
@@ -67,8 +68,10 @@ class Once:
         isolation: Isolation | None,
         tx: Connection | None,
     ) -> None:
+        self._holder = holder
+        self._call = call = f"{holder.called}.once"
         if tx is not None and not (tenant is None and isolation is None):
-            raise TypeError(said_by_tx("db.once", "tenant and isolation"))
+            raise TypeError(said_by_tx(call, "tenant and isolation"))
         given: object = expires_in_s
         if not hasattr(given, "__float__"):
             hint = ": take its total_seconds()" if hasattr(given, "total_seconds") else ""
@@ -80,10 +83,10 @@ class Once:
         self.result: Any = None
         self.replayed: bool = False
         self._tenant = tenant
-        self._payload_hash = None if payload is None else hash_of(payload, of="the payload of db.once")
+        self._payload_hash = None if payload is None else hash_of(payload, of=f"the payload of {call}")
         self._expires_in_s = expires_in_s
         self._isolation = isolation
-        self._tx = plain_connection(tx, call="db.once") if tx is not None else None
+        self._tx = plain_connection(tx, call=call) if tx is not None else None
         self._entered: AbstractContextManager[Connection] | None = None
 
     def __enter__(self) -> Connection:
@@ -112,16 +115,18 @@ class Once:
         OutcomeUnknownError only where the deadline leaves no time to find out.
         """
         self.__class__ = Once
-        require_function(fn, call="db.once")
+        require_function(fn, call=self._call)
         if self._tx is not None:
             with self._tx.begin_nested():
                 return self._attempt(self._tx, fn, args, kwargs)
-        now = process.current()
+        now = self._holder.current()
         ends_at = now.clock() + retry_budget_s(now)
         attempt = 1
         while True:
             try:
-                return run(self._attempt, fn, args, kwargs, tenant=self._tenant, isolation=self._isolation)
+                given: T = run_on(
+                    self._holder, self._attempt, fn, args, kwargs, tenant=self._tenant, isolation=self._isolation
+                )
             except OutcomeUnknownError as error:
                 left_s = ends_at - now.clock()
                 # Here it may be tried again like any lost connection: what has committed is found, not done twice.
@@ -130,17 +135,20 @@ class Once:
                 if delay_s is None or not isinstance(error.__cause__, exc.DBAPIError):
                     raise
                 log_retry(error, attempt=attempt, delay_s=delay_s)
+            else:
+                return given
             sleep(delay_s)
             attempt += 1
 
     def _attempt(self, tx: Connection, fn: Callable[..., T], args: Any, kwargs: Any) -> T:
         stored = self._claim(tx)
         if stored is None:
-            stored = Stored(self._payload_hash, _encoded(done(fn(tx, *args, **kwargs), fn, call="db.once")))
+            result = done(fn(tx, *args, **kwargs), fn, call=self._call)
+            stored = Stored(self._payload_hash, self._encoded(result))
             store(tx, self.key, stored.result)
-        result: T = _decoded(stored.result)
-        self.result = result
-        return result
+        given: T = _decoded(stored.result)
+        self.result = given
+        return given
 
     @contextmanager
     def _block(self) -> Iterator[Connection]:
@@ -151,12 +159,12 @@ class Once:
                 raise AlreadyDoneError(self.key, self.result)
             self.result = None
             yield tx
-            store(tx, self.key, _encoded(self.result))
+            store(tx, self.key, self._encoded(self.result))
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         if self._tx is None:
-            with begin(tenant=self._tenant, isolation=self._isolation) as tx:
+            with begin_on(self._holder, tenant=self._tenant, isolation=self._isolation) as tx:
                 yield tx
         else:
             # What fails takes its record along, even if the caller then commits the rest.
@@ -170,16 +178,27 @@ class Once:
         self.replayed = stored is not None
         return stored
 
+    def _encoded(self, result: Any) -> str | None:
+        return None if result is None else as_json(result, called=f"the result of {self._call}")
+
+    def _with(self) -> str:
+        return f"with {self._call}(key) as tx, or {self._call}(key).run(fn)"
+
+    def _later(self) -> str:
+        return f"{self._holder.called}.aio.once"
+
     if not TYPE_CHECKING:  # to a type checker they are mistakes as they stand
 
         def __getattr__(self, name: str) -> NoReturn:
-            raise NotABlockError(f"db.once() gives a block, which has no {name!r}: {_WITH}")
+            raise NotABlockError(f"{self._call}() gives a block, which has no {name!r}: {self._with()}")
 
         def __await__(self) -> NoReturn:
-            raise NotABlockError(f"db.once() gives a block, and nothing to await: {_WITH}, or take db.aio.once")
+            raise NotABlockError(
+                f"{self._call}() gives a block, and nothing to await: {self._with()}, or take {self._later()}"
+            )
 
         def __aenter__(self) -> NoReturn:
-            raise NotABlockError(f"db.once() gives a plain block: {_WITH}, or take db.aio.once")
+            raise NotABlockError(f"{self._call}() gives a plain block: {self._with()}, or take {self._later()}")
 
         def __aexit__(self, *_: object) -> NoReturn:
             self.__aenter__()
@@ -189,7 +208,7 @@ class _UnusedOnce(Once):
     """One that nobody has used yet. Only this has a ``__del__``: see ``transactions.blocks``."""
 
     def __del__(self) -> None:
-        warn_of_unused("db.once()", _WITH)
+        warn_of_unused(f"{self._call}()", self._with())
 
 
 def once(
@@ -222,13 +241,23 @@ def once(
     AlreadyDoneError; and the errors of ``begin``, where OutcomeUnknownError is settled by asking again under the same
     key. Needs the table that ``create_once_table`` of ``db.migrations.operations`` makes.
     """
-    work = Once(key, tenant=tenant, payload=payload, expires_in_s=expires_in_s, isolation=isolation, tx=tx)
+    return once_on(DEFAULT, key, tenant=tenant, payload=payload, expires_in_s=expires_in_s, isolation=isolation, tx=tx)
+
+
+def once_on(
+    holder: Holder,
+    key: str,
+    *,
+    tenant: str | None = None,
+    payload: Any = None,
+    expires_in_s: float = DAY_S,
+    isolation: Isolation | None = None,
+    tx: Connection | None = None,
+) -> Once:
+    """``once``, on the database of ``holder``."""
+    work = Once(holder, key, tenant=tenant, payload=payload, expires_in_s=expires_in_s, isolation=isolation, tx=tx)
     work.__class__ = _UnusedOnce  # not before it has been made: what is refused is said already
     return work
-
-
-def _encoded(result: Any) -> str | None:
-    return None if result is None else as_json(result, called="the result of db.once")
 
 
 def _decoded(result: str | None) -> Any:

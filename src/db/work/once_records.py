@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import exc, text
 
+from db.environment.process import DEFAULT
 from db.errors import DOCUMENTATION, ConfigurationError, DbError, DeadlineError, InvalidKeyError, sqlstate
 from db.settings.engines.kinds import kind_named, refusal_of
 from db.telemetry.statement_events import OWN_STATEMENT
 from db.transactions.driver import flight_of, ride, tenant_of
-from db.transactions.run import run
+from db.transactions.run import run_on
 from db.transactions.tenant_scope import NO_TENANT
 
 from .as_json import as_json
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, CursorResult
 
+    from db.environment.process import Holder
     from db.settings.engines.kinds import OnceSql
 
 
@@ -54,6 +56,11 @@ def purge_once(*, limit: int = _PURGED_AT_ONCE) -> int:
     the role that ``create_once_table`` calls ``purged_by``, which sees the expired records of all tenants: it is for no
     tenant, whatever is bound or required. A ``limit`` of 0 deletes nothing; raises ValueError for one below.
     """
+    return purge_once_on(DEFAULT, limit=limit)
+
+
+def purge_once_on(holder: Holder, *, limit: int = _PURGED_AT_ONCE) -> int:
+    """``purge_once``, on the database of ``holder``."""
     if limit <= 0:
         if limit < 0:
             raise ValueError(f"limit is {limit}: there is no such number of records")
@@ -61,7 +68,7 @@ def purge_once(*, limit: int = _PURGED_AT_ONCE) -> int:
     purged = 0
     while True:
         try:
-            deleted = run(_purge, limit, tenant=NO_TENANT)
+            deleted = run_on(holder, _purge, limit, tenant=NO_TENANT)
         except DeadlineError:
             return purged
         purged += deleted

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 from sqlalchemy import MetaData
 
-from db.environment import process
+from db.environment.process import DEFAULT
 from db.errors import ConfigurationError
 from db.timing.waiting import on_loop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from db.environment.process import Runtime
+    from db.environment.process import Holder
+    from db.environment.runtime import Runtime
 
 _FORMAT = f"serverless-data-access schema 1, SQLAlchemy {sqlalchemy.__version__}\n".encode()
 
@@ -46,9 +47,21 @@ def reflect(
     Raises ConfigurationError where the snapshot is missing, or another SQLAlchemy release wrote it; SQLAlchemy's
     InvalidRequestError where one of ``only`` does not exist.
     """
+    return reflect_on(DEFAULT, schema=schema, only=only, views=views, snapshot=snapshot)
+
+
+def reflect_on(
+    holder: Holder,
+    *,
+    schema: str | None = None,
+    only: Sequence[str] | None = None,
+    views: bool = False,
+    snapshot: str | Path | None = None,
+) -> MetaData:
+    """``reflect``, on the database of ``holder``."""
     if isinstance(only, str):
-        raise TypeError(f"only of db.reflect is a list of tables, not one: [{only!r}]")
-    now = process.current()
+        raise TypeError(f"only of {holder.called}.reflect is a list of tables, not one: [{only!r}]")
+    now = holder.current()
     if now.settings.engine_kind.lacks:
         from db.transactions.refusals import require_call
 
