@@ -7,6 +7,7 @@ it names.
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import pymysql
@@ -15,11 +16,14 @@ from pymysql import connections
 from pymysql.constants import CLIENT, COMMAND, SERVER_STATUS
 from sqlalchemy.dialects.mysql.base import MySQLDialect
 
+from db.wire.mysql_loop_socket import LoopSocket
+
 METHODS: dict[tuple[Any, str], str] = {
     (connections.Connection, "_execute_command"): "self, command, sql",
     (connections.Connection, "_read_query_result"): "self, unbuffered=False",
     (connections.Connection, "_read_packet"): "self, packet_type=",
     (connections.Connection, "_force_close"): "self",
+    (connections.Connection, "_request_authentication"): "self",
     (connections.Connection, "query"): "self, sql, unbuffered=False",
     (connections.Connection, "set_character_set"): "self, charset, collation=None",
     (connections.Connection, "connect"): "self, sock=None",
@@ -55,6 +59,15 @@ def test_a_connection_has_what_is_read_of_it() -> None:
     assert {"connection", "affected_rows", "insert_id", "has_next", "rows", "description", "unbuffered_active"} <= vars(
         result
     ).keys()
+
+
+def test_a_socket_is_asked_for_no_more_than_is_there() -> None:
+    """``LoopSocket`` has the methods that are called on one, and on the file that reads from it."""
+    source = inspect.getsource(connections)
+    on_socket = set(re.findall(r"(?:self\._sock|\bsock)\.(\w+)\(", source)) - {"connect"}  # of one that PyMySQL opens
+    on_file = set(re.findall(r"self\._rfile\.(\w+)\(", source))
+    assert [name for name in (*on_socket, *on_file) if not hasattr(LoopSocket, name)] == []
+    assert set(re.findall(r"self\.ctx\.(\w+)\(", source)) <= {"wrap_socket"}
 
 
 def test_the_protocols_numbers_have_their_names() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pytest
@@ -12,10 +13,11 @@ from db.environment import process
 from db.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from devkit.network.mysql_statements import MySqlWire
     from devkit.plugin import Database, MakeMariaDbWire
+    from devkit.servers.mariadb import MariaDb
 
 
 class Use(Protocol):
@@ -49,6 +51,21 @@ def ledger(use: Use, mariadb_database: Database) -> None:
         tx.execute(text("CREATE TABLE ledger (n int PRIMARY KEY, note varchar(5))"))
         tx.execute(text(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ledger TO {mariadb_database.app}@'%'"))
     use()
+
+
+@pytest.fixture
+def running(mariadb: MariaDb, mariadb_database: Database) -> Callable[[], int]:
+    """How many statements of the test's sessions run, once those that are killed had a moment to end."""
+    asked = f"SELECT count(*) FROM information_schema.processlist WHERE db = '{mariadb_database.name}' AND info <> ''"
+
+    def count() -> int:
+        for _ in range(50):
+            if (found := mariadb.execute(asked)[0][0]) == 0:
+                break
+            time.sleep(0.1)
+        return int(found)
+
+    return count
 
 
 def add(n: int) -> None:

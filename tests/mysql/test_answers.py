@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,8 @@ from db.wire.mysql_packets import Packets
 from .conftest import add, numbers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from devkit.network.mysql_statements import MySqlWire
     from devkit.servers.mariadb import MariaDb
 
@@ -89,7 +92,24 @@ def test_what_a_signal_raises_between_sending_and_reading_ends_the_connection(
             tx.execute(text("SELECT 'not mine'"))
     with db.read() as conn:
         assert conn.execute(text("SELECT 'mine'")).scalar() == "mine"
-    assert (wire.counts() - before).connections == 1
+    assert (wire.counts() - before).connections == 2  # of the KILL, and another one
+
+
+def test_what_a_signal_interrupts_is_ended_on_the_server(running: Callable[[], int]) -> None:
+    """As where SIGTERM comes in a statement: the server would go on, and look for nobody until it has an answer."""
+
+    def interrupt(*_: object) -> None:
+        raise AlarmError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(AlarmError), db.begin() as tx:
+            tx.execute(text("UPDATE ledger SET note = 'a'"))
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            tx.execute(text("SELECT sleep(30)"))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert running() == 0
 
 
 def test_a_row_that_changed_since_the_snapshot_undoes_the_transaction(use: Use, mariadb: MariaDb) -> None:

@@ -14,8 +14,9 @@ import pytest
 from sqlalchemy import make_url, text
 
 import db
+from db import aio
 from db.credentials.rds_iam import RdsIamSource
-from db.environment import process
+from db.environment import event_loop, process
 from db.settings import Settings
 from db.wire.mysql_session import _ClearPassword
 from devkit.servers.database import create_mariadb_database
@@ -31,12 +32,14 @@ if TYPE_CHECKING:
     from devkit.servers.aws import LocalAws
 
 ONE = text("SELECT 1")
+LONG = "x" * 5_000_000
 
 
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
     yield
     db.dispose()
+    event_loop.close()
     process.DEFAULT._runtime = None
 
 
@@ -148,23 +151,39 @@ def encrypted(authority: Path) -> Iterator[Database]:
         yield create_mariadb_database(server)
 
 
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["db", "aio"])
 @pytest.mark.parametrize(
     ("roots", "host", "says"),
     [("ca.pem", "127.0.0.1", None), ("another.pem", "127.0.0.1", "verify failed"), ("ca.pem", "localhost", "mismatch")],
 )
 def test_the_certificate_is_verified(
-    roots: str, host: str, says: str | None, encrypted: Database, authority: Path
+    roots: str, host: str, says: str | None, encrypted: Database, authority: Path, *, asynchronous: bool
 ) -> None:
     """The authority, and the host's name; what fails there would fail again, and no password has been sent."""
     trusted = str(authority / roots)
     url = make_url(encrypted.url())
     db.configure(Settings(url=url, host=host, sslmode="verify-full", sslrootcert=trusted, connect_wait_s=5.0))
-    if says is None:
+
+    async def awaited() -> str:
+        async with aio.read() as conn:
+            # More than one record of TLS has, both ways.
+            asked = text("SELECT :long, variable_value FROM information_schema.session_status WHERE variable_name = :n")
+            long, cipher = (await conn.execute(asked, {"long": LONG, "n": "Ssl_cipher"})).one()
+            assert long == LONG
+            return str(cipher)
+
+    def plain() -> str:
         with db.read() as conn:
-            assert conn.execute(text("SHOW STATUS LIKE 'Ssl_cipher'")).one()[1]
+            return str(conn.execute(text("SHOW STATUS LIKE 'Ssl_cipher'")).one()[1])
+
+    def ask() -> str:
+        return event_loop.run(awaited()) if asynchronous else plain()
+
+    if says is None:
+        assert ask()
         return
     with pytest.raises(Exception, match=says) as refused:
-        one()
+        ask()
     assert db.verdict(refused.value) is db.Verdict.GIVE_UP
 
 

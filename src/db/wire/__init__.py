@@ -29,7 +29,8 @@ connections with what opens and ends a unit of work in the packets of its statem
 statement its answer; ``mysql_limits`` says limits, and kills what outlasts them; ``mysql_serving`` is whom a connection
 works for, and what it says for that one ahead of a statement; ``mysql_transaction_end`` is how a transaction ends.
 ``mysql_text`` reads in a text whether it may share a packet; ``mysql_dialect`` is what SQLAlchemy sees, with a replay
-of its own, and ``mariadb_dialect`` the same for a URL that says MariaDB.
+of its own, and ``mariadb_dialect`` the same for a URL that says MariaDB. ``mysql_async_connections`` are the same
+connections for ``db.aio``, over ``mysql_loop_socket``, which waits on the event loop.
 
 It knows psycopg, asyncpg, PyMySQL, sqlite3 and SQLAlchemy's dialects, below their public interfaces too, and nobody
 else in ``db`` does, but for the result codes that ``engines`` reads. It must not know Lambda, settings, secrets or

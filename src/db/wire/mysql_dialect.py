@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
+from sqlalchemy.util import memoized_property
 
 from .first_flight import FirstFlight, asks_to_connect, reopen
 from .mysql_connections import MySqlConnection
@@ -21,7 +22,7 @@ from .mysql_connections import MySqlConnection
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Connection
+    from sqlalchemy import URL, Connection
     from sqlalchemy.engine import ExecutionContext
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import PoolProxiedConnection
@@ -40,6 +41,10 @@ class ServerlessMySqlDialect(MySQLDialect_pymysql):
 
     def connect(self, *cargs: Any, **cparams: Any) -> DBAPIConnection:
         return cast("DBAPIConnection", MySqlConnection(*cargs, **cparams))
+
+    @classmethod
+    def get_async_dialect_cls(cls, url: URL) -> type[ServerlessMySqlDialect]:  # noqa: ARG003 - SQLAlchemy's signature
+        return AsyncServerlessMySqlDialect
 
     def on_connect(self) -> None:  # type: ignore[override]  # the stock one says SET NAMES once more
         return None
@@ -170,6 +175,29 @@ class ServerlessMySqlDialect(MySQLDialect_pymysql):
         cursor.connection = proxied.dbapi_connection
         if self.on_replay is not None:
             self.on_replay(proxied, error)
+
+
+class AsyncServerlessMySqlDialect(ServerlessMySqlDialect):
+    """The same on ``AsyncMySqlConnection``, for whoever calls it in greenlets."""
+
+    supports_statement_cache = True
+    is_async = True
+    has_terminate = True
+
+    @memoized_property
+    def supports_server_side_cursors(self) -> bool:
+        from .mysql_async_connections import AsyncStreamingCursor
+
+        self._sscursor = AsyncStreamingCursor
+        return True
+
+    def connect(self, *cargs: Any, **cparams: Any) -> DBAPIConnection:
+        from .mysql_async_connections import AsyncMySqlConnection  # who does not await has no use for it
+
+        return cast("DBAPIConnection", AsyncMySqlConnection(*cargs, **cparams))
+
+    def do_terminate(self, dbapi_connection: Any) -> None:
+        dbapi_connection.close()
 
 
 def _below(connection: Connection) -> MySqlConnection:

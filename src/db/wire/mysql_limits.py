@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from pymysql import connections, err
 
+from db.timing.waiting import aside
+
 from .mysql_packets import Packets
 
 if TYPE_CHECKING:
@@ -98,6 +100,15 @@ class Limited(Packets):
             if killer.ident is not None:
                 killer.join()  # or it would strike at what comes next
 
+    def _interrupted(self) -> None:
+        """``Packets``'s: the server is told as well, for it does not look whether anybody waits for its answer."""
+        is_answering, self.is_answering = self.is_answering, False
+        try:
+            if is_answering:
+                aside(self._kill)
+        finally:
+            super()._interrupted()
+
     def _kill(self) -> None:
         """End, over another connection, what this one's statement does; the answer says so (1317).
 
@@ -107,9 +118,6 @@ class Limited(Packets):
             self._kill_over_another()
 
     def _kill_over_another(self) -> None:
-        sock = self._sock
-        if sock is None:
-            return
         other = connections.Connection(
             defer_connect=True,
             host=self.host,
@@ -126,7 +134,7 @@ class Limited(Packets):
         try:
             # To the address, not the name: a reader's name, or a writer's after a failover, may lead to another server,
             # where somebody else's connection has the number.
-            other.connect(None if self.unix_socket else socket.create_connection(sock.getpeername()[:2], _KILL_S))
+            other.connect(socket.create_connection(self._peer, _KILL_S) if self._peer is not None else None)
             other.query(f"KILL QUERY {self.thread_id()}")
         finally:
             if other.open:

@@ -30,12 +30,14 @@ class Packets(Session):
     """A session that sends several statements at once, and knows what has come back.
 
     ``unproven``: nothing has come back for this checkout yet, and ``undone``: what was sent of it, if anything, has
-    been undone with the connection. ``abandoned``: it was closed in the middle of an answer.
+    been undone with the connection. ``abandoned``: it was closed in the middle of an answer. ``is_answering``: there is
+    more to come of one.
     """
 
     unproven = True
     undone = True
     abandoned = False
+    is_answering = False
     _is_open = False  # the unit's opening was sent
     _dirty = False  # there may be a transaction, whatever the last status said
     _takes_several = True
@@ -83,6 +85,7 @@ class Packets(Session):
     def _send(self, packet: bytes) -> None:
         self._last_used = time.time()
         with self._whole():
+            self.is_answering = True
             self._execute_command(COMMAND.COM_QUERY, packet)
 
     @contextlib.contextmanager
@@ -91,10 +94,15 @@ class Packets(Session):
         try:
             yield
         except err.MySQLError:
+            self.is_answering = False
             raise
         except BaseException:
-            self.abandon()  # what comes next would be taken for another's answer
+            self._interrupted()
             raise
+
+    def _interrupted(self) -> None:
+        """What comes next would be taken for another's answer."""
+        self.abandon()
 
     def _next_answers(self, count: int, *, more: bool = False) -> None:
         """The next ``count`` answers, behind which there are ``more`` or none. Raises where the server has others."""
@@ -108,6 +116,7 @@ class Packets(Session):
         with self._whole():
             self._affected_rows = self._read_query_result(unbuffered=unbuffered)
         self.unproven = False
+        self.is_answering = unbuffered or bool(self._result.has_next)
         self._dirty = unbuffered or self._is_open or bool(self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
 
     def _allow_several(self, several: bool) -> None:

@@ -49,6 +49,7 @@ class Session(connections.Connection):  # type: ignore[misc]  # PyMySQL is not t
     wait_timeout_s = math.inf
     facts: dict[str, Any]
     _last_used = 0.0
+    _peer: tuple[str, int] | None = None  # the address of the server, which a name may lead elsewhere from
     _result: Any
 
     def __init__(self, *args: Any, client_flag: int = 0, **kwargs: Any) -> None:
@@ -61,6 +62,7 @@ class Session(connections.Connection):  # type: ignore[misc]  # PyMySQL is not t
         """PyMySQL's; a peer that goes silent is given up as soon as psycopg's is."""
         super().connect(sock)
         if self.unix_socket is None:
+            self._peer = self._sock.getpeername()[:2]
             for option, value in _SILENT_PEER.items():
                 self._sock.setsockopt(socket.IPPROTO_TCP, option, value)
 

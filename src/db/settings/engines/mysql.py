@@ -132,7 +132,8 @@ CAN: Mapping[Capability, str] = {
     "savepoints": "`SAVEPOINT`, on the way to the next statement",
     "once": "the row's unique key is the lock",
     "advisory lock": "`GET_LOCK`, which ends with the connection",
-    "cancel": "the connection is closed at SIGTERM, and the limits above",
+    "cancel": "`KILL QUERY` over a second connection, where a task is cancelled or a signal's handler raises",
+    "aio": "PyMySQL in greenlets: where it waits, the event loop goes on",
 }
 LACKS: Mapping[Capability, str] = {
     "tenant": "it has no row-level security, so every row would be seen: keep tenants in databases of their own",
@@ -143,7 +144,6 @@ LACKS: Mapping[Capability, str] = {
     "roles": "make_roles speaks to PostgreSQL: make the users by CREATE USER, and grant in a migration",
     "prologue function": "it is for RDS Proxy before PostgreSQL",
     "replica state": "a reader does not say in the same packet how far behind it is",
-    "aio": "the driver of this engine blocks: take the plain functions of db, in def handlers",
 }
 UNSERVED: Mapping[str, str] = {
     "native_hstore": "it is for PostgreSQL only",
@@ -151,15 +151,19 @@ UNSERVED: Mapping[str, str] = {
     "reader_max_lag_s": LACKS["replica state"],
     "schema": "it has no search_path: a schema is a database, which DB_NAME names",
     "tenant_required": LACKS["tenant"],
-    "async_driver": LACKS["aio"],
+    "async_driver": "it is for PostgreSQL only: PyMySQL serves db.aio here, too",
 }
-DIFFERS: Mapping[str, str] = {
+_DIFFERS: Mapping[str, str] = {
     "db.begin": "DDL commits at once, and what came before it: refused behind a write; an error undoes its statement, "
     "a deadlock all of the transaction",
-    "db.read": "a round trip for each statement; `db.read(snapshot=True)` one more, at its end",
+    "db.read": "a round trip for each statement; one more with `snapshot=True`, at its end",
     "db.fetch": "one statement after another, in one transaction",
     "db.copy_rows": "inserts of many rows; the limit holds for each of them",
     "db.run": "not run again after DDL, which has committed",
+}
+DIFFERS: Mapping[str, str] = {
+    **_DIFFERS,
+    **{call.replace("db.", "aio."): how for call, how in _DIFFERS.items()},
     "migrations.upgrade": "each step commits by itself: one that fails may be half done",
 }
 
