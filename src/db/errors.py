@@ -68,7 +68,15 @@ class TenantError(DbError, ValueError):
 
 
 class DeadlineError(DbError):  # no TimeoutError: SQLAlchemy drops a connection that raises one, as after a cancellation
-    """The invocation has too little time left to begin the work. Nothing was sent to the database."""
+    """The invocation has too little time left to begin the work. Nothing was sent to the database.
+
+    ``connecting`` is true where a connect took what was left: to a database that resumes from a pause, or restarts, and
+    may be there for the next invocation.
+    """
+
+    def __init__(self, message: str, *, connecting: bool = False) -> None:
+        self.connecting = connecting
+        super().__init__(message)
 
 
 class OutcomeUnknownError(DbError):
@@ -254,7 +262,7 @@ def verdict(error: BaseException) -> Verdict:
     if getattr(cause, ASKED_TO_BE_READ_ONLY, False):
         return Verdict.GIVE_UP
     match error:
-        case CredentialsError(transient=True):
+        case CredentialsError(transient=True) | DeadlineError(connecting=True):
             return Verdict.RECONNECT
         case CapacityError():
             return Verdict.WAIT_FOR_CAPACITY
@@ -304,6 +312,11 @@ def is_in_words(error: BaseException) -> bool:
 def is_of_rate(error: BaseException) -> bool:
     """Whether ``error`` refuses a connection because so many were asked for at once, and not because many are open."""
     return any(part in str(error) for part in _OF_RATE)
+
+
+def is_of_rules(error: BaseException) -> bool:
+    """Whether the server lets nobody like that in, by pg_hba.conf: for good, or because it has only just come up."""
+    return "no pg_hba.conf entry" in str(error)
 
 
 def _by_message(error: BaseException) -> Verdict | None:

@@ -14,7 +14,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from db.credentials.login import Login
-from db.errors import CapacityError, CredentialsError, DeadlineError, Verdict, first_flight_verdict, is_of_rate, verdict
+from db.errors import (
+    DOCUMENTATION,
+    CapacityError,
+    CredentialsError,
+    DeadlineError,
+    Verdict,
+    first_flight_verdict,
+    is_of_rate,
+    is_of_rules,
+    verdict,
+)
 from db.timing.backoff import Backoff
 from db.timing.deadline import usable_s
 from db.timing.invocation import current_invocation
@@ -47,6 +57,8 @@ _BACKOFF = Backoff(base_s=0.05, cap_s=1.0, attempts=math.inf)
 # reason may be a plain mistake; of a full server it is a process and often a login, and those inside wait for both.
 _SLOW_BACKOFF = Backoff(base_s=0.5, cap_s=2.0, attempts=math.inf)
 _SLOWLY = {Verdict.REFETCH_CREDENTIALS, Verdict.WAIT_FOR_CAPACITY}
+# A server that runs refuses within a few round trips. One that has kept a client waiting for this long is coming up.
+_KEPT_WAITING_S = 2.0
 
 
 class Connector:
@@ -82,8 +94,9 @@ class Connector:
         """A new connection, tried for until DB_CONNECT_WAIT_S or the invocation's time is over.
 
         A refused password is fetched again past every cache, at once and after each wait (``credentials.login``). A
-        server that is full, starts, stops or is out of reach is waited for, with full jitter. What waiting cannot mend
-        fails at once. With ``refused`` it goes on where it was when it gave the connection whose first flight that is.
+        server that is full, starts, stops, resumes or is out of reach is waited for, with full jitter. What waiting
+        cannot mend fails at once. With ``refused`` it goes on where it was when it gave the connection whose first
+        flight that is.
 
         Raises the driver's error of the last attempt; CapacityError in its place where the server was full;
         CredentialsError where there are none to try; DeadlineError where an attempt outlasted the invocation's time,
@@ -131,6 +144,9 @@ class Connector:
                 return None  # it was of others
             if self._source is None:
                 advice = Verdict.GIVE_UP  # the URL's: there is nowhere to look for another
+        if advice is Verdict.GIVE_UP and is_of_rules(refusal) and effort.kept_waiting:
+            # Aurora has said so while it resumed: https://github.com/cyrilgdn/terraform-provider-postgresql/issues/540
+            advice = Verdict.RECONNECT
         backoff = _SLOW_BACKOFF if advice in _SLOWLY else _BACKOFF
         delay_s = backoff.delay_s(advice, effort.attempts, left_s=effort.left_s())
         if delay_s is None:
@@ -177,7 +193,9 @@ class Connector:
             return within(left_s, work, discard=discard)
         except Overdue:
             raise DeadlineError(
-                f"no connection in the {left_s:.3f} s that were left of the invocation: nothing was done"
+                f"no connection in the {left_s:.3f} s that were left of the invocation: nothing was done. A database "
+                f"that had paused may be there for the next one: see {DOCUMENTATION}run/aurora/#resuming-from-zero",
+                connecting=True,
             ) from None
 
 
@@ -196,6 +214,11 @@ class Effort:
         if now < self.began:
             self.began, self.ends_at = now, now + self.ends_at - self.began
         return self.ends_at - now
+
+    @property
+    def kept_waiting(self) -> bool:
+        """Whether this is no server that answers at once."""
+        return self.attempts > 1 or self.clock() - self.began >= _KEPT_WAITING_S
 
     def give_up(self, refusal: Exception) -> NoReturn:
         """Raise ``refusal``, and CapacityError in its place where the server was full."""

@@ -7,10 +7,10 @@ https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy.troubleshooting
 from __future__ import annotations
 
 import re
-import struct
 from typing import TYPE_CHECKING, Literal
 
 from .statements import PostgresWire
+from .words import ERROR, fatal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ IN_AWS_WORDS = (
     ),
 )
 CODE = b"08P01"
-ERROR, READY = b"E", b"Z"
+READY = b"Z"
 HEAD_BYTES = 5
 
 
@@ -93,5 +93,4 @@ def in_aws_words(body: bytes) -> bytes | None:
 
 def error(words: bytes) -> bytes:
     """An ErrorResponse that ends the session."""
-    fields = b"".join((b"SFATAL\0", b"VFATAL\0", b"C" + CODE + b"\0", b"M" + words + b"\0", b"\0"))
-    return ERROR + struct.pack("!i", len(fields) + 4) + fields
+    return fatal(CODE, words)
