@@ -19,6 +19,7 @@ from db.environment.runtime import Runtime
 from db.errors import sqlstate
 from db.pool.switchover import SUSPECT_S
 from db.settings import Settings
+from db.transactions.run import ATTEMPTS
 from devkit.network.wire import Wire
 from devkit.servers.database import Database, create_database, drop_database
 from devkit.servers.postgres_settings import CHEAP_PASSWORDS
@@ -172,6 +173,26 @@ def test_a_writer_that_is_read_only_by_its_settings_is_left_soon(site: Site, lat
     assert connects() == 2
 
 
+def test_a_role_that_only_reads_is_left_alone_in_the_end(site: Site, later: Callable[[float], None]) -> None:
+    """It costs four connects in seven and a half minutes, and none from then on."""
+    owner = site.database.owner
+    site.cluster.primary.execute(f"ALTER ROLE {owner} SET default_transaction_read_only = on")
+    site.configure(pool_recycle_s=7200, pool_idle_s=7200)
+    for spell_s in (30, 60, 120, 240, 600, 600):
+        old_side_answers()
+        later(spell_s)
+    assert connects() == 5
+
+
+def test_a_pooler_is_not_asked_what_its_server_is(site: Site, later: Callable[[float], None]) -> None:
+    """It chooses one for each transaction, and says what one of them said once."""
+    site.lead_to(site.cluster.standby)
+    site.configure(proxy="pgbouncer")
+    old_side_answers()
+    later(SUSPECT_S)
+    assert (old_side_answers(), connects()) == (True, 1)
+
+
 def test_a_reader_may_be_a_standby(site: Site, later: Callable[[float], None]) -> None:
     """It is what they are for."""
     site.lead_to(site.cluster.standby)
@@ -253,6 +274,45 @@ def test_run_goes_on_at_the_new_side(site: Site) -> None:
         assert conn.execute(OLD_SIDE).scalar_one()
     assert [old_side_answers() for _ in range(2)] == [False, False]
     assert (site.held_by(site.cluster.standby), connects()) == (0, 4)
+
+
+def test_run_waits_for_a_writer_that_takes_writes(
+    site: Site, later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For longer than six attempts last: a switchover takes seconds, and nothing has been done meanwhile."""
+    monkeypatch.setattr("db.transactions.run.sleep", later)
+    site.lead_to(site.cluster.standby)
+    site.configure()
+    attempts = 0
+
+    def write(tx: Connection) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 9:
+            site.lead_to(site.cluster.primary)
+        tx.execute(WRITE)
+
+    db.run(write)
+    assert attempts == 10  # the ninth was on its way to the old side
+
+
+def test_run_does_not_wait_for_ever_for_one(
+    site: Site, later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DB_CONNECT_WAIT_S bounds it, as it bounds the wait for a server that is away."""
+    waited: list[float] = []
+
+    def wait(delay_s: float) -> None:
+        waited.append(delay_s)
+        later(delay_s)
+
+    monkeypatch.setattr("db.transactions.run.sleep", wait)
+    site.lead_to(site.cluster.standby)
+    site.configure(connect_wait_s=20)
+    with pytest.raises(exc.DBAPIError, match="read-only transaction"):
+        db.run(lambda tx: tx.execute(WRITE))
+    assert len(waited) > ATTEMPTS
+    assert sum(waited) < 20
 
 
 def test_a_write_in_a_read_says_nothing_of_the_server(site: Site, later: Callable[[float], None]) -> None:

@@ -71,3 +71,48 @@ def test_the_earlier_of_two_bounds_holds() -> None:
     serve_until(SimpleNamespace(driver_connection=driver), 50)
     serve_until(driver, 70)
     assert serves_until(driver) == 50
+
+
+def spells(switchover: Switchover, clock: Clock, *, of: int) -> list[float]:
+    """How long each of ``of`` connections serves, opened one after another on a server with read-only sessions."""
+    found = []
+    for _ in range(of):
+        until = bounded(switchover, Reporting(default_transaction_read_only="on"))
+        found.append(until - clock.now)
+        clock.now = min(until, clock.now + 600)
+    return found
+
+
+def test_sessions_that_are_meant_to_be_read_only_are_believed_in_the_end() -> None:
+    """No name is late for minutes: a role that is so by intention pays for four connects, and for no more."""
+    clock = Clock()
+    assert spells(Switchover(clock), clock, of=6) == [30, 60, 120, 240, math.inf, math.inf]
+
+
+def test_a_sign_and_a_writable_session_make_it_news_again() -> None:
+    """What it was before says nothing of a server that has been switched."""
+    clock = Clock()
+    switchover = Switchover(clock)
+    spells(switchover, clock, of=6)
+    switchover.suspect()
+    clock.now += SUSPECT_S
+    assert spells(switchover, clock, of=2) == [30, 60]
+    assert bounded(switchover, Reporting(default_transaction_read_only="off")) == math.inf
+    assert spells(switchover, clock, of=1) == [30]
+
+
+def test_connections_that_are_opened_meanwhile_serve_for_as_long() -> None:
+    """Those of a pool of several, and of db.aio: they are told of the same server."""
+    clock = Clock()
+    switchover = Switchover(clock)
+    assert [bounded(switchover, Reporting(default_transaction_read_only="on")) for _ in range(3)] == [130, 130, 130]
+
+
+def test_a_clock_that_is_set_back_begins_anew() -> None:
+    """It makes no hours of what was to last a minute."""
+    clock = Clock()
+    switchover = Switchover(clock)
+    clock.now = 9_000.0
+    bounded(switchover, Reporting(default_transaction_read_only="on"))
+    clock.now = 100.0
+    assert bounded(switchover, Reporting(default_transaction_read_only="on")) == 100 + 2 * SUSPECT_S

@@ -129,7 +129,9 @@ class Runtime:
             on_loss=self._switchover.suspect,
             on_refused_write=self.discard_open,
         )
-        connect = WaryConnector(self._connector(role), self._switchover, writes=role != "reader")
+        # A pooler tells what one of its servers once said of itself, and chooses another for each transaction.
+        writes = role != "reader" and settings.proxy == "none"
+        connect = WaryConnector(self._connector(role), self._switchover, writes=writes)
         engine = build_engine(settings, connect, watched, asynchronous=asynchronous, further=self.options)
         return engine, watched
 

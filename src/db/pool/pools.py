@@ -27,7 +27,7 @@ from db.wire.session_leftovers import IN_HANDS, LEFT, SessionLeftError
 from db.wire.transaction_end import FlightState
 
 from .reader_route import AWAY_S
-from .switchover import SUSPECT_S, serves_until
+from .switchover import LONGEST_S, serves_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +44,7 @@ _TAKEN_BY = "db_taken_by"
 _FOR = "db_for"
 _CONNECTING, _DROPPED, _DISPOSED = -1, -2, -3
 # The longest that a connection is told to serve from now on, where it is told at all.
-_LONGEST_S = max(SUSPECT_S, AWAY_S)
+_LONGEST_S = max(LONGEST_S, AWAY_S)
 # What a clock may step back, as those that are kept in time do, before what it said before counts for nothing.
 _CLOCK_STEP_S = 1.0
 

@@ -22,8 +22,14 @@ if TYPE_CHECKING:
 # RDS gives its names 5 s to live; resolvers on the way, and proxies, add some. Well above that; and not longer, since
 # what was read meanwhile may be that old. It costs a connect at its end, where somebody is still at work by then.
 SUSPECT_S = 30.0
-# What a server that takes no writes says of itself at connect, from PostgreSQL 14 on, at no trip.
-_TAKES_NO_WRITES = ("default_transaction_read_only", "in_hot_standby")
+# How often in a row a server is doubted that is read-only by its settings alone, each time for twice as long: 30 s to
+# 240 s. By then no name is late any more, and it is the role, or the server, that is meant to be so.
+_DOUBTS = 4
+# The longest that a connection is told to serve.
+LONGEST_S = SUSPECT_S * 2 ** (_DOUBTS - 1)
+# What a server that takes no writes says of itself at connect, from PostgreSQL 14 on, at no trip. A standby says both.
+_IS_STANDBY = "in_hot_standby"
+_IS_READ_ONLY = "default_transaction_read_only"
 
 
 class Switchover:
@@ -32,10 +38,13 @@ class Switchover:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._suspected_until = -math.inf
+        self._doubts = 0
+        self._doubted_until = -math.inf
 
     def suspect(self) -> None:
         """A sign: a connection was lost, or a writer refused to write."""
         self._suspected_until = self._clock() + SUSPECT_S
+        self._believe()
 
     def bound(self, connection: Any, *, writes: bool) -> None:
         """Bound how long ``connection`` serves, just opened, if it may lead to the wrong server.
@@ -45,8 +54,27 @@ class Switchover:
         now = self._clock()
         if now < self._suspected_until <= now + SUSPECT_S:  # a clock that is set back makes no hours of it
             serve_until(connection, self._suspected_until)
-        if writes and _takes_no_writes(connection):
+        if not writes:
+            return
+        if _says(connection, _IS_STANDBY):
             serve_until(connection, now + SUSPECT_S)
+        elif _says(connection, _IS_READ_ONLY):
+            serve_until(connection, self._doubt(now))
+        else:
+            self._believe()
+
+    def _doubt(self, now: float) -> float:
+        """Until when a connection serves whose sessions are read-only: for ever, once that has been so for long."""
+        if not now < self._doubted_until <= now + LONGEST_S:
+            if self._doubts == _DOUBTS:
+                return math.inf
+            self._doubted_until = now + SUSPECT_S * 2**self._doubts
+            self._doubts += 1
+        return self._doubted_until
+
+    def _believe(self) -> None:
+        """What is said from now on is news."""
+        self._doubts, self._doubted_until = 0, -math.inf
 
 
 class WaryConnector:
@@ -82,12 +110,11 @@ def serves_until(driver: Any) -> float:
     return getattr(driver, "serves_until", math.inf)
 
 
-def _takes_no_writes(connection: Any) -> bool:
-    """Whether the server says so of itself; a pooler in between, or an older server, says nothing."""
+def _says(connection: Any, name: str) -> bool:
+    """Whether the server says ``name`` of itself; an older one says nothing."""
     driver = getattr(connection, "driver_connection", connection)
     if (said := getattr(driver, "takes_no_writes", None)) is not None:  # another engine's, which has asked
         return bool(said)
     if hasattr(driver, "get_settings"):  # asyncpg's
-        settings = driver.get_settings()
-        return any(getattr(settings, name, "off") == "on" for name in _TAKES_NO_WRITES)
-    return any(driver.info.parameter_status(name) == "on" for name in _TAKES_NO_WRITES)
+        return getattr(driver.get_settings(), name, "off") == "on"
+    return bool(driver.info.parameter_status(name) == "on")

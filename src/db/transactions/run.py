@@ -31,6 +31,8 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 ATTEMPTS = 6
 _BACKOFF = Backoff(attempts=ATTEMPTS)
+# For a writer that is read-only while a switchover lasts, as a server that is away is waited for: the time ends it.
+_READ_ONLY_BACKOFF = Backoff(base_s=0.1, cap_s=2.0, attempts=math.inf)
 # What bounds run() outside an invocation, where no deadline does: as long as most failovers take.
 _NO_DEADLINE_S = 30.0
 
@@ -70,7 +72,8 @@ def run(  # type: ignore[misc]  # mypy misses Unpack in it
     Safe is what has certainly not committed: serialization failure, deadlock, a connection lost before COMMIT was sent,
     a refused connect. So ``fn`` may run more than once, up to six times, with full-jitter delays, and
     only where the deadline (30 s outside an invocation) leaves 0.1 s for another attempt; its other effects should bear
-    that. Raises the last attempt's error, and those of ``begin``.
+    that. A writer that takes no writes, as during a switchover, is waited for beyond these six, for up to
+    DB_CONNECT_WAIT_S. Raises the last attempt's error, and those of ``begin``.
 
     A type checker compares the arguments with the parameters of ``fn``. Beside ``tenant`` or ``isolation`` it compares
     those by position, and lets all pass that are by name; a call with both needs ``functools.partial``, or ``scope``.
@@ -92,7 +95,8 @@ def run_on(
     require_function(fn, call=call)
     now = holder.current()
     ends_at = now.clock() + retry_budget_s(now)
-    attempt = 1
+    read_only = _ReadOnly(now)
+    attempt, counted = 1, 1
     while True:
         unit = Unit()
         try:
@@ -101,7 +105,11 @@ def run_on(
                 return done(fn(tx, *args, **kwargs), fn, call=call)
         except Exception as error:
             advice = verdict(error)
-            delay_s = _BACKOFF.delay_s(advice, attempt, left_s=ends_at - now.clock())
+            left_s = ends_at - now.clock()
+            if advice is Verdict.DISCARD_POOL:
+                delay_s = read_only.delay_s(left_s)
+            else:
+                delay_s = _BACKOFF.delay_s(advice, counted, left_s=left_s)
             # What failed after fn's own commit() must not run what is committed a second time.
             if delay_s is None or unit.committed:
                 raise
@@ -109,8 +117,28 @@ def run_on(
         if advice is Verdict.DISCARD_POOL:
             # The engine's own events have done so, but for what came over the driver's connection: they do not hear it.
             now.discard_idle()
+        else:
+            counted += 1
         sleep(delay_s)
         attempt += 1
+
+
+class _ReadOnly:
+    """How often the writer has refused to write, and since when: attempts that are not among the six."""
+
+    def __init__(self, now: Runtime) -> None:
+        self._now = now
+        self._ends_at = math.inf
+        self._attempts = 0
+
+    def delay_s(self, left_s: float) -> float | None:
+        """Seconds to wait for it; None where it has been waited for."""
+        self._attempts += 1
+        now_s = self._now.clock()
+        if self._attempts == 1:
+            self._ends_at = now_s + self._now.settings.connect_wait_s
+        left_s = min(left_s, self._ends_at - now_s)
+        return _READ_ONLY_BACKOFF.delay_s(Verdict.DISCARD_POOL, self._attempts, left_s=left_s)
 
 
 def retry_budget_s(now: Runtime) -> float:
