@@ -136,6 +136,49 @@ def test_a_reader_that_lags_is_not_asked(
     assert "s behind" in line["reason"]
 
 
+@pytest.fixture
+def like_aurora(replicated: Cluster, replicated_database: Database) -> Iterator[Callable[[float], None]]:
+    """The functions that Aurora's readers have; ``like_aurora(seconds)`` is what they tell of the lag."""
+    replicated.primary.execute(
+        """
+        CREATE TABLE lag AS SELECT 0::float8 AS msec;
+        CREATE FUNCTION aurora_db_instance_identifier() RETURNS text STABLE LANGUAGE sql AS $$
+            SELECT CASE WHEN pg_is_in_recovery() THEN 'reader' ELSE 'writer' END $$;
+        CREATE FUNCTION aurora_replica_status(OUT server_id text, OUT replica_lag_in_msec float8) RETURNS SETOF record
+            STABLE SECURITY DEFINER LANGUAGE sql AS $$
+            VALUES ('writer', NULL), ('reader', (SELECT msec FROM public.lag)), ('another', 9e9) $$;
+        """,
+        database=replicated_database.name,
+    )
+    # On RDS, rds.extensions is a setting of the server's.
+    replicated.primary.execute(
+        f"ALTER ROLE {replicated_database.owner} SET rds.extensions = 'address_standardizer, aurora_stat_utils, hstore'"
+    )
+
+    def lag(seconds: float) -> None:
+        replicated.primary.execute("UPDATE lag SET msec = %s", [seconds * 1000], database=replicated_database.name)
+        replicated.catch_up()
+
+    lag(0.02)
+    yield lag
+    replicated.primary.execute(f"ALTER ROLE {replicated_database.owner} RESET rds.extensions")
+
+
+@pytest.mark.parametrize("snapshot", [False, True])
+def test_auroras_reader_is_asked_in_its_own_words(
+    snapshot: bool, use_reader: UseReader, like_aurora: Callable[[float], None], lines: Lines
+) -> None:
+    """It has not the functions of others. That shows in its first answer, which is dropped: one more connect, once."""
+    use_reader(reader_max_lag_s=2)
+    assert [reads_the_reader(snapshot=snapshot) for _ in range(2)] == [True, True]
+    assert db.status()["totals"]["connects"] == 2
+    assert db.fetch(IN_RECOVERY)[0].scalar_one()
+    like_aurora(2.5)
+    assert [reads_the_reader(snapshot=snapshot) for _ in range(2)] == [False, False]
+    (line,) = lines.of("reader away")
+    assert line["reason"] == "it is 2.5 s behind"
+
+
 def test_any_lag_will_do_unless_one_is_set(use_reader: UseReader, replicated: Cluster) -> None:
     """And nothing is asked for it: Aurora's readers have no such functions."""
     use_reader()

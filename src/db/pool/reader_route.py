@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from db.errors import CapacityError, Verdict, verdict
 from db.telemetry.log import warn_of_reader
 
+from .replica_lag import ASK, ASK_AURORA, IS_AURORA
 from .switchover import serve_until
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class ReaderRoute:
         self._clock = clock
         self._max_lag_s = max_lag_s
         self._away_until = -math.inf
+        self.lag_question = ASK
+        """The column that asks for the lag, behind those of a prologue."""
 
     @property
     def away_until(self) -> float:
@@ -65,7 +68,13 @@ class ReaderRoute:
         warn_of_reader(reason, away_s=AWAY_S)
 
     def is_near(self, lag_s: float) -> bool:
-        """Whether a reader that is ``lag_s`` behind may answer. It counts as lost where it may not."""
+        """Whether a reader that is ``lag_s`` behind may answer. It counts as lost where it may not.
+
+        Aurora's may not yet, and is asked again in its own words.
+        """
+        if lag_s == IS_AURORA:
+            self.lag_question = ASK_AURORA
+            return False
         if self._max_lag_s is None or lag_s <= self._max_lag_s:
             return True
         self.lost(f"it is {lag_s:.1f} s behind")

@@ -71,7 +71,7 @@ class Settings:
     reader_host: str | None = setting(None, TEXT, "Server for db.read(); the writer when unset.")
     reader_port: int | None = setting(None, WHOLE, "Port of the reader; the writer's when unset.", floor=1)
     reader_max_lag_s: float | None = setting(
-        None, SECONDS, "How far behind a reader may be for db.read(); any lag when unset (not for Aurora).", floor=0.1
+        None, SECONDS, "How far behind a reader may be for db.read(); any lag when unset.", floor=0.1
     )
     secret_ttl_s: float = setting(
         3600.0, SECONDS, "Age at which a cached secret is fetched again; a refused password does so at once.", floor=1

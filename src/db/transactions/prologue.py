@@ -17,14 +17,10 @@ if TYPE_CHECKING:
 
     from psycopg.pq.abc import PGresult
 
+    from db.pool.reader_route import ReaderRoute
     from db.settings import Settings
     from db.timing.deadline import Limits
     from db.wire.riders import Command
-
-# Seconds since the last transaction that a standby has replayed, where there is one that it has not. A standby that its
-# primary cannot reach does not know what it has missed, and says 0.
-_AND_LAG = b""", CASE WHEN pg_is_in_recovery() AND pg_last_wal_receive_lsn() IS DISTINCT FROM pg_last_wal_replay_lsn()
- THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) ELSE 0 END"""
 
 
 class Prologue:
@@ -40,14 +36,14 @@ class Prologue:
         *,
         server_version: Sequence[int | str],
         clock: Callable[[], float],
-        is_near: Callable[[float], bool] | None = None,
+        reader: ReaderRoute | None = None,
     ) -> None:
-        """``is_near`` is asked whether a server so many seconds behind may answer; None where any may."""
+        """``reader`` is asked whether a server so many seconds behind may answer; None where any may."""
         self._settings = settings
         self._clock = clock
-        self._is_near = is_near
+        self._reader = reader
         # Whether the answer decides if the server may be used.
-        self.listens = is_near is not None
+        self.listens = reader is not None
         now = current_invocation()
         self._deadline = now.deadline
         self._limits = functools.partial(
@@ -77,7 +73,7 @@ class Prologue:
         """The prologue; ``alone``, it makes the one statement that follows a read-only transaction of its own."""
         now_limits = self._limits(now=self._clock(), bounds_transaction=self._has_transaction_timeout and not alone)
         text, values = self._sql.statement(now_limits, read_only=alone)
-        return (text if self._is_near is None else text + _AND_LAG), values
+        return (text if self._reader is None else text + self._reader.lag_question), values
 
     def limits_now(self) -> Limits:
         """How long what is sent now may take, for a connection that says it by other means than SQL."""
@@ -85,10 +81,10 @@ class Prologue:
 
     def heard(self, result: PGresult) -> bool:
         """Whether the server may answer what came with this prologue, by what it said of its lag."""
-        if self._is_near is None:
+        if self._reader is None:
             return True
         lag_s = result.get_value(0, result.nfields - 1)
-        return self._is_near(float(lag_s or 0))
+        return self._reader.is_near(float(lag_s or 0))
 
     def patience_s(self) -> float | None:
         """Seconds to wait for an answer; None outside an invocation."""

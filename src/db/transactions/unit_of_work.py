@@ -92,7 +92,7 @@ def transaction_on(
             chosen,
             server_version=conn.dialect.server_version_info or (),
             clock=now.clock,
-            is_near=route.is_near if role == "reader" and route.asks_for_lag else None,
+            reader=route if role == "reader" and route.asks_for_lag else None,
         )
         pooled = now.settings.proxy != "none"
         prepare(conn, prologue, unit, isolation=level, read_only=read_only, pooled=pooled)
