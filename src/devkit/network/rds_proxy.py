@@ -39,6 +39,7 @@ IN_AWS_WORDS = (
 )
 CODE = b"08P01"
 READY = b"Z"
+NO_TLS = b"N"  # a server's whole answer to a client that asked for TLS
 HEAD_BYTES = 5
 
 
@@ -67,6 +68,8 @@ class Reworder:
         self._has_login = False
 
     def __call__(self, chunk: bytes) -> tuple[bytes, bool]:
+        if chunk == NO_TLS:
+            return chunk, False  # the client goes on without, and is refused in words that it can read
         refusal = self._refusal()
         if refusal is not None and (refusal[1] == "statement") == self._has_login:
             return error(refusal[0]), True
