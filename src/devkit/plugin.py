@@ -120,6 +120,7 @@ class MakePgBouncer(Protocol):
         default_pool_size: int = 20,
         max_client_conn: int = 1000,
         settings: Mapping[str, str] | None = None,
+        release: str | None = None,
     ) -> PgBouncer: ...
 
 

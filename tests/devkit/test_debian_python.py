@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from devkit.lambda_runtime import debian_python
+from devkit.servers import debian_release
 from devkit.servers.cache import cache_folder
 from devkit.servers.debian import FetchError
 
@@ -28,10 +29,10 @@ def test_a_version_that_no_release_has_is_refused(cache: Path) -> None:
 
 def test_packages_that_nobody_could_verify_are_not_fetched(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a system without Debian's keys, apt would have to take whatever the network answers."""
-    monkeypatch.setattr(debian_python, "KEYRING", cache / "keyring.gpg")
+    monkeypatch.setattr(debian_release, "KEYRING", cache / "keyring.gpg")
     with pytest.raises(FetchError, match="nothing here could tell Debian's packages from others"):
         debian_python.interpreter("3.14")
-    assert [path.name for path in cache.iterdir()] == ["python.lock"]
+    assert [path.name for path in cache.iterdir()] == ["debian.lock"]
 
 
 def test_a_signature_of_nobody_known_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,8 +41,8 @@ def test_a_signature_of_nobody_known_is_refused(cache: Path, monkeypatch: pytest
     keyring.touch()
     archive.mkdir(parents=True)
     (archive / "Release").write_text("Suite: forky\nCodename: forky\nComponents: main\nArchitectures: amd64 arm64\n")
-    monkeypatch.setattr(debian_python, "KEYRING", keyring)
-    monkeypatch.setattr(debian_python, "mirror", lambda: f"file:{archive.parents[1]}")
+    monkeypatch.setattr(debian_release, "KEYRING", keyring)
+    monkeypatch.setattr(debian_release, "mirror", lambda: f"file:{archive.parents[1]}")
     with pytest.raises(FetchError, match="is not signed"):
         debian_python.interpreter("3.14")
     assert not [path for path in cache.iterdir() if path.is_dir()]
@@ -49,7 +50,7 @@ def test_a_signature_of_nobody_known_is_refused(cache: Path, monkeypatch: pytest
 
 def test_what_is_kept_is_not_fetched_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is asked of the archive; the interpreter is known for one that brings its C library."""
-    monkeypatch.setattr(debian_python, "mirror", lambda: pytest.fail("the archive was asked for"))
+    monkeypatch.setattr(debian_release, "mirror", lambda: pytest.fail("the archive was asked for"))
     programs = debian_python._kept("3.14") / "usr/bin"
     programs.mkdir(parents=True)
     (programs / "python3.14").write_text("#!/bin/sh\n")

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from psycopg import sql
+from psycopg import pq, sql
 
 from devkit.servers import pgbouncer as module
 from devkit.servers.passwords import new_password
-from devkit.servers.pgbouncer import PgBouncer
+from devkit.servers.pgbouncer import NEWEST, PgBouncer
 from devkit.servers.ports import free_port
 from devkit.servers.postgres_install import give, unprivileged_account
 
@@ -98,6 +98,26 @@ def test_its_console_tells_and_commands(database: Database, pgbouncer: MakePgBou
         servers = pooler.admin("SHOW SERVERS")
         assert [server["state"] for server in servers if server["user"] == database.app] == ["idle"]
         assert pooler.admin("RECONNECT") == []
+
+
+@pytest.mark.parametrize(("release", "kept"), [(None, 0), (NEWEST, 0), (NEWEST, 10)])
+def test_a_newer_one_keeps_statements_that_clients_have_prepared(
+    release: str | None, kept: int, database: Database, pgbouncer: MakePgBouncer
+) -> None:
+    """From 1.21 on, where it is told how many: they are prepared again on whichever connection comes next."""
+    settings = {"max_prepared_statements": str(kept)} if release else {}
+    pooler = pgbouncer(default_pool_size=2, settings=settings, release=release)
+    assert (pooler.version >= (1, 21)) is (release is not None)
+    pooled = database.through(pooler)
+    with connect(pooled) as first, connect(pooled) as second:
+        first.pgconn.prepare(b"one", b"SELECT 1, pg_backend_pid()")
+        with first.transaction(), second.transaction():  # so that there are two of them
+            for client in (first, second):
+                client.execute("SELECT 1")
+        with second.transaction():
+            second.execute("SELECT 1")  # the one that was used last is taken
+            result = first.pgconn.exec_prepared(b"one", None)
+    assert (result.status == pq.ExecStatus.TUPLES_OK) is (kept > 0)
 
 
 def test_settings_win_over_the_arguments(database: Database, pgbouncer: MakePgBouncer) -> None:

@@ -1,7 +1,7 @@
 """PgBouncer in front of an embedded server: transaction pooling, as it stands between Lambda and many a database.
 
-Owns the pooler's life and configuration. The program is that of Debian's package ``pgbouncer``, which is fetched once,
-without root, where it is not installed.
+Owns the pooler's life and configuration. The program is that of Debian's package ``pgbouncer``, of this machine's
+release or of a newer one. It is fetched once, without root, where it is not installed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,8 @@ import psycopg
 from psycopg.rows import dict_row
 
 from . import postgres_install
-from .debian import program
+from .debian import Program, program
+from .debian_release import program_of
 from .guardian import Guardian
 from .ports import HOST, free_port
 from .postgres_settings import ENVIRONMENT
@@ -40,7 +42,17 @@ PORT_ATTEMPTS = 5
 # Whoever has a password in the server has it here: PgBouncer asks, and passes SCRAM's proof on.
 AUTH_QUERY = "SELECT usename, passwd FROM pg_catalog.pg_shadow WHERE usename = $1"
 
+# Debian's next release, whose PgBouncer is that of today; releases are told by their code names.
+NEWEST = "forky"
+
 PoolMode = Literal["session", "transaction", "statement"]
+
+
+def _program(release: str | None) -> Program:
+    if release is None:
+        return program("pgbouncer", "pgbouncer")
+    # postgresql-common keeps a Debian machine's clusters; with it comes the whole of Perl.
+    return Program(program_of(release, "pgbouncer", without=["postgresql-common"]), {})
 
 
 class PgBouncer:
@@ -52,8 +64,9 @@ class PgBouncer:
     ``upstream`` (default: the server itself) is where it finds the server: a wire in between, or a cluster's endpoint.
     ``default_pool_size`` (20) is the most connections that it opens for one role in one database, ``max_client_conn``
     (1,000) the most clients that it accepts. ``settings`` go to pgbouncer.ini, for example
-    ``{"query_wait_timeout": "2"}``, and win over all of these. Under root, ``nobody`` runs it. It ends with this
-    process, even if that is killed.
+    ``{"query_wait_timeout": "2"}``, and win over all of these. ``release`` (default: what this machine has) is the
+    Debian release whose PgBouncer it is, ``NEWEST`` say; ``version`` tells which that is. Under root, ``nobody`` runs
+    it. It ends with this process, even if that is killed.
     """
 
     host = HOST
@@ -67,7 +80,9 @@ class PgBouncer:
         default_pool_size: int = 20,
         max_client_conn: int = 1000,
         settings: Mapping[str, str] | None = None,
+        release: str | None = None,
     ) -> None:
+        self._release = release
         self._user, self._password = server.superuser, server.password
         self._upstream: Endpoint = upstream or server
         self._settings = {
@@ -99,7 +114,7 @@ class PgBouncer:
         """Start it. Returns when it accepts connections. Raises RuntimeError, with the log."""
         if self._folder is not None:
             raise RuntimeError("PgBouncer runs already")
-        self._program = program("pgbouncer", "pgbouncer")
+        self._program = _program(self._release)
         self._folder = postgres_install.temporary_folder(self._account, prefix="devkit-pgbouncer-")
         atexit.register(self.stop)
         try:
@@ -126,6 +141,12 @@ class PgBouncer:
         if self._port is None:
             raise RuntimeError("PgBouncer is stopped: use it inside a with block")
         return self._port
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """What it says of itself, such as ``(1, 18, 0)``. Raises RuntimeError while it is stopped."""
+        said = self.admin("SHOW VERSION")[0]["version"]
+        return tuple(int(number) for number in re.findall(r"\d+", said))
 
     def admin(self, command: str) -> list[dict[str, Any]]:
         """Run ``command`` on PgBouncer's own console and return its rows: ``SHOW SERVERS``, ``PAUSE``, ``RECONNECT``.
