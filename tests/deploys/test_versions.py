@@ -15,12 +15,12 @@ from samtranslator.model.preferences import deployment_preference_collection as 
 
 from devkit.app.errors import ProjectError
 from devkit.app.template import Template
+from devkit.app.transform import transformed
 from devkit.deploys import application, commands, versions
 from devkit.deploys.target import Target
 from devkit.deploys.versions import Versions, behind_an_alias
 from devkit.rehearsal.failure import Refused
 from devkit.rehearsal.order import in_order
-from devkit.rehearsal.transform import transformed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from devkit.app.errors import ProjectError
+from devkit.app.transform import transformed
 from devkit.rehearsal.failure import Refused
 from devkit.rehearsal.order import in_order
 from devkit.rehearsal.parameters import checked, obeyed
-from devkit.rehearsal.transform import transformed
 
 
 def test_defaults_are_filled_in_and_everything_is_text() -> None:
@@ -122,5 +123,5 @@ def test_a_resource_that_the_transform_cannot_read_is_refused() -> None:
         "Transform": ["AWS::Serverless-2016-10-31"],
         "Resources": {"F": {"Type": "AWS::Serverless::Function", "Properties": {"Runtime": "python3.13"}}},
     }
-    with pytest.raises(Refused, match=r"Resource with id \[F\] is invalid"):
+    with pytest.raises(ProjectError, match=r"Resource with id \[F\] is invalid"):
         transformed(template, {}, "us-east-1")

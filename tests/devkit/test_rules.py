@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from devkit.app.errors import ProjectError
 from devkit.app.project import Project
 from devkit.app.rules import excluded
-from devkit.rehearsal.failure import Refused
-from devkit.rehearsal.transform import transformed
+from devkit.app.transform import transformed
 
 TENANCY = {"TenancyConfig": {"TenantIsolationMode": "PER_TENANT"}}
 SNAPSHOT = {"SnapStart": {"ApplyOn": "PublishedVersions"}}
@@ -80,7 +80,7 @@ def test_sam_refuses_the_same_of_tenancy(beside: dict[str, Any]) -> None:
     def refused(properties: dict[str, Any]) -> bool:
         try:
             transformed({"Transform": "AWS::Serverless-2016-10-31", **of(properties)}, {}, "us-east-1")
-        except Refused as error:
+        except ProjectError as error:
             return "tenancy configuration" in str(error)
         return False
 

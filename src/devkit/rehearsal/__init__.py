@@ -9,7 +9,6 @@ application, ``sam`` calls the program, and ``account`` puts together all that a
 moto records what it is told; it does not deploy. What it lacks stands in a module each, with the reason in its
 docstring:
 
-- ``transform``: SAM's own resources become CloudFormation's
 - ``parameters``: a value that a template's declaration rules out is refused
 - ``order``: what a resource mentions is there before it
 - ``resources``: intrinsic functions over what exists, and a stand-in for a resource that moto does not know

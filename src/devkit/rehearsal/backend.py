@@ -15,10 +15,12 @@ from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import CloudFormationBackend
 from samcli.yamlhelper import yaml_parse
 
+from devkit.app.errors import ProjectError
+from devkit.app.transform import transformed
+
 from .execution import Execution
 from .failure import Refused
 from .parameters import checked, obeyed
-from .transform import transformed
 
 if TYPE_CHECKING:
     from moto.cloudformation.models import Stack
@@ -65,7 +67,7 @@ class Backend(CloudFormationBackend):
             values = checked(content.get("Parameters", {}), parameters)
             obeyed(content, values)
             done = transformed(content, values, self.region_name)
-        except Refused as error:
+        except (Refused, ProjectError) as error:
             raise ValidationError(message=str(error)) from error
         change_set_id, stack_id = super().create_change_set(
             stack_name,
