@@ -11,6 +11,7 @@ from sqlalchemy import text
 import db
 from db.credentials.rds_iam import RdsIamSource
 from db.environment import process
+from db.environment.runtime import Runtime
 from db.settings import Settings
 from tests.doors import make_prologue
 
@@ -52,14 +53,14 @@ def enter(
     """
     make_prologue(database.url("owner"), used_by=database.app)
     clock = [NOW]
-    monkeypatch.setattr(process.Runtime.__init__, "__kwdefaults__", {"clock": lambda: clock[0], "options": None})
+    monkeypatch.setattr(Runtime.__init__, "__kwdefaults__", {"clock": lambda: clock[0], "options": None})
 
     def at(now: float) -> str:
         clock[0] = now
         settings: dict[str, Any] = {"host": proxy.host, "port": proxy.port, "name": database.name, "user": database.app}
         token = RdsIamSource(Settings(auth="iam", **settings), proxy.host, clock=lambda: now).current().password
         postgres.execute(f"ALTER ROLE {database.app} PASSWORD '{token}'")
-        if process.peek() is None:
+        if process.DEFAULT.peek() is None:
             use(url=None, auth="iam", proxy="rds-proxy", **settings)
         return token
 
@@ -82,7 +83,7 @@ def test_each_endpoint_of_a_proxy_has_a_token_of_its_own(proxy: RdsProxyWire, us
     """A proxy's endpoint for reads has another name, and signing is by name."""
     hosts = {"host": "proxy.example.com", "reader_host": "readers.proxy.example.com"}
     use(url=None, auth="iam", proxy="rds-proxy", name="orders", user="app", **hosts)  # type: ignore[arg-type]
-    sources = [process.current()._source(role) for role in ("writer", "reader")]
+    sources = [process.DEFAULT.current()._source(role) for role in ("writer", "reader")]
     assert [source.current().password.partition("/")[0] for source in sources if source] == [
         "proxy.example.com:5432",
         "readers.proxy.example.com:5432",

@@ -44,7 +44,7 @@ def paused(database: Database, postgres: Postgres) -> Iterator[Paused]:
         yield make
         db.dispose()
         event_loop.close()
-        process._runtime = None
+        process.DEFAULT._runtime = None
 
 
 def read() -> int:

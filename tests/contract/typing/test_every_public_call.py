@@ -28,7 +28,16 @@ def functions_of(module: object) -> set[str]:
 
 
 # The calls of errors that db does not give under its own name, and those that only the layer itself makes.
-INTERNAL = {"single", "host_problem", "port_problem", "first_flight_verdict", "is_in_words", "is_of_rate", "unread"}
+INTERNAL = {
+    "first_flight_verdict",
+    "host_problem",
+    "is_in_words",
+    "is_of_rate",
+    "is_of_rules",
+    "port_problem",
+    "single",
+    "unread",
+}
 PUBLIC = {
     "db": set(db.__all__),
     "aio": set(aio.__all__),
