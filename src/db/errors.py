@@ -33,7 +33,12 @@ DOCUMENTATION = "https://serverless-data-access.github.io/serverless-data-access
 
 
 class DbError(Exception):
-    """Root of the errors that this package raises itself."""
+    """Root of the errors that this package raises itself. ``database`` names the one it is about; the default is None.
+
+    See ``db.Database``.
+    """
+
+    database: str | None = None
 
 
 class ConfigurationError(DbError):
@@ -227,6 +232,38 @@ _OF_POOLERS = {"08P01", "08003"}
 _OPERATIONAL = {"psycopg.OperationalError", "sqlalchemy.dialects.postgresql.asyncpg.OperationalError"}
 _QUOTED = re.compile(r"""\"[^"]*"|'[^']*'""")
 _INVALID_OPTION = re.compile(r"connection is bad: invalid \S* ?value: ")
+
+
+# What is said of the default database's settings and calls, and is another's where that has them.
+_SETTING = re.compile(r"\bDB_(?=[A-Z])")
+_CALL = re.compile(
+    r"\bdb\.(?=(?:aio\.)?(?:batch|begin|configure|copy_rows|dispose|engine|fetch|idempotent|once|purge_once|read|reflect|"
+    r"run|session|status)\b)"
+)
+
+
+def in_words_of(said: str, *, database: str, prefix: str) -> str:
+    """``said``, with the names of settings and calls as they are of ``database``."""
+    return _CALL.sub(f"{database}.", _SETTING.sub(prefix, said))
+
+
+def claim(error: BaseException, *, database: str | None, prefix: str) -> None:
+    """Have ``error`` name the database that it is about: the first to claim it, as units of others may be around."""
+    from sqlalchemy import exc as sa_exc
+
+    if not isinstance(error, DbError | sa_exc.DBAPIError | sa_exc.TimeoutError) or "database" in vars(error):
+        return
+    error.database = database  # type: ignore[union-attr]  # SQLAlchemy's have a dict
+    if database is None:
+        return
+    if isinstance(error, sa_exc.DBAPIError):
+        error.add_note(f"on the database {database!r}")
+        return
+    if isinstance(error, ConfigurationError):
+        error.problems = tuple(in_words_of(said, database=database, prefix=prefix) for said in error.problems)
+    if error.args and isinstance(error.args[0], str):
+        said = in_words_of(error.args[0], database=database, prefix=prefix)
+        error.args = f"database {database!r}: {said}", *error.args[1:]
 
 
 # For drivers that give no SQLSTATE, by their package: what says which one their errors stand for. An engine that has

@@ -12,6 +12,8 @@ from db.transactions.open_units import open_units
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from db.environment.process import Holder
+
 T = TypeVar("T")
 
 
@@ -23,6 +25,11 @@ async def gather(*awaitables: Awaitable[T], limit: int | None = None) -> list[T]
     others and is raised when they have ended: unlike after ``asyncio.gather``, nothing is left running. Raises
     ValueError for a ``limit`` below 1.
     """
+    return await gather_on(DEFAULT, *awaitables, limit=limit)
+
+
+async def gather_on(holder: Holder, *awaitables: Awaitable[T], limit: int | None = None) -> list[T]:
+    """``gather``, with as many as the database of ``holder`` has connections for."""
     for awaitable in awaitables:
         if not inspect.isawaitable(awaitable):
             raise TypeError(f"gather takes awaitables, such as what a coroutine function gives: not {awaitable!r}")
@@ -40,7 +47,7 @@ async def gather(*awaitables: Awaitable[T], limit: int | None = None) -> list[T]
                 raise
 
     try:
-        places = asyncio.Semaphore(_checked(limit) if limit is not None else _free_connections())
+        places = asyncio.Semaphore(_checked(limit) if limit is not None else _free_connections(holder))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(in_turn(awaitable)) for awaitable in awaitables]
     except BaseExceptionGroup as errors:
@@ -60,6 +67,8 @@ def _checked(limit: int) -> int:
     return limit
 
 
-def _free_connections() -> int:
-    held = sum(unit.engine.dialect.is_async for unit in open_units() if unit.engine is not None)
-    return max(DEFAULT.current().settings.async_connections - held, 1)
+def _free_connections(holder: Holder) -> int:
+    now = holder.current()
+    around = (unit.engine for unit in open_units() if unit.engine is not None and now.has(unit.engine))
+    held = sum(engine.dialect.is_async for engine in around)
+    return max(now.settings.async_connections - held, 1)

@@ -162,7 +162,8 @@ class _Report:
     def emit(self) -> None:
         for now in process.runtimes():
             # A runtime that this call built, or replaced, began from nothing.
-            emit(now.tally.since(next((tally for runtime, tally in self._before if runtime is now), Tally())))
+            before = next((tally for runtime, tally in self._before if runtime is now), Tally())
+            emit(now.tally.since(before), now.settings.database)
 
 
 @contextlib.contextmanager
@@ -184,9 +185,10 @@ def _end_of_invocation(at_work: list[Runtime]) -> None:
     """What is to be settled before the environment is frozen."""
     for now in at_work:
         if left := now.checked_out():
-            warn_of_leak(left)
+            warn_of_leak(left, database=now.settings.database)
         now.end_of_invocation()
-    warn_of_repeats(repeats_so_far(), budget=at_work[0].settings.statement_repeats)
+        database = now.settings.database
+        warn_of_repeats(repeats_so_far(database), budget=now.settings.statement_repeats, database=database)
 
 
 def _report_running() -> None:

@@ -11,19 +11,20 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from db.errors import ConfigurationError
+from db.errors import ConfigurationError, claim
 from db.pool.engine_options import EngineOptions
-from db.settings import Settings, unread
+from db.settings import PREFIX, Settings, unread
 from db.telemetry.log import warn_of_unread
 
 from .runtime import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
     from .runtime import Status
 
@@ -32,6 +33,8 @@ class Holder:
     """Holds the runtime of one database: built when it is first asked for, replaced whole, closed, forgotten."""
 
     called = "db"  # before the name of a call, in words
+    database: str | None = None  # its name, where it is not the default one
+    prefix = PREFIX  # of its variables
 
     def __init__(self) -> None:
         self._runtime: Runtime | None = None
@@ -45,17 +48,33 @@ class Holder:
         if self._runtime is None:
             with self._lock:
                 if self._runtime is None:
-                    self._runtime = Runtime(self._read(), options=self._options)
+                    with self.named():
+                        self._runtime = Runtime(self._read(), options=self._options)
         return self._runtime
 
     def peek(self) -> Runtime | None:
         """The runtime if something has used it already."""
         return self._runtime
 
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Have the errors of the block name this database."""
+        try:
+            yield
+        except Exception as error:
+            claim(error, database=self.database, prefix=self.prefix)
+            raise
+
     def _read(self) -> Settings:
         """The settings as the environment has them now."""
-        settings = Settings.from_env(os.environ)
-        warn_of_unread(unread(os.environ, settings))
+        theirs = tuple(holder.prefix for holder in holders() if holder.prefix != PREFIX)
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
+        settings = Settings.from_env(environ)
+        warn_of_unread(unread(environ, settings), prefix=PREFIX)
+        return settings
+
+    def _own(self, settings: Settings) -> Settings:
+        """``settings``, as those of this database."""
         return settings
 
     def configure(
@@ -67,8 +86,9 @@ class Holder:
     ) -> None:
         """What ``db.configure()`` promises."""
         call = f"{self.called}.configure"
-        if self._runtime is not None and _is_in_unit_of(self._runtime):
-            raise ConfigurationError([_IN_UNIT.format(call)])
+        with self.named():
+            if self._runtime is not None and _is_in_unit_of(self._runtime):
+                raise ConfigurationError([_IN_UNIT.format(call)])
         given: object = settings
         if not isinstance(given, Settings | None):
             raise TypeError(f"{call} takes db.Settings(...), not a {type(given).__name__}")
@@ -78,11 +98,13 @@ class Holder:
             raise TypeError(f"engine_options of {call} is a dict of create_engine's arguments, not {kind}")
         if on_engine is not None and not callable(on_engine):
             raise TypeError(f"on_engine of {call} is a function of an engine, not {type(on_engine).__name__}")
-        options = EngineOptions(
-            self._options.options if engine_options is None else dict(engine_options),
-            self._options.on_engine if on_engine is None else on_engine,
-        )
-        replacement = Runtime(settings if settings is not None else self._read(), options=options)
+        with self.named():
+            options = EngineOptions(
+                self._options.options if engine_options is None else dict(engine_options),
+                self._options.on_engine if on_engine is None else on_engine,
+            )
+            own = self._own(settings) if settings is not None else self._read()
+            replacement = Runtime(own, options=options)
         with self._lock:
             old, self._runtime, self._options = self._runtime, replacement, options
         if old is not None:
@@ -121,6 +143,15 @@ def look_for_units_by(is_in_unit_of: Callable[[Runtime], bool]) -> None:
 def holders() -> list[Holder]:
     """Those of all databases, the default one's first. Takes no lock, so a signal handler may ask."""
     return [holder for known in list(_all.values()) if (holder := known()) is not None]
+
+
+def owner_of(conn: Connection) -> Holder | None:
+    """The database that ``conn`` is of; None where somebody has made an engine of his own."""
+    for holder in holders():
+        now = holder.peek()
+        if now is not None and now.made(conn.dialect):
+            return holder
+    return None
 
 
 def runtimes() -> list[Runtime]:

@@ -9,11 +9,12 @@ import dataclasses
 import inspect
 import threading
 import time
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from sqlalchemy.pool import QueuePool
 
 from db.credentials.choice import source_for
+from db.errors import claim
 from db.pool.connect_arguments import endpoint, port
 from db.pool.connector import Connector
 from db.pool.crowding import Crowding
@@ -30,7 +31,7 @@ from db.timing.invocation import current_invocation
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Dialect, Engine
 
     from db.credentials.source import Source
     from db.pool.connect_arguments import Role
@@ -49,6 +50,7 @@ class EngineStatus(TypedDict):
 class Status(TypedDict):
     """What ``status`` gives."""
 
+    database: NotRequired[str]  # its name, where it is not the default one
     source: Auth
     pool: PoolKind
     cold: bool
@@ -78,9 +80,11 @@ class Runtime:
         self._lock = threading.RLock()  # what listens to an engine may ask for another
         self._crowding = Crowding(self.clock)
         self._switchover = Switchover(self.clock)
-        self.reader_route = ReaderRoute(self.clock, max_lag_s=settings.reader_max_lag_s)
+        self.reader_route = ReaderRoute(self.clock, max_lag_s=settings.reader_max_lag_s, database=settings.database)
         if settings.function_name and (settings.echo, settings.echo_pool) != ("off", "off"):
-            warn_of_echo(echo=settings.echo, echo_pool=settings.echo_pool)
+            warn_of_echo(
+                echo=settings.echo, echo_pool=settings.echo_pool, prefix=settings.prefix, database=settings.database
+            )
 
     def engine(self, role: Role = "writer", *, asynchronous: bool = False) -> Engine:
         """The engine for ``role``. Without a reader endpoint, the reader is the writer.
@@ -95,7 +99,11 @@ class Runtime:
         with self._lock:
             key = role, asynchronous
             if key not in self._engines:
-                self._engines[key] = self._build(role, asynchronous=asynchronous)
+                try:
+                    self._engines[key] = self._build(role, asynchronous=asynchronous)
+                except Exception as error:
+                    claim(error, database=self.settings.database, prefix=self.settings.prefix)
+                    raise
                 if self.options.on_engine is not None:
                     self._tell_of(key, self.options.on_engine)
             return self._engines[key][0]
@@ -159,6 +167,10 @@ class Runtime:
         """Whether ``engine`` is one of these."""
         return any(built is engine for built, _ in list(self._engines.values()))
 
+    def made(self, dialect: Dialect) -> bool:
+        """Whether ``dialect`` is that of one of the engines, which its copies with other options share."""
+        return any(built.dialect is dialect for built, _ in list(self._engines.values()))
+
     def checked_out(self) -> int:
         """Connections in a handler's hands now."""
         return sum(watched.in_use for _, watched in self._engines.values())
@@ -179,6 +191,12 @@ class Runtime:
         for engine, watched in self._engines.values():
             engine.dispose()
             watched.close_open()
+
+    def let_go(self) -> None:
+        """Close what nobody is at work on, as nobody will ask for it again."""
+        for engine, watched in self._engines.values():
+            if watched.open_connections:
+                engine.dispose()
 
     def discard_idle(self) -> None:
         """Close what the pools keep idle, of every engine; what somebody else is at work on stays."""
@@ -217,7 +235,7 @@ class Runtime:
     def status(self) -> Status:
         """What ``db.status()`` promises."""
         now = current_invocation()
-        return {
+        status: Status = {
             "source": self.settings.source,
             "pool": self.settings.pool,
             "cold": now.cold,
@@ -228,6 +246,9 @@ class Runtime:
             },
             "totals": self.tally.as_dict(),
         }
+        if self.settings.database is not None:
+            status["database"] = self.settings.database
+        return status
 
 
 def _require_done(listened: object) -> None:

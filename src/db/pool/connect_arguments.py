@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from db.credentials.source import DEFAULT_PORT
 from db.errors import DOCUMENTATION, ConfigurationError
 from db.settings.places import host_problem, port_problem
+from db.telemetry.application_name import own_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +72,7 @@ def connect_params(
         "host": host,
         "port": (credentials.port if credentials else None) or DEFAULT_PORT,
         "dbname": credentials.database if credentials else None,
-        "application_name": settings.function_name or "db",
+        "application_name": own_name(settings),
         "connect_timeout": limit_s,
         "tcp_user_timeout": _SILENT_PEER_S * 1000,
         **_KEEPALIVES,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from db.errors import ConfigurationError
 from db.settings.places import host_problem, port_problem
+from db.telemetry.application_name import own_name
 
 from .connect_arguments import endpoint, is_loopback, port, require_roots
 
@@ -63,7 +64,7 @@ def connect_params(
         "database": database,
         "charset": "utf8mb4",
         "connect_timeout": timeout_s,
-        "program_name": settings.application_name or settings.function_name or "db",
+        "program_name": settings.application_name or own_name(settings),
     }
     if credentials is not None:
         params |= {"user": credentials.username, "password": credentials.password}

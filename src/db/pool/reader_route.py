@@ -30,11 +30,17 @@ AWAY_S = 30.0
 
 
 class ReaderRoute:
-    """Whether the reader serves; ``max_lag_s`` is how far behind it may be, None as far as it likes."""
+    """Whether the reader serves; ``max_lag_s`` is how far behind it may be, None as far as it likes.
 
-    def __init__(self, clock: Callable[[], float], *, max_lag_s: float | None = None) -> None:
+    ``database`` names it in the log.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float], *, max_lag_s: float | None = None, database: str | None = None
+    ) -> None:
         self._clock = clock
         self._max_lag_s = max_lag_s
+        self._database = database
         self._away_until = -math.inf
         self.lag_question = ASK
         """The column that asks for the lag, behind those of a prologue."""
@@ -65,7 +71,7 @@ class ReaderRoute:
     def lost(self, reason: str) -> None:
         """It cannot be used: leave it alone for a while."""
         self._away_until = self._clock() + AWAY_S
-        warn_of_reader(reason, away_s=AWAY_S)
+        warn_of_reader(reason, away_s=AWAY_S, database=self._database)
 
     def is_near(self, lag_s: float) -> bool:
         """Whether a reader that is ``lag_s`` behind may answer. It counts as lost where it may not.

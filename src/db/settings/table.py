@@ -185,6 +185,9 @@ class Settings:
 
     # Not a setting of ours: Lambda says it.
     function_name: str | None = field(default=None, metadata={})
+    # Nor these: which database it is for, None for the default one, and how its variables begin.
+    database: str | None = field(default=None, metadata={})
+    prefix: str = field(default=PREFIX, metadata={})
 
     def __post_init__(self) -> None:
         unread = self._read_url()

@@ -11,9 +11,14 @@ LONGEST_BYTES = 63  # PostgreSQL's NAMEDATALEN - 1; it cuts what is longer at it
 
 
 def session_name(settings: Settings) -> str:
-    """The name of a connection: DB_APPLICATION_NAME, else the URL's, else the function's."""
+    """The name of a connection: DB_APPLICATION_NAME, else the URL's, else ``own_name``."""
     given = settings.url.query.get("application_name") if settings.url is not None else None
-    return settings.application_name or (given if isinstance(given, str) else None) or settings.function_name or "db"
+    return settings.application_name or (given if isinstance(given, str) else None) or own_name(settings)
+
+
+def own_name(settings: Settings) -> str:
+    """The name where nobody has given one: the function's, and the database's where it is not the default one."""
+    return "/".join(filter(None, (settings.function_name or "db", settings.database)))
 
 
 def unit_name(name: str, request_id: str) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event, exc
 
-from db.errors import ASKED_TO_BE_READ_ONLY, DbError, Verdict, verdict
+from db.errors import ASKED_TO_BE_READ_ONLY, DbError, Verdict, claim, verdict
 from db.timing.invocation import current_invocation
 from db.wire.commit_outcome import unit_of
 from db.wire.first_flight import refused_on
@@ -74,6 +74,8 @@ class ConnectionEvents:
         self._on_loss = on_loss
         self._on_refused_write = on_refused_write
         self._pool = settings.pool
+        self._database = settings.database
+        self._prefix = settings.prefix
         self._tally = tally
         self._clock = clock
         self._statements = StatementEvents(settings, tally=tally, log=self._log)
@@ -162,6 +164,7 @@ class ConnectionEvents:
             duration_ms = _ms_since(started)
             self._log(logging.WARNING, "connect failed", duration_ms=duration_ms, **waits.facts(), **_why(error))
             self._statements.connected(None, duration_ms / 1000, error)
+            claim(error, database=self._database, prefix=self._prefix)
             raise
         duration_ms = _ms_since(started)
         self._tally.connects += 1
@@ -197,7 +200,7 @@ class ConnectionEvents:
         info[RETURNED_AT] = self._clock()
         info[TAKEN_IN], info[IN_HANDS] = None, False  # what a listener says to whom it comes back is nobody's
         if LEFT in info:
-            warn_of_leftovers(info[LEFT], by="the plain engine")
+            warn_of_leftovers(info[LEFT], by="the plain engine", database=self._database)
         if logger.log_level <= logging.DEBUG:
             self._log(logging.DEBUG, "checkin", record, held_s=self._since(record, TAKEN_AT))
 
@@ -271,6 +274,7 @@ class ConnectionEvents:
         now = current_invocation()
         line = {
             "connection_event": what,
+            "database": self._database,
             "role": self._role,
             "pool": self._pool,
             "backend_pid": record.info.get(BACKEND_PID) if record is not None else None,

@@ -68,9 +68,17 @@ WRITE = {logging.DEBUG: logger.debug, logging.INFO: logger.info, logging.WARNING
 LOGGED_REPEATS = 5  # statements of one invocation
 
 
-def warn_of_echo(*, echo: str, echo_pool: str) -> None:
+# Each names the database that it is about, where that is not the default one.
+
+
+def _of(database: str | None) -> dict[str, str]:
+    return {} if database is None else {"database": database}
+
+
+def warn_of_echo(*, echo: str, echo_pool: str, prefix: str, database: str | None) -> None:
     """Say that echo is on where each line of it is paid for."""
-    logger.warning("SQL echo is on inside Lambda", extra={"DB_ECHO": echo, "DB_ECHO_POOL": echo_pool})
+    said = {f"{prefix}ECHO": echo, f"{prefix}ECHO_POOL": echo_pool}
+    logger.warning("SQL echo is on inside Lambda", extra={**_of(database), **said})
 
 
 def warn_of_lost_loop() -> None:
@@ -106,38 +114,50 @@ def warn_of_unchecked_tenants(engine: str) -> None:
 _said_to_be_unread: set[str] = set()
 
 
-def warn_of_unread(names: list[str]) -> None:
+def warn_of_unread(names: list[str], *, prefix: str) -> None:
     """Say, once for each name, that it looks like a setting and has no effect."""
     if new := [name for name in names if name not in _said_to_be_unread]:
         _said_to_be_unread.update(new)
         logger.warning(
-            "variables that begin with DB_ and are no settings have no effect: DB_IGNORE takes the names of those that "
+            "variables that begin with %s and are no settings have no effect: %sIGNORE takes the names of those that "
             "are another program's",
+            prefix,
+            prefix,
             extra={"variables": new, "see": f"{DOCUMENTATION}reference/settings/#names-that-are-none"},
         )
 
 
-_said_to_be_left: set[tuple[str, str]] = set()
+_said_to_be_left: set[tuple[str, str, str | None]] = set()
 
 
-def warn_of_leftovers(kinds: set[str], *, by: str) -> None:
+def warn_of_leftovers(kinds: set[str], *, by: str, database: str | None) -> None:
     """Say, once for each kind, that something was left on a session, which is not kept for that."""
-    if new := sorted(kind for kind in kinds if (by, kind) not in _said_to_be_left):
-        _said_to_be_left.update((by, kind) for kind in new)
+    if new := sorted(kind for kind in kinds if (by, kind, database) not in _said_to_be_left):
+        _said_to_be_left.update((by, kind, database) for kind in new)
         logger.warning(
             "%s left something on its session, so its connection is not kept: say it for the transaction "
             "alone (SET LOCAL, ON COMMIT DROP, pg_advisory_xact_lock), or pay for a connect each time",
             by,
-            extra={"connection_event": "leftovers", "left": new, "request_id": current_invocation().request_id},
+            extra={
+                "connection_event": "leftovers",
+                **_of(database),
+                "left": new,
+                "request_id": current_invocation().request_id,
+            },
         )
 
 
-def warn_of_leak(checked_out: int) -> None:
+def warn_of_leak(checked_out: int, *, database: str | None) -> None:
     """Say that the handler returned with connections still checked out: they idle in transaction over the freeze."""
     now = current_invocation()
     logger.warning(
         "the handler returned with connections checked out",
-        extra={"connection_event": "leak", "checked_out": checked_out, "request_id": now.request_id},
+        extra={
+            "connection_event": "leak",
+            **_of(database),
+            "checked_out": checked_out,
+            "request_id": now.request_id,
+        },
     )
 
 
@@ -154,13 +174,14 @@ def log_no_shutdown_hook(reason: str) -> None:
     logger.debug("no shutdown hook", extra={"connection_event": "shutdown", "reason": reason})
 
 
-def warn_of_repeats(repeats: Repeats | None, *, budget: int) -> None:
+def warn_of_repeats(repeats: Repeats | None, *, budget: int, database: str | None) -> None:
     """Say which statements an invocation ran more than ``budget`` times; 0 asks for none."""
     if repeats is None or not budget:
         return
     for found, runs in repeats.beyond(budget)[:LOGGED_REPEATS]:
         line = {
             "connection_event": "repeated statement",
+            "database": database,
             "fingerprint": found.id,
             "statement": found.text[:LOGGED_SQL_CHARS],
             "runs": runs.count,
@@ -171,11 +192,11 @@ def warn_of_repeats(repeats: Repeats | None, *, budget: int) -> None:
         logger.warning("statement repeated", extra={key: value for key, value in line.items() if value is not None})
 
 
-def warn_of_reader(reason: str, *, away_s: float) -> None:
+def warn_of_reader(reason: str, *, away_s: float, database: str | None) -> None:
     """Say that reads go to the writer for a while, and why."""
     logger.warning(
         "the reader is out of use: reads go to the writer",
-        extra={"connection_event": "reader away", "reason": reason, "away_s": away_s},
+        extra={"connection_event": "reader away", **_of(database), "reason": reason, "away_s": away_s},
     )
 
 
@@ -186,6 +207,7 @@ def log_retry(error: BaseException, *, attempt: int, delay_s: float) -> None:
         "transaction retried",
         extra={
             "connection_event": "retry",
+            **_of(getattr(error, "database", None)),
             "attempt": attempt,
             "delay_s": round(delay_s, 3),
             "error": named(error),

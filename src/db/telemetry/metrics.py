@@ -39,11 +39,16 @@ class Tally:
         return tuple(getattr(self, f.name) for f in dataclasses.fields(self))
 
 
-def emit(tally: Tally) -> None:
-    """Print ``tally`` in CloudWatch's embedded metric format; nothing where no connection was touched."""
+def emit(tally: Tally, database: str | None = None) -> None:
+    """Print ``tally`` in CloudWatch's embedded metric format; nothing where no connection was touched.
+
+    ``database`` is a dimension, but for the default one, whose metrics stay what they are where there is but one.
+    """
     if tally == Tally():
         return
     metrics = EphemeralMetrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE") or DEFAULT_NAMESPACE)
+    if database is not None:
+        metrics.add_dimension(name="database", value=database)
     for name, value in tally.as_dict().items():
         unit = MetricUnit.Milliseconds if name.endswith("_ms") else MetricUnit.Count
         metrics.add_metric(name="".join(part.title() for part in name.split("_")), unit=unit, value=value)

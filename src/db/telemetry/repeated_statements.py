@@ -77,14 +77,15 @@ class Repeats:
         return sorted(found, key=lambda item: -item[1].duration_ms)
 
 
-def repeats_so_far() -> Repeats | None:
-    """Those of the invocation that runs; None outside of any."""
+def repeats_so_far(database: str | None) -> Repeats | None:
+    """Those of the invocation that runs, on ``database``; None outside of any."""
     invocation = current_invocation()
     if invocation is NONE:
         return None
-    kept: Repeats | None = invocation.kept.get(__name__)
+    key = __name__ if database is None else f"{__name__} {database}"
+    kept: Repeats | None = invocation.kept.get(key)
     # Threads of one handler may come at the same time: they share what the first has made.
-    return kept if kept is not None else invocation.kept.setdefault(__name__, Repeats())
+    return kept if kept is not None else invocation.kept.setdefault(key, Repeats())
 
 
 def _place(frame: FrameType | None) -> str | None:

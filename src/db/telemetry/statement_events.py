@@ -49,6 +49,7 @@ class StatementEvents:
         self._tally = tally
         self._log = log
         self._spans = _spans(settings)
+        self._database = settings.database
         self._slow_s = settings.slow_query_s
         self._budget = settings.statement_repeats
         self._comments = settings.sql_comments
@@ -108,7 +109,7 @@ class StatementEvents:
             self._log_slow(cursor, statement, duration_s, error)
 
     def _count(self, statement: str, context: Any, duration_s: float) -> None:
-        repeats = repeats_so_far()
+        repeats = repeats_so_far(self._database)
         if repeats is None:
             return
         if context.execute_style is ExecuteStyle.INSERTMANYVALUES:

@@ -23,7 +23,7 @@ class Invocation:
     request_id: str | None
     deadline: Deadline | None
     cold: bool
-    wrote: bool = False  # so that reads go where that is visible
+    wrote: set[object] = field(default_factory=set)  # the databases, so that reads go where that is visible
     kept: dict[str, Any] = field(default_factory=dict)  # what rooms above keep for as long as it runs, each by its name
     at_end: list[Callable[[], None]] = field(default_factory=list)  # what rooms above have to settle when it ends
 
@@ -59,11 +59,11 @@ def is_bound_here() -> bool:
     return _bound.get() is not None or not _running
 
 
-def note_write() -> None:
-    """The invocation has written, if one is running."""
+def note_write(database: object) -> None:
+    """The invocation has written to ``database``, if one is running."""
     invocation = current_invocation()
     if invocation is not NONE:
-        invocation.wrote = True
+        invocation.wrote.add(database)
 
 
 @contextlib.contextmanager

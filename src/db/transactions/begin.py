@@ -10,7 +10,7 @@ from sqlalchemy import exc
 from db.environment.process import DEFAULT
 
 from .blocks import block, by_name
-from .callables import plain_connection, said_by_tx
+from .callables import own_connection, said_by_tx
 from .read import read_on
 from .unit_of_work import Isolation, transaction_on
 
@@ -124,5 +124,5 @@ def _transaction(
     holder: Holder, tenant: str | None, isolation: Isolation | None, tx: Connection | None, *, read_only: bool
 ) -> AbstractContextManager[Connection]:
     if tx is not None:
-        return contextlib.nullcontext(plain_connection(tx, call=f"{holder.called}.session"))
+        return contextlib.nullcontext(own_connection(holder, tx, call=f"{holder.called}.session"))
     return read_on(holder, tenant=tenant) if read_only else begin_on(holder, tenant=tenant, isolation=isolation)

@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection
 
+from db.environment.process import owner_of
+
 from .blocks import AsyncBlock, Block, called
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from db.environment.process import Holder
 
 T = TypeVar("T")
 
@@ -82,6 +86,23 @@ def plain_connection(tx: Any, *, call: str) -> Connection:
         raise WrongKindError(f"tx of {call} is a connection for async def: take {_awaited(call)}")
     hint = ": take session.connection()" if hasattr(tx, "connection") else ""
     raise WrongKindError(f"tx of {call} is a sqlalchemy.Connection, not {type(tx).__name__}{hint}")
+
+
+def own_connection(holder: Holder, tx: Any, *, call: str) -> Connection:
+    """``tx``, as ``plain_connection``. Raises WrongKindError, too, where it is of another database than ``holder``."""
+    conn = plain_connection(tx, call=call)
+    owner = owner_of(conn)
+    if owner is not None and owner is not holder:
+        name = ("aio." if conn.dialect.is_async else "") + call.partition(".")[2]
+        raise WrongKindError(
+            f"tx of {holder.called}.{name} is a connection of {_named(owner)}, and what is done on {_named(holder)} "
+            f"does not commit with it: take {owner.called}.{name}"
+        )
+    return conn
+
+
+def _named(holder: Holder) -> str:
+    return "the default database" if holder.database is None else f"the database {holder.database!r}"
 
 
 def awaited_connection(tx: Any, *, call: str) -> Connection:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from db.environment.process import Holder
+
 
 # The units of this context. Those that have ended are passed over, so they may end in any order, as generators do.
 _units: contextvars.ContextVar[tuple[Unit, ...]] = contextvars.ContextVar("db_units", default=())
@@ -41,8 +43,8 @@ process.look_for_units_by(lambda runtime: any(runtime.has(unit.engine) for unit 
 
 
 @contextmanager
-def unit_on(engine: Engine) -> Iterator[Unit]:
-    """A unit of work on ``engine``. One that could only wait for those around it is refused at once."""
+def unit_on(holder: Holder, engine: Engine) -> Iterator[Unit]:
+    """A unit of work on ``engine``, of ``holder``. One that could only wait for those around it is refused at once."""
     around_it = open_units()
     around = sum(unit.engine is engine for unit in around_it)
     if around >= capacity(engine):
@@ -63,4 +65,4 @@ def unit_on(engine: Engine) -> Iterator[Unit]:
     finally:
         unit.open = False
         if unit.committed or unit.outcome_unknown:
-            note_write()
+            note_write(holder)

@@ -51,7 +51,7 @@ def read_on(
 ) -> Iterator[Connection]:
     """``read``, on the database of ``holder``."""
     isolation: Isolation | None = "REPEATABLE READ" if snapshot else None
-    role: Role = "writer" if fresh or current_invocation().wrote else "reader"
+    role: Role = "writer" if fresh or holder in current_invocation().wrote else "reader"
     with transaction_on(holder, role, tenant, isolation=isolation, read_only=True, single=not snapshot) as (
         conn,
         transaction,

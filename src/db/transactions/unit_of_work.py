@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from sqlalchemy import exc
 
 from db.environment import handler_decorator
-from db.errors import DOCUMENTATION, ConfigurationError, OutcomeUnknownError, sqlstate
+from db.errors import DOCUMENTATION, ConfigurationError, OutcomeUnknownError, claim, sqlstate
 from db.pool.engine_options import level_meant
 from db.telemetry.log import warn_of_leftovers
 from db.timing.deadline import usable_s
@@ -70,48 +70,53 @@ def transaction_on(
     Where the engines have a level, there is a BEGIN to say it, and so one transaction for all of the block.
     """
     now = holder.current()
-    if isolation is not None:
-        _require_level(isolation)
-    level = isolation or now.isolation
-    if handler_decorator.may_be_forgotten:
-        handler_decorator.look_for_forgotten()
-    chosen = tenant_for(tenant, required=now.settings.tenant_required)
-    kind = now.settings.engine_kind
-    if kind.lacks:
-        from .refusals import require_unit
+    try:
+        if isolation is not None:
+            _require_level(isolation)
+        level = isolation or now.isolation
+        if handler_decorator.may_be_forgotten:
+            handler_decorator.look_for_forgotten()
+        chosen = tenant_for(tenant, required=now.settings.tenant_required)
+        kind = now.settings.engine_kind
+        if kind.lacks:
+            from .refusals import require_unit
 
-        require_unit(now, role, tenant=chosen, read_only=read_only)
-    engine = now.engine(role, asynchronous=on_loop())
-    _require_time(now)
-    with unit_on(engine) as unit, _told_apart(unit, now), engine.connect() as conn:
-        work_for(unit, conn)
-        unit.read_only = read_only
-        route = now.reader_route
-        prologue = Prologue(
-            now.settings,
-            chosen,
-            server_version=conn.dialect.server_version_info or (),
-            clock=now.clock,
-            reader=route if role == "reader" and route.asks_for_lag else None,
-        )
-        pooled = now.settings.proxy != "none"
-        prepare(conn, prologue, unit, isolation=level, read_only=read_only, pooled=pooled)
-        try:
-            # Inside a `with`, SQLAlchemy refuses what would follow an early commit() without prologue.
-            with conn.begin() as transaction:
-                try:
-                    if single and level is None and unit.connection is not None:
-                        # Not before: what a listener to "begin" says is for all of the block, and opens a transaction.
-                        unit.connection.single_reads = True
-                    yield conn, transaction
-                    _refuse_swallowed_failure(conn, transaction, unit)
-                    unit.block_ended = True
-                except BaseException as error:
-                    add_remedy(error, in_transaction=transaction.is_active)
-                    roll_back(transaction)
-                    raise
-        finally:
-            _hand_back(conn, unit)
+            require_unit(now, role, tenant=chosen, read_only=read_only)
+        engine = now.engine(role, asynchronous=on_loop())
+        _require_time(now)
+        with unit_on(holder, engine) as unit, _told_apart(unit, now), engine.connect() as conn:
+            work_for(unit, conn)
+            unit.read_only = read_only
+            route = now.reader_route
+            prologue = Prologue(
+                now.settings,
+                chosen,
+                server_version=conn.dialect.server_version_info or (),
+                clock=now.clock,
+                reader=route if role == "reader" and route.asks_for_lag else None,
+            )
+            pooled = now.settings.proxy != "none"
+            prepare(conn, prologue, unit, isolation=level, read_only=read_only, pooled=pooled)
+            try:
+                # Inside a `with`, SQLAlchemy refuses what would follow an early commit() without prologue.
+                with conn.begin() as transaction:
+                    try:
+                        if single and level is None and unit.connection is not None:
+                            # Not before: what a listener to "begin" says is for all of the block, and opens a
+                            # transaction.
+                            unit.connection.single_reads = True
+                        yield conn, transaction
+                        _refuse_swallowed_failure(conn, transaction, unit)
+                        unit.block_ended = True
+                    except BaseException as error:
+                        add_remedy(error, in_transaction=transaction.is_active)
+                        roll_back(transaction)
+                        raise
+            finally:
+                _hand_back(conn, unit, database=holder.database)
+    except Exception as error:
+        claim(error, database=holder.database, prefix=holder.prefix)
+        raise
 
 
 def _require_level(isolation: str) -> None:
@@ -125,13 +130,13 @@ def _require_level(isolation: str) -> None:
         )
 
 
-def _hand_back(conn: Connection, unit: Unit) -> None:
+def _hand_back(conn: Connection, unit: Unit, *, database: str | None) -> None:
     """What held for the unit alone ends with it; a session on which it left more is not kept."""
     if unit.connection is not None:
         unit.begun = unit.connection.begun  # it is the next one's to count from here on
         unit.connection.leave()
     if unit.leaves and not (conn.closed or conn.invalidated):
-        warn_of_leftovers(unit.leaves, by="a unit of work")
+        warn_of_leftovers(unit.leaves, by="a unit of work", database=database)
         conn.invalidate(SessionLeftError())
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 from sqlalchemy import exc
 
 from db.environment.process import DEFAULT
-from db.errors import ConfigurationError, CredentialsError, verdict
+from db.errors import ConfigurationError, CredentialsError, claim, verdict
 from db.telemetry.failures import in_words
 from db.telemetry.log import logger
 from db.telemetry.statement_events import named
@@ -135,10 +135,13 @@ def batch_on(
     """``batch``, on the database of ``holder``."""
     require_plain(record_handler, call=f"{holder.called}.batch")
     items = list(items_of(holder, event, tenant=tenant, model=model, skip_group_on_error=skip_group_on_error))
-    _require_engine(holder, items)
+    with holder.named():
+        _require_engine(holder, items)
     failures = _failures(holder, items, record_handler, isolation)
+    for failure in failures.values():
+        claim(failure, database=holder.database, prefix=holder.prefix)
     failed = [item.id for item in items if item.id in failures]
-    _log(items, failures)
+    _log(holder, items, failures)
     if raise_on_entire_batch_failure and failed and len(failed) == len(items):
         raise ExceptionGroup(f"all {len(items)} records of the batch failed", list(failures.values()))
     if is_stream(event):
@@ -203,11 +206,12 @@ def _failures(
         return dict.fromkeys((item.id for item in items), error)
 
 
-def _log(items: Sequence[Item], failures: Mapping[str, Exception]) -> None:
+def _log(holder: Holder, items: Sequence[Item], failures: Mapping[str, Exception]) -> None:
     """A line for the batch."""
     # These name what is to be mended, and no value of a record.
     to_mend = {str(e) for e in failures.values() if isinstance(e, ConfigurationError | CredentialsError)}
     line = {
+        "database": holder.database,
         "batch_records": len(items),
         "batch_failed": len(failures),
         "reasons": dict(Counter(named(error) for error in failures.values())),

@@ -16,7 +16,7 @@ from db.settings.engines.kinds import kind_named
 from db.telemetry.statement_events import OWN_STATEMENT
 from db.timing.waiting import entered, on_loop
 from db.transactions.begin import begin_on
-from db.transactions.callables import WrongKindError, done, plain_connection, require_function, said_by_tx
+from db.transactions.callables import WrongKindError, done, own_connection, require_function, said_by_tx
 from db.transactions.driver import flight_of
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def copy_rows_on(
         require_function(progress, call=f"progress of {call}")
     plan = CopyPlan(table, rows, columns)
     if tx is not None:
-        return _load(plain_connection(tx, call=call), plan, progress)
+        return _load(own_connection(holder, tx, call=call), plan, progress)
     with begin_on(holder, tenant=tenant) as own:
         return _load(own, plan, progress)
 

@@ -26,7 +26,7 @@ from db.timing.backoff import Backoff
 from db.timing.waiting import sleep
 from db.transactions.begin import begin_on
 from db.transactions.blocks import NotABlockError, warn_of_unused
-from db.transactions.callables import done, plain_connection, require_function, said_by_tx
+from db.transactions.callables import done, own_connection, require_function, said_by_tx
 from db.transactions.run import retry_budget_s, run_on
 
 from .as_json import as_json
@@ -86,7 +86,7 @@ class Once:
         self._payload_hash = None if payload is None else hash_of(payload, of=f"the payload of {call}")
         self._expires_in_s = expires_in_s
         self._isolation = isolation
-        self._tx = plain_connection(tx, call=call) if tx is not None else None
+        self._tx = own_connection(holder, tx, call=call) if tx is not None else None
         self._entered: AbstractContextManager[Connection] | None = None
 
     def __enter__(self) -> Connection:

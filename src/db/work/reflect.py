@@ -65,7 +65,8 @@ def reflect_on(
     if now.settings.engine_kind.lacks:
         from db.transactions.refusals import require_call
 
-        require_call(now.settings)
+        with holder.named():
+            require_call(now.settings)
     key = (schema, None if only is None else tuple(only), views, snapshot and str(snapshot))
     with _lock:
         known = _reflected.setdefault(now, {})
