@@ -13,6 +13,8 @@ https://serverless-data-access.github.io/serverless-data-access/
 has the settings, a page for each call, and what to do about each error.
 """
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from .environment.package_versions import check_packages as _check_packages
 
 _check_packages()  # before what needs them: an import that fails further down would not say which file is in the way
@@ -46,6 +48,9 @@ from .work.once import once
 from .work.once_records import purge_once
 from .work.reflect import reflect
 
+if _TYPE_CHECKING:
+    from .aio.database import Database
+
 # Said here: what runs in Lambda has no metadata, and reading it would take milliseconds of a cold start.
 __version__ = "0.2.0"
 
@@ -54,6 +59,7 @@ __all__ = [
     "CapacityError",
     "ConfigurationError",
     "CredentialsError",
+    "Database",
     "DbError",
     "DeadlineError",
     "InvalidKeyError",
@@ -83,3 +89,15 @@ __all__ = [
     "status",
     "verdict",
 ]
+
+
+if not _TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """``Database``, which most functions have no use for: it is loaded by who asks for it."""
+        if name != "Database":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from .work.database import Database
+
+        globals()[name] = Database
+        return Database

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from .environment.process import Holder
+    from .work.database import Database
     from .work.once_records import Stored
 
 _DISABLED = "POWERTOOLS_IDEMPOTENCY_DISABLED"
@@ -55,11 +57,14 @@ class OncePersistenceLayer(BasePersistenceLayer):
     under another tenant, in a transaction of its own. An event without a key, where Powertools is not told to refuse
     it, runs in a transaction without a record.
 
+    With ``database`` it is the table, and the transaction, of that ``db.Database``.
+
     The tenant is the one that ``db.scope`` binds around the function, for Powertools' local cache as well. Needs the
     table of ``db.once``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, database: Database | None = None) -> None:
+        self.holder = _holder_of(database)
         self._named = threading.local()
         super().__init__()  # type: ignore[no-untyped-call]  # so in Powertools
 
@@ -185,6 +190,14 @@ class OncePersistenceLayer(BasePersistenceLayer):
         return call
 
 
+def _holder_of(database: Database | None) -> Holder:
+    if database is None:
+        return DEFAULT
+    from .work.database import holder_of  # which is loaded where there is one
+
+    return holder_of(database)
+
+
 class _Call:
     """A call of a decorated function, and its transaction, from the first use on.
 
@@ -199,14 +212,16 @@ class _Call:
         self.key: str | None = None
         self.tenant = tenant_for(None, required=False)
         self.tx: Connection | None = None
-        self._around = tuple(call for call in around if call.tenant == self.tenant)
+        self._around = tuple(
+            call for call in around if call.tenant == self.tenant and call.layer.holder is layer.holder
+        )
         self._opened = ExitStack()
 
     def begin(self) -> Connection:
-        """Its transaction: a savepoint in that of the call around it, where there is one of the same tenant."""
+        """Its transaction: a savepoint in that of the call around it, where there is one of the tenant and database."""
         outer = next((call.tx for call in reversed(self._around) if call.tx is not None), None)
         if outer is None:
-            self.tx = self._opened.enter_context(begin_on(DEFAULT))
+            self.tx = self._opened.enter_context(begin_on(self.layer.holder))
         else:
             self._opened.enter_context(outer.begin_nested())
             self.tx = outer

@@ -19,6 +19,7 @@ from db.work.once import Once
 SRC = Path(__file__).parents[2] / "src"
 # What waits for nothing, or wraps the handler as a whole: one serves both.
 SHARED = {
+    "Database",
     "Settings",
     "Verdict",
     "carry",

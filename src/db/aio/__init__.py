@@ -13,9 +13,10 @@ Nothing is decided here: the plain functions run in greenlets, where whatever wa
 ``db.scope``, ``db.status``, ``db.dispose`` and the errors serve both. Not imported with ``db``, as it loads greenlet
 and the ORM.
 
-``units`` has the units of work; ``idempotency`` and ``loads``, what is built of them; ``tasks``, several at a time; and
-``greenlets`` is how a plain function is run. They must not know anything that their plain twins do not: a decision, a
-default or an error goes there, and ``tests/aio/test_parity.py`` holds the two together.
+``units`` has the units of work; ``idempotency`` and ``loads``, what is built of them; ``tasks``, several at a time;
+``database``, all of it for a database beside the default one; and ``greenlets`` is how a plain function is run. They
+must not know anything that their plain twins do not: a decision, a default or an error goes there, and
+``tests/aio/test_parity.py`` holds the two together.
 """
 
 from .idempotency import idempotent, once, purge_once

@@ -1,7 +1,8 @@
 """The execution environment: the life of this process, from its first invocation to SIGTERM.
 
 ``runtime`` is one configuration at work: settings, credentials and engines. ``process`` holds one for each database,
-built on first use, replaced by ``configure``, closed by ``dispose``, forgotten in a forked child.
+built on first use, replaced by ``configure``, closed by ``dispose``, forgotten in a forked child; ``further`` holds
+that of a database beside the default one.
 ``handler_decorator`` is ``@db.invocation``: what is done before a call of the handler, and what is settled after it,
 before a freeze. ``event_loop`` is the one loop of async handlers; ``sigterm`` is the end, of the environment or of a
 call that ran into its timeout; ``snapstart`` keeps secrets and sockets out of a snapshot; ``package_versions`` names,

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from alembic import context
 from sqlalchemy import MetaData
 
-from db.environment import process
 from db.errors import ConfigurationError
 from db.migrations.lineage import write_down
 from db.migrations.lock import locked_connection
 from db.migrations.operations import is_features
 from db.settings.engines.kinds import NAMES, kind_named
 from db.transactions.driver import require_constraints
+from db.work.database import Database, holder_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -68,9 +68,9 @@ def _wrong(named: str, why: str) -> ConfigurationError:
 
 
 def engine_kind() -> EngineKind:
-    """The engine that DB_URL names; without it, as ``--sql`` may be run, the one that a secret would be for."""
-    if os.environ.get("DB_URL"):
-        return process.current().settings.engine_kind
+    """The engine that DB_URL names, or AUDIT_DB_URL; without it, as ``--sql`` may be run, that of a secret."""
+    if os.environ.get(f"{holder.prefix}URL"):
+        return holder.current().settings.engine_kind
     kind = kind_named(NAMES[0])
     assert kind is not None  # noqa: S101 - it is there
     return kind
@@ -90,9 +90,12 @@ def run(conn: Connection | None) -> None:
             require_constraints(conn, kind)  # which were not looked at meanwhile
 
 
+# That of a section of alembic.ini which is for another database: alembic -n audit upgrade head.
+_prefix = context.config.get_main_option("database_prefix")
+holder = holder_of(Database.from_env(prefix=_prefix) if _prefix else None)
 given = context.config.attributes.get("connection")
 if given is not None or context.is_offline_mode():
     run(given)
 else:
-    with locked_connection() as conn:
+    with holder.named(), locked_connection(holder.current()) as conn:
         run(conn)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 
-from db.environment import process
+from db.environment.process import DEFAULT, owner_of
 from db.errors import ConfigurationError
 from db.settings.engines.kinds import kind_named, refusal_of
 from db.settings.engines.postgresql import KIND as POSTGRESQL
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from alembic.runtime.migration import MigrationContext
 
+    from db.environment.process import Holder
     from db.settings.engines.kinds import EngineKind
 
 ONCE_TABLE = "db_once"
@@ -73,7 +74,7 @@ def enable_tenant_rls(op: Operations, table: str, *, column: str = "tenant_id") 
     application is one.
     """
     kind = _kind(op)
-    if "tenant" in kind.lacks and process.current().settings.sqlite_tenants == "unchecked":
+    if "tenant" in kind.lacks and _holder(op).current().settings.sqlite_tenants == "unchecked":
         return
     kind.require("tenant", "enable_tenant_rls")
     name, compared = _quoted(op, table), _quoted(op, column)
@@ -188,6 +189,13 @@ def _kind(op: Operations) -> EngineKind:
     if kind is None:
         raise ConfigurationError([f"the migration {refusal_of(name)}"])
     return kind
+
+
+def _holder(op: Operations) -> Holder:
+    """The database that the migration runs on, or by default would."""
+    conn = op.get_context().connection
+    owner = None if conn is None else owner_of(conn)
+    return DEFAULT if owner is None else owner
 
 
 def _grant_execute(op: Operations, function: str, roles: Iterable[str]) -> None:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import exc, text
 
 from db.credentials.choice import source_for
-from db.environment import process
 from db.environment.runtime import Runtime
 from db.errors import ConfigurationError, Verdict, sqlstate, verdict
 from db.wire.search_path import schemas
+from db.work.database import holder_of
 
 from .lock import locked_connection
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from db.credentials.source import Credentials, Source
     from db.settings import Settings
+    from db.work.database import Database
 
 # Where a database that is not there yet is made from: every server and every RDS instance has it.
 _MAINTENANCE = "postgres"
@@ -89,7 +90,7 @@ class _Login:
         self.credentials = self._source.refresh(self.credentials)
 
 
-def make_roles(master: str, *, used_by: Iterable[str] = ()) -> list[str]:
+def make_roles(master: str, *, used_by: Iterable[str] = (), database: Database | None = None) -> list[str]:
     """Make the role that owns the tables, by the secret in DB_SECRET_ID, and those of the secrets ``used_by``.
 
     ``master`` is the secret of a role that has CREATEROLE and owns the database, or has CREATEDB where there is none
@@ -98,14 +99,19 @@ def make_roles(master: str, *, used_by: Iterable[str] = ()) -> list[str]:
     migrations to say. Server and database are those of the settings, or of the owner's secret.
 
     With DB_AUTH=iam there is no secret but the master's: the owner is DB_USER, and ``used_by`` are the other roles'
-    names. They get no password, and ``rds_iam``, so that RDS takes their tokens.
+    names. They get no password, and ``rds_iam``, so that RDS takes their tokens. With ``database``, all settings are
+    that one's.
 
     Returns what was done, without a password in it: the server is sent verifiers, so that its log has none either.
     Raises ConfigurationError where the master may not do what is missing, where a name is none that a role can have, or
-    where the server has no ``rds_iam``;
-    CredentialsError, DeadlineError, and SQLAlchemy's own errors.
+    where the server has no ``rds_iam``; CredentialsError, DeadlineError, and SQLAlchemy's own errors.
     """
-    now = process.current()
+    holder = holder_of(database)
+    with holder.named():
+        return _make(holder.current(), master, used_by)
+
+
+def _make(now: Runtime, master: str, used_by: Iterable[str]) -> list[str]:
     now.settings.engine_kind.require("roles", "make_roles")
     if now.settings.source == "iam":
         return _make_by_name(now, master, [str(now.settings.user), *used_by])

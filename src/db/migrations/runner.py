@@ -12,12 +12,15 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from db.errors import DOCUMENTATION, ConfigurationError
+from db.work.database import holder_of
 
 from .lineage import been_through
 from .lock import locked_connection
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+    from db.work.database import Database
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,13 @@ class Upgraded:
     ahead: bool = False
 
 
-def upgrade(versions: str | Path, *, revision: str = "head", previous: str | None = None) -> Upgraded:
+def upgrade(
+    versions: str | Path,
+    *,
+    revision: str = "head",
+    previous: str | None = None,
+    database: Database | None = None,
+) -> Upgraded:
     """Run the migrations in ``versions``, the folder of the revisions' files, up to ``revision``, one runner at a time.
 
     They are one transaction: what fails leaves nothing, but for what a migration committed in an ``autocommit_block()``
@@ -43,6 +52,8 @@ def upgrade(versions: str | Path, *, revision: str = "head", previous: str | Non
     file here, and that was made on top of all that have. Where nothing on record says on top of what, ``previous``
     decides: the newest revision of the release before this one, where the caller knows it.
 
+    It is the default database's schema, or that of ``database``.
+
     Raises ConfigurationError where the folder has no revision, or where the schema is at one that is neither here nor
     ahead; DeadlineError; and Alembic's and SQLAlchemy's own errors.
     """
@@ -50,7 +61,8 @@ def upgrade(versions: str | Path, *, revision: str = "head", previous: str | Non
     if not script.get_heads():
         # Alembic would do nothing, and a deploy would be green on an empty schema.
         raise ConfigurationError([f"no migration in {versions}: it is to be the folder of the revisions' files"])
-    with locked_connection() as conn:
+    holder = holder_of(database)
+    with holder.named(), locked_connection(holder.current()) as conn:
         before = _revision(conn)
         ahead = _is_ahead(conn, script, previous)
         conn.rollback()

@@ -32,7 +32,7 @@ from sqlalchemy.orm import Session
 import db
 import db.errors
 import db.settings
-from db import aio
+from db import aio, migrations
 from db.migrations import operations
 from db.powertools import OncePersistenceLayer
 
@@ -172,6 +172,7 @@ async def invoked(event: Event, context: LambdaContext) -> None:
 
 
 layer = OncePersistenceLayer()
+audit_layer = OncePersistenceLayer(database=db.Database.from_env(prefix="AUDIT_DB_"))
 
 
 @idempotent(persistence_store=layer)
@@ -313,6 +314,68 @@ def process() -> None:
     assert_type(status["totals"]["connects"], int | float)
     db.dispose()
     assert_type(db.__version__, str)
+
+
+# A database beside the default one.
+
+audit = db.Database.from_env(prefix="AUDIT_DB_")
+other = db.Database(db.Settings(url="sqlite://"), name="other")
+
+
+@db.invocation
+@audit.idempotent(key="id", payload="body", tenant="tenant", expires_in_s=60.0, name="charge")
+def audited(tx: Connection, event: Event, context: LambdaContext) -> Answer:
+    return {event["body"]: count(tx) + context.memory_limit_in_mb}
+
+
+@db.invocation
+@audit.aio.idempotent(key="id")
+async def audited_later(tx: AsyncConnection, event: Event, context: LambdaContext) -> Answer:
+    return {event["body"]: await count_later(tx) + context.memory_limit_in_mb}
+
+
+def on_another(event: dict[str, Any], target: Table) -> None:
+    assert_type(audited({}), Answer)
+    assert_type(audited_later({}), Answer)
+    assert_type(audit.name, str)
+    with audit.begin(tenant="acme", isolation="SERIALIZABLE") as tx, audit.once("key", tx=tx) as own:
+        assert_type(own, Connection)
+    with audit.read(tenant="acme", snapshot=True, fresh=True) as conn:
+        assert_type(conn, Connection)
+    with audit.session(tenant="acme") as orm, audit.session(class_=OwnSession) as theirs:
+        assert_type((orm, theirs), tuple[Session, OwnSession])
+    assert_type(audit.run(transfer, 1, 2.0, tenant="acme"), bytes)
+    assert_type(audit.run(transfer, 1, note="n"), bytes)
+    assert_type(audit.once("key").run(count), int)
+    assert_type(audit.fetch(ids, ids, fresh=True), list[Result[int]])
+    assert_type(audit.batch(event, store_message, tenant=tenant_of), PartialItemFailureResponse)
+    audit.batch(event, store_reading, model=Reading, tenant=lambda reading: reading.tenant)
+    assert_type(audit.copy_rows(target, [(1, "b")], tenant="acme"), int)
+    assert_type(audit.reflect(only=["notes"]), MetaData)
+    assert_type(audit.purge_once(limit=100), int)
+    assert_type(audit.engine("reader"), Engine)
+    audit.configure(db.Settings(url="sqlite://"), on_engine=print)
+    assert_type(audit.status()["totals"]["connects"], int | float)
+    audit.dispose()
+    assert_type(migrations.upgrade("versions", database=audit), migrations.Upgraded)
+
+
+async def on_another_later(event: dict[str, Any], target: Table) -> None:
+    async with audit.aio.begin(tenant="acme") as tx, audit.aio.once("key", tx=tx) as own:
+        assert_type(own, AsyncConnection)
+    async with audit.aio.read(tenant="acme", snapshot=True) as conn:
+        assert_type(conn, AsyncConnection)
+    async with audit.aio.session(tenant="acme") as orm, audit.aio.session(class_=OwnAsyncSession) as theirs:
+        assert_type((orm, theirs), tuple[AsyncSession, OwnAsyncSession])
+    assert_type(await audit.aio.run(transfer_later, 1, 2.0, tenant="acme"), bytes)
+    assert_type(await audit.aio.once("key").run(count_later), int)
+    assert_type(await audit.aio.fetch(bodies), list[Result[int, str]])
+    assert_type(await audit.aio.batch(event, store_message_later), PartialItemFailureResponse)
+    assert_type(await audit.aio.copy_rows(target, [(1, "b")]), int)
+    assert_type(await audit.aio.reflect(), MetaData)
+    assert_type(await audit.aio.purge_once(), int)
+    assert_type(await audit.aio.gather(audit.aio.run(count_later), limit=2), list[int])
+    assert_type(audit.aio.engine(), AsyncEngine)
 
 
 def errors() -> None:
