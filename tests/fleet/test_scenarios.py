@@ -15,7 +15,9 @@ from devkit.fleet.scenarios.cuts import cuts
 from devkit.fleet.scenarios.freezes import freezes, sleep
 from devkit.fleet.scenarios.kills import kills
 from devkit.fleet.scenarios.outages import OURS_RUN, failover, restart
+from devkit.fleet.scenarios.pauses import resume
 from devkit.fleet.scenarios.rotations import rotation
+from devkit.fleet.scenarios.switchovers import blue_green, reader
 from tests.doors import PROXIES
 
 if TYPE_CHECKING:
@@ -62,6 +64,27 @@ def test_a_failover_under_load_loses_nothing(fork_server: ForkServer) -> None:
     found = require(failover(fork_server, environments=3, away_s=0.5, pause_s=0.05))
     assert found.outcomes[PLAIN].failed > 0
     assert found.outcomes[OURS].waited > 0
+
+
+def test_a_paused_server_is_waited_for_and_left_to_pause_again(fork_server: ForkServer) -> None:
+    """By one connect for each environment; the plain ones fail, and keep it awake."""
+    found = require(resume(fork_server, environments=8, pauses=2, resume_s=2.2))
+    assert found.outcomes[OURS].invoked == 16
+    assert found.outcomes[PLAIN].failed > 0
+    assert "paused 1 of 2 times" in found.figures[PLAIN]
+
+
+def test_a_blue_green_switchover_fails_nothing(fork_server: ForkServer) -> None:
+    """The plain ones go on failing when it is over: their connections lead to the old side, and pass the ping."""
+    found = require(blue_green(fork_server, environments=3, read_only_s=0.5, away_s=0.3, late_s=0.5, pause_s=0.05))
+    assert found.notes["failed when the name led to green for 2 s and more"][PLAIN] > 0
+    assert found.outcomes[OURS].retried > 0
+
+
+def test_a_reader_that_is_lost_fails_nothing(fork_server: ForkServer) -> None:
+    """The writer stands in for it."""
+    found = require(reader(fork_server, environments=3, late_s=0.5, joined_s=0.5, pause_s=0.05))
+    assert found.outcomes[PLAIN].failed > 0
 
 
 def test_a_storm_waits_for_its_turn(fork_server: ForkServer) -> None:

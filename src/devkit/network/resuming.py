@@ -25,6 +25,8 @@ Parting = Literal["closed", "no entry"]
 
 _NO_ENTRY = fatal(b"28000", b'no pg_hba.conf entry for host "10.0.0.7", user "app", database "orders", SSL encryption')
 
+_ASKS_FOR_TLS = (8).to_bytes(4) + (80877103).to_bytes(4)  # SSLRequest
+
 
 class ResumingWire(Wire):
     """A ``Wire`` before a server that is paused, and resumes ``resume_s`` after the first connection to it.
@@ -62,7 +64,9 @@ class ResumingWire(Wire):
         try:
             await self._awake()
             if parting == "no entry":
-                await client.read(1)  # the client's first words: it would not hear an answer to none
+                if await client.read(len(_ASKS_FOR_TLS)) == _ASKS_FOR_TLS:
+                    to_client.write(b"N")  # none, so that it can read what comes
+                    await client.read(1)
                 to_client.write(_NO_ENTRY)
         except BaseException:  # the wire ends
             to_client.transport.abort()

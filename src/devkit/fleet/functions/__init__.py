@@ -1,6 +1,7 @@
 """The functions that a fleet runs.
 
-``ours``, ``ours_aio`` and ``alarmed`` are written with this layer, ``plain`` as SQLAlchemy's documents tell.
+``ours``, ``ours_aio`` and ``alarmed`` are written with this layer, ``plain`` as SQLAlchemy's documents tell, and so is
+``plain_reader``, with an engine for the reader beside it.
 """
 
 from pathlib import Path

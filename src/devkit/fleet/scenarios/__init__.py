@@ -1,8 +1,9 @@
 """The scenarios, in the order in which they run. Each is a function of a fork server, in full size by default.
 
 ``alarms`` has exceptions out of signal handlers, ``crowds`` too many at once, ``cuts`` a network that breaks at each
-flight, ``freezes`` what sleeps, ``kills`` backends that are terminated, ``outages`` a server that goes away,
-``rotations`` passwords that change, ``fuzz`` events that nobody would send. ``by_door`` has some of them once more,
+flight, ``freezes`` what sleeps, ``kills`` backends that are terminated, ``outages`` a server that goes away, ``pauses``
+one that sleeps while nobody is there, ``rotations`` passwords that change, ``switchovers`` a server in the place of one
+that is up, ``fuzz`` events that nobody would send. ``by_door`` has some of them once more,
 through proxies and with either driver.
 """
 
@@ -17,7 +18,9 @@ from .cuts import cuts
 from .freezes import freezes, sleep
 from .kills import kills
 from .outages import failover, restart
+from .pauses import resume
 from .rotations import rotation
+from .switchovers import blue_green, reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +34,9 @@ SCENARIOS: dict[str, Callable[[ForkServer], Finding]] = {
     "rotation": rotation,
     "restart": restart,
     "failover": failover,
+    "resume": resume,
+    "blue-green": blue_green,
+    "reader": reader,
     "storm": storm,
     "pooler": pooler,
     "deploy": deploy,
