@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from sqlalchemy.orm import Session
 
 import db
 from db.migrations.operations import create_constraints_function, create_prologue_function
+from db.pool.switchover import serves_until
 from db.settings import Settings
 from devkit.network.pinning import no_pinning
 
@@ -112,6 +114,24 @@ def test_through_pgbouncer_the_schema_is_said_by_each_transaction(pooled: Postgr
     through(database, pooled, proxy="pgbouncer", schema="pg_catalog")
     with db.read() as conn:
         assert conn.execute(text("SHOW search_path")).scalar_one() == "pg_catalog"
+
+
+def test_pgbouncer_says_what_a_server_has_said_once(
+    database: Database, postgres: Postgres, pgbouncer: MakePgBouncer, use: Use
+) -> None:
+    """So a writer that was read-only then is not left, again and again, for what has changed since."""
+    pooler = pgbouncer(default_pool_size=1)
+    change = f"ALTER ROLE {database.app} {{}} default_transaction_read_only"
+    postgres.execute(change.format("SET") + " = on")
+    use(url=make_url(database.through(pooler).url()), proxy="pgbouncer")
+    write()
+    db.dispose()
+    postgres.execute(change.format("RESET"))
+    postgres.terminate(database.name, database.app)
+    with db.engine().connect() as conn:
+        said = conn.connection.driver_connection.info.parameter_status("default_transaction_read_only")  # type: ignore[union-attr]
+        assert (said, conn.execute(text("SHOW default_transaction_read_only")).scalar_one()) == ("on", "off")
+        assert serves_until(conn.connection.driver_connection) == math.inf
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ from db.environment import process
 from db.pool.reader_route import AWAY_S, ReaderRoute
 from db.settings import Settings
 
-from .conftest import Lines
+from .conftest import Lines, Use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from devkit.plugin import Database
+    from devkit.plugin import Database, MakeWire
     from devkit.servers.replica import Cluster
 
     UseReader = Callable[..., None]
@@ -134,6 +134,17 @@ def test_a_reader_that_lags_is_not_asked(
         assert conn.execute(COUNT).scalar_one() == 1
     (line,) = lines.of("reader away")
     assert "s behind" in line["reason"]
+
+
+def test_libpq_spreads_connections_over_the_addresses_of_a_name(database: Database, wire: MakeWire, use: Use) -> None:
+    """DB_CONNECT_ARGS passes on what asks for it: here over two hosts, as it does over the addresses of one."""
+    wires = [wire(), wire()]
+    hosts = "&".join(f"host={one.host}:{one.port}" for one in wires)
+    url = make_url(f"postgresql://{database.app}@/{database.name}?{hosts}").set(password=database.app_password)
+    use(url=url, pool="null", connect_args={"load_balance_hosts": "random"})
+    for _ in range(20):
+        reads_the_reader()
+    assert all(one.counts().connections > 0 for one in wires)  # but for one run in half a million
 
 
 @pytest.fixture

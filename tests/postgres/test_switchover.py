@@ -202,6 +202,22 @@ def test_a_reader_may_be_a_standby(site: Site, later: Callable[[float], None]) -
     assert (old_side_answers(), connects()) == (True, 1)
 
 
+@pytest.mark.parametrize("read", READS)
+def test_a_reader_that_joins_is_read_from_when_connections_grow_old(
+    read: str, site: Site, later: Callable[[float], None]
+) -> None:
+    """A name that balances does so at a connect, and DB_POOL_RECYCLE_S is how long that holds."""
+    answers, settings = READS[read]
+    site.lead_to(site.cluster.standby)
+    site.configure(reader=True, pool_recycle_s=100, **settings)
+    assert answers()
+    site.lead_to(site.cluster.primary)
+    later(90)
+    assert (answers(), connects()) == (True, 1)
+    later(10)
+    assert (answers(), connects()) == (False, 2)
+
+
 def test_a_connection_that_grew_old_is_no_sign(site: Site, later: Callable[[float], None]) -> None:
     """What takes its place is kept as that was."""
     site.configure(pool_idle_s=100)
