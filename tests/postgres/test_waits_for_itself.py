@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import exc, text
 from sqlalchemy.orm import scoped_session, sessionmaker
 
 import db
@@ -173,6 +173,22 @@ def test_what_another_thread_may_give_back_is_waited_for() -> None:
         given_back = second.submit(give_back, request)
         assert first.submit(want).result() == 1
         given_back.result()
+
+
+def test_what_a_thread_took_for_another_request_is_waited_for(use: Use) -> None:
+    """It enters the same code again, and it is not the block that it entered before, which is left in another thread."""
+    use(pool_timeout_s=0.1)
+
+    def dependency() -> Iterator[Connection]:
+        with db.engine().connect() as conn:
+            yield conn
+
+    first, second = dependency(), dependency()
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(next, first).result()
+        with pytest.raises(exc.TimeoutError, match="no connection came back"):
+            thread.submit(next, second).result()
+        assert thread.submit(next, first, None).result() is None
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])

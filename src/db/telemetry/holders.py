@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
 
+# Code, line, and which frame it was: a generator function may be at work in many, of which one is somebody else's. By
+# its identity, as a frame that is held would hold what a leak is told by.
+Place = tuple["CodeType", int, int]
+
 _INSIDE = str(Path(sqlalchemy.__file__ or "").parent), str(Path(__file__).parents[1]), "<sqlalchemy generated"
+# What is below all that a thread does, or stands between.
+_BELOW = {
+    contextlib.__file__,
+    threading.__file__,
+    str(Path(threading.__file__).parent / "concurrent/futures/thread.py"),
+}
 
 
 class _IsInside(dict["CodeType", bool]):
@@ -26,23 +36,23 @@ class _IsInside(dict["CodeType", bool]):
 
     def __missing__(self, code: CodeType) -> bool:
         file = code.co_filename
-        self[code] = inside = file.startswith(_INSIDE) or file == contextlib.__file__
+        self[code] = inside = file.startswith(_INSIDE) or file in _BELOW
         return inside
 
 
 _is_inside = _IsInside()
 
 
-def place_of(frame: FrameType | None) -> tuple[CodeType, int] | None:
+def place_of(frame: FrameType | None) -> Place | None:
     """The code and line of the user's that led to ``frame``; None where nothing of it is, as in a greenlet."""
     while frame is not None:
         if not _is_inside[frame.f_code]:
-            return frame.f_code, frame.f_lineno
+            return frame.f_code, frame.f_lineno, id(frame)
         frame = frame.f_back
     return None
 
 
-def place_in_task() -> tuple[CodeType, int] | None:
+def place_in_task() -> Place | None:
     """The same for whoever asks in a greenlet, as all of ``db.aio`` does: its caller's frames are its parent's."""
     from greenlet import getcurrent  # type: ignore[import-untyped]  # it has no types; and is not imported with db
 
@@ -55,10 +65,10 @@ def place_of_failure(error: BaseException) -> str | None:
     step = error.__traceback__
     while step is not None and _is_inside[step.tb_frame.f_code]:
         step = step.tb_next
-    return None if step is None else _in_words((step.tb_frame.f_code, step.tb_lineno))
+    return None if step is None else _in_words((step.tb_frame.f_code, step.tb_lineno, 0))
 
 
-def _in_words(place: tuple[CodeType, int]) -> str:
+def _in_words(place: Place) -> str:
     return f"{Path(place[0].co_filename).name}:{place[1]} in {place[0].co_qualname}"
 
 
@@ -67,19 +77,17 @@ def task_now() -> asyncio.Task[Any] | None:
     return asyncio.current_task()
 
 
-def is_running_here(place: tuple[CodeType, int] | None) -> bool:
+def is_running_here(place: Place | None) -> bool:
     """Whether that code is still at work in this thread, below whoever asks."""
     frame: FrameType | None = sys._getframe()  # noqa: SLF001 - as in `connection_events`
     while frame is not None and place is not None:
-        if frame.f_code is place[0]:
+        if frame.f_code is place[0] and id(frame) == place[2]:
             return True
         frame = frame.f_back
     return False
 
 
-def in_words(
-    taken_at: float, holder: asyncio.Task[Any] | int | None, place: tuple[CodeType, int] | None, *, now: float
-) -> str:
+def in_words(taken_at: float, holder: asyncio.Task[Any] | int | None, place: Place | None, *, now: float) -> str:
     """As in "thread 'MainThread' for 1.2 s, from function.py:12 in handler"; ``holder`` is a task, or a thread."""
     if isinstance(holder, asyncio.Task):
         name = f"task {holder.get_name()!r}"
