@@ -17,7 +17,7 @@ from db.errors import OutcomeUnknownError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterator
 
 T = TypeVar("T")
 
@@ -38,26 +38,56 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     An exception that a signal's handler raises cancels ``coroutine``, and is raised when that has ended, whatever it
     ended with; OutcomeUnknownError where a transaction was committing meanwhile.
     """
-    global _runner  # noqa: PLW0603 - the loop is the process's
     with _one_at_a_time:
-        if _runner is None:
-            import asyncio
-
-            _runner = asyncio.Runner()
+        runner = _kept()
         main = _Main(coroutine)
         starting = main.run()
         try:
             # The runner has a context of its own, which knows neither invocation nor tenant.
-            return cast("T", _runner.run(starting, context=contextvars.copy_context()))
+            return cast("T", runner.run(starting, context=contextvars.copy_context()))
         except BaseException as error:
             if main.is_pending:
-                _end(_runner, main, error)
+                _end(runner, main, error)
             raise
         finally:
             main.is_over = True
             if not main.is_pending:
                 for one in (starting, coroutine):
                     one.close()  # where it was refused; one that has ended does not mind
+
+
+@contextlib.contextmanager
+def at_hand() -> Iterator[None]:
+    """The loop of this process, as the current one of this thread: for who runs it with ``run_until_complete``.
+
+    What an exception out of the loop leaves pending, such as one of a signal's handler, is cancelled and seen to its
+    end, as it holds a connection. Threads wait for each other.
+    """
+    import asyncio
+
+    with _one_at_a_time:
+        loop = _kept().get_loop()
+        asyncio.set_event_loop(loop)
+        before = asyncio.all_tasks(loop)
+        try:
+            yield
+        except BaseException:
+            left = asyncio.all_tasks(loop) - before
+            for task in left:
+                task.cancel()
+            if left and not loop.is_running():
+                with contextlib.suppress(BaseException):  # another alarm: the first is the one to raise
+                    loop.run_until_complete(asyncio.wait(left))
+            raise
+
+
+def _kept() -> asyncio.Runner:
+    global _runner  # noqa: PLW0603 - the loop is the process's
+    if _runner is None:
+        import asyncio
+
+        _runner = asyncio.Runner()
+    return _runner
 
 
 class _Main(Generic[T]):

@@ -1,4 +1,4 @@
-"""``@invocation``: what surrounds one call of a handler."""
+"""``@invocation``: what surrounds one call of a handler, or one request to a server (``served``)."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def invocation(handler: Callable[..., Any] | None = None) -> Any:
     def call(event: Any, context: Any = None, *more: Any, **named: Any) -> Any:
         # A method is given what it is bound to before the event.
         *bound, event, context = (event, context, *more)
-        invocation = Invocation.from_context(context, cold=_first_call(), now=time.time())
+        invocation = Invocation.from_context(context, cold=is_first_call(), now=time.time())
         work = functools.partial(handler, *bound, event, context, **named)
         # A context of its own: what the handler leaves bound, a tenant above all, must not meet the next invocation.
         return contextvars.copy_context().run(_call, work, invocation)
@@ -118,15 +118,31 @@ def _said(given: object) -> str:
 
 
 def _call(work: Callable[[], Any], invocation: Invocation) -> Any:
-    with running(invocation), _reported():
+    with served(invocation):
         answer = work()
         return event_loop.run(answer) if inspect.iscoroutine(answer) else answer
 
 
-def _first_call() -> bool:
+@contextlib.contextmanager
+def served(invocation: Invocation, *, alone: bool = True) -> Iterator[None]:
+    """Make ``invocation`` the current one for the length of the block, and settle and report what it did at its end.
+
+    Not ``alone``, others may be served meanwhile, by other tasks.
+    """
+    with running(invocation, alone=alone), _reported():
+        yield
+
+
+def is_first_call() -> bool:
+    """Whether the invocation that begins is this environment's first; the next one is not."""
     global _cold, may_be_forgotten
     first, _cold, may_be_forgotten = _cold, False, False
     return first
+
+
+def is_in_a_call() -> bool:
+    """Whether an invocation is running, bound or not, and the environment lives on when it ends."""
+    return current_invocation() is not NONE or _lambda_calls()
 
 
 def look_for_forgotten() -> None:
@@ -157,13 +173,18 @@ class _Report:
     """What the database did in one call: the difference between then and now."""
 
     def __init__(self) -> None:
-        self._before = [(runtime, runtime.tally.copy()) for runtime in process.runtimes()]
+        self._before = {runtime: runtime.tally.copy() for runtime in process.runtimes()}
 
     def emit(self) -> None:
         for now in process.runtimes():
             # A runtime that this call built, or replaced, began from nothing.
-            before = next((tally for runtime, tally in self._before if runtime is now), Tally())
-            emit(now.tally.since(before), now.settings.database)
+            emit(now.tally.since(self._before.get(now, Tally())), now.settings.database)
+            for other in _reports:
+                other.goes_on_from(now)
+
+    def goes_on_from(self, now: Runtime) -> None:
+        """Another call, which ran at the same time, has told what was done so far: this one tells the rest."""
+        self._before[now] = now.tally.copy()
 
 
 @contextlib.contextmanager
@@ -184,10 +205,11 @@ def _reported() -> Iterator[None]:
 def _end_of_invocation(at_work: list[Runtime]) -> None:
     """What is to be settled before the environment is frozen."""
     for now in at_work:
-        if left := now.checked_out():
-            warn_of_leak(left, database=now.settings.database)
-        now.end_of_invocation()
         database = now.settings.database
+        # What is out while others are served may well be theirs.
+        if not _reports and (left := now.checked_out()):
+            warn_of_leak(left, database=database)
+        now.end_of_invocation()
         warn_of_repeats(repeats_so_far(database), budget=now.settings.statement_repeats, database=database)
 
 

@@ -45,13 +45,18 @@ class Invocation:
 NONE = Invocation(request_id=None, deadline=None, cold=False)
 
 _bound: contextvars.ContextVar[Invocation | None] = contextvars.ContextVar("db_invocation", default=None)
-# Those that run in this process: one, but for tests and local servers. A thread that the handler starts has none bound.
+# Those that have this process to themselves: one, but for tests. A thread that the handler starts has none bound.
 _running: list[Invocation] = []
 
 
 def current_invocation() -> Invocation:
     """The invocation of this context; in a thread of its handler's, the process's newest; NONE outside of any."""
     return _bound.get() or (_running[-1] if _running else NONE)
+
+
+def bound_invocation() -> Invocation | None:
+    """The invocation that this context has bound, if any."""
+    return _bound.get()
 
 
 def is_bound_here() -> bool:
@@ -67,12 +72,17 @@ def note_write(database: object) -> None:
 
 
 @contextlib.contextmanager
-def running(invocation: Invocation) -> Iterator[None]:
-    """Make ``invocation`` the current one for the length of the block."""
+def running(invocation: Invocation, *, alone: bool = True) -> Iterator[None]:
+    """Make ``invocation`` the current one for the length of the block.
+
+    Unless it is ``alone`` in the process, it is so in this context only: an unbound thread may be anyone's.
+    """
     token = _bound.set(invocation)
-    _running.append(invocation)
+    if alone:
+        _running.append(invocation)
     try:
         yield
     finally:
-        _running.remove(invocation)
+        if alone:
+            _running.remove(invocation)
         _bound.reset(token)

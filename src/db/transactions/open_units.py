@@ -14,7 +14,7 @@ from db.timing.invocation import note_write
 from db.wire.commit_outcome import Unit, coming
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from sqlalchemy import Engine
 
@@ -37,6 +37,12 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork either
 def open_units() -> tuple[Unit, ...]:
     """The units of this context that have not ended."""
     return tuple(unit for unit in _units.get() if unit.open)
+
+
+def join(units: Iterable[Unit]) -> None:
+    """Have this context see ``units``, too: what another task has opened for it."""
+    here = open_units()
+    _units.set((*here, *(unit for unit in units if unit.open and unit not in here)))
 
 
 process.look_for_units_by(lambda runtime: any(runtime.has(unit.engine) for unit in open_units()))
