@@ -33,6 +33,7 @@ HEAVY = {
     "boto3",
     "botocore.session",
     "db.aio",
+    "db.asgi",
     "db.settings.engines.sqlite",
     "greenlet",
     "pydantic",
@@ -112,6 +113,12 @@ def not_asked_for(module: str, folder: Path = SRC) -> frozenset[str]:
 def test_the_layer_loads_nothing_that_it_may_not_need(module: str) -> None:
     """A handler that imports it pays for what it uses, when it uses it."""
     assert loaded_by(f"import {module}") & (HEAVY | NEVER) == set()
+
+
+def test_what_serves_asgi_loads_no_framework_and_no_orm() -> None:
+    """It takes what the application has loaded anyway."""
+    frameworks = {"anyio", "fastapi", "litestar", "mangum", "starlette"}
+    assert loaded_by("import db.asgi") & (HEAVY - {"db.asgi"} | NEVER | frameworks) == set()
 
 
 @pytest.mark.parametrize("module", HANDLERS)

@@ -25,6 +25,7 @@ ROOMS = [
     {"transactions"},
     {"work"},
     {"aio", "powertools", "migrations"},
+    {"asgi"},
 ]
 FLOOR = {room: number for number, row in enumerate(ROOMS) for room in row}
 

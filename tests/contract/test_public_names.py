@@ -8,6 +8,7 @@ import types
 from pathlib import Path
 
 import db
+import db.asgi
 from db import aio
 
 
@@ -63,9 +64,9 @@ def test_every_public_name_says_what_it_promises() -> None:
 
 
 def test_the_page_of_public_names_has_each_of_them() -> None:
-    """Those of ``db`` and of ``db.aio``; and none that is gone."""
+    """Those of ``db``, ``db.aio`` and ``db.asgi``; and none that is gone."""
     page = (Path(__file__).parents[2] / "docs" / "reference" / "api.md").read_text()
-    for prefix, module in (("db", db), ("aio", aio)):
+    for prefix, module in (("db", db), ("aio", aio), (r"db\.asgi", db.asgi)):
         named = set(re.findall(rf"`{prefix}\.(\w+)`", page))
-        others = {"aio", "migrations", "powertools", "errors", "settings"} if module is db else set()
+        others = {"aio", "asgi", "migrations", "powertools", "errors", "settings"} if module is db else set()
         assert named - others == set(module.__all__) - {"__version__"}

@@ -200,6 +200,15 @@ def warn_of_reader(reason: str, *, away_s: float, database: str | None) -> None:
     )
 
 
+def log_answered_failure(error: BaseException, *, status: int) -> None:
+    """Say what failed, for a client that is told a status and no more."""
+    logger.error(
+        "request failed",
+        exc_info=error,
+        extra={"status": status, "request_id": current_invocation().request_id, "verdict": verdict(error).value},
+    )
+
+
 def log_retry(error: BaseException, *, attempt: int, delay_s: float) -> None:
     """Say that a transaction is tried again, and why."""
     now = current_invocation()
