@@ -176,7 +176,7 @@ def test_what_another_thread_may_give_back_is_waited_for() -> None:
 
 
 def test_what_a_thread_took_for_another_request_is_waited_for(use: Use) -> None:
-    """It enters the same code again, and it is not the block that it entered before, which is left in another thread."""
+    """It enters the same code again, but not the block that it entered before, which another thread will leave."""
     use(pool_timeout_s=0.1)
 
     def dependency() -> Iterator[Connection]:
