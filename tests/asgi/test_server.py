@@ -13,7 +13,7 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import Depends, FastAPI
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, make_url, text
 from starlette.responses import StreamingResponse
 
 import db
@@ -82,6 +82,15 @@ def test_the_servers_end_closes_every_connection(use: Use, database: Database, p
         assert db.status()["totals"]["connects"] == 2
     numbers = db.status()["totals"]
     assert (numbers["connects"], numbers["closes"]) == (2, 2)
+    assert postgres.all_left(database.name, user=database.app)
+
+
+def test_the_servers_end_closes_those_of_every_database(use: Use, database: Database, postgres: Postgres) -> None:
+    """As it would those of an application that has two."""
+    use()
+    audit = db.Database(db.Settings(url=make_url(database.url()), sslmode="disable"), name="audit")
+    with served(application()) as client, audit.read() as conn:
+        assert (client.get("/plain").json(), conn.scalar(ONE)) == (1, 1)
     assert postgres.all_left(database.name, user=database.app)
 
 

@@ -38,9 +38,14 @@ async def _dispose() -> None:
     if "greenlet" in sys.modules:  # not loaded, there are no connections of db.aio
         from sqlalchemy.util import greenlet_spawn
 
-        await greenlet_spawn(process.dispose)
+        await greenlet_spawn(_dispose_all)
     else:
-        process.dispose()
+        _dispose_all()
+
+
+def _dispose_all() -> None:
+    for runtime in process.runtimes():
+        runtime.dispose()
 
 
 def lambda_handler(app: Callable[..., Awaitable[None]], **options: Any) -> Callable[..., Any]:

@@ -216,7 +216,7 @@ def checked_role(role: Literal["writer", "reader"]) -> Literal["writer", "reader
 
 
 def dispose() -> None:
-    """Close every connection of this process; the next use connects again. Does nothing where nothing was used.
+    """Close every connection to the default database; the next use connects again. Does nothing where none was used.
 
     A unit of work that is under way loses its connection, too: what it sends next fails, and nothing of it commits.
     """
