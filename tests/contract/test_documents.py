@@ -23,6 +23,7 @@ import db
 from db import migrations
 from db.environment import event_loop, process
 from db.migrations import contract
+from db.migrations.operations import create_once_table
 from db.settings import Settings
 from devkit.servers.postgres import Postgres
 
@@ -260,6 +261,25 @@ def test_tenants_are_as_documented(page: Callable[..., Any]) -> None:
     assert seen == {"acme": ["1", "2"], "globex": ["1"]}
     with db.read() as conn:
         assert conn.execute(text("SELECT count(*) FROM invoices")).scalar_one() == 0
+
+
+def test_a_second_database_is_as_documented(
+    page: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database: Database, postgres: Postgres
+) -> None:
+    """One order and one entry for an event that comes twice, in whatever place it was cut off before."""
+    monkeypatch.setenv("AUDIT_DB_URL", f"sqlite:///{tmp_path / 'audit.db'}")
+    db.configure(Settings(url=make_url(database.url("owner"))))
+    with db.begin() as tx:
+        create_once_table(Operations(MigrationContext.configure(tx)), used_by=[database.app])
+    shown = page("use/databases.md", "CREATE TABLE orders (id int, customer text); GRANT INSERT ON orders TO {role}")
+    with shown["audit"].begin() as tx:
+        create_once_table(Operations(MigrationContext.configure(tx)), used_by=[])
+        tx.execute(text("CREATE TABLE entries (entry text)"))
+    shown["audit"].once("order 1").run(shown["note"], "before it was cut off")
+    event = {"id": "e-1", "order": 1, "customer": "c-1"}
+    assert [shown["handler"](event, None) for _ in range(2)] == [1, 1]
+    assert postgres.execute("SELECT id FROM orders", database=database.name) == [(1,)]
+    shown["audit"].dispose()
 
 
 def test_the_roles_and_the_database_are_made_as_documented() -> None:

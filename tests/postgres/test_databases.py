@@ -9,6 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from aws_lambda_powertools.utilities.idempotency import IdempotencyConfig, idempotent
 from sqlalchemy import Connection, exc, make_url, text
 
@@ -385,15 +387,14 @@ def test_one_beside_it_is_sqlite(effects: None, tmp_path: Path) -> None:
         note(tx, "order")
         other.execute(text("CREATE TABLE effects (note text)"))
         note(other, "ordered")
-    assert (db.run(lambda tx: tx.execute(NOTES).scalars().all(), tenant="acme"), notes(local)) == (
-        ["order"],
-        ["ordered"],
-    )
+    assert (notes(), notes(local)) == (["order"], ["ordered"])
     with (
         pytest.raises(db.ConfigurationError, match=r"^database 'local': local\.begin\(tenant=…\) on SQLite"),
         local.begin(tenant="acme"),
     ):
         pass
+    with pytest.raises(db.ConfigurationError, match=r"^database 'local': local\.run\(tenant=…\) on SQLite"):
+        local.run(note, "refused", tenant="acme")
     local.dispose()
 
 
@@ -432,10 +433,19 @@ def upgrade():
 """
 
 
+INI = """
+[audit]
+script_location = db:migrations
+version_locations = %(here)s
+path_separator = newline
+database_prefix = AUDIT_DB_
+"""
+
+
 def test_its_schema_is_migrated_by_name(
     use: Use, place: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """``upgrade(database=…)`` migrates that one, and leaves the default one's schema alone."""
+    """``upgrade(database=…)`` migrates that one, as its section of alembic.ini does; the default one is left alone."""
     use()
     (tmp_path / "0001_effects.py").write_text(REVISION)
     monkeypatch.setenv("AUDIT_DB_URL", place.url("owner"))
@@ -443,6 +453,10 @@ def test_its_schema_is_migrated_by_name(
     assert migrations.upgrade(tmp_path, database=audit).after == "0001"
     assert {"effects", "db_once"} < audit.reflect().tables.keys()
     assert dict(db.reflect().tables) == {}
+    audit.run(lambda tx: tx.execute(text("DROP TABLE effects, db_once, alembic_version, db_revisions")))
+    (tmp_path / "alembic.ini").write_text(INI)
+    command.upgrade(Config(tmp_path / "alembic.ini", ini_section="audit"), "head")
+    assert {"effects", "db_once"} < db.Database.from_env(prefix="AUDIT_DB_").reflect().tables.keys()
     monkeypatch.setenv("AUDIT_DB_PROXY", "pgbouncer")
     audit.configure()
     with pytest.raises(db.ConfigurationError, match=r"^database 'audit': .*AUDIT_DB_PROXY"):

@@ -72,6 +72,6 @@ def called() -> str:
         if module not in _IN_BETWEEN:
             if not module.startswith("db."):
                 break
-            found = frame.f_code.co_qualname
+            found = frame.f_code.co_qualname.removeprefix("Database.")
         frame = frame.f_back
     return f"db.{found.partition('.')[0].lstrip('_').removesuffix('_on').lower()}"
