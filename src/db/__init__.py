@@ -13,7 +13,7 @@ https://serverless-data-access.github.io/serverless-data-access/
 has the settings, a page for each call, and what to do about each error.
 """
 
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+import typing as _typing  # not from it, as that would be a name of the face
 
 from .environment.package_versions import check_packages as _check_packages
 
@@ -48,7 +48,7 @@ from .work.once import once
 from .work.once_records import purge_once
 from .work.reflect import reflect
 
-if _TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from .aio.database import Database
 
 # Said here: what runs in Lambda has no metadata, and reading it would take milliseconds of a cold start.
@@ -91,7 +91,7 @@ __all__ = [
 ]
 
 
-if not _TYPE_CHECKING:
+if not _typing.TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
         """``Database``, which most functions have no use for: it is loaded by who asks for it."""

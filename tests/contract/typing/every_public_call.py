@@ -393,6 +393,7 @@ def errors() -> None:
     except db.AlreadyDoneError as error:
         assert_type(str(error.result), str)  # what JSON holds
     except db.DbError as error:
+        assert_type(error.database, str | None)
         assert_type(db.errors.connect_verdict(error), db.Verdict)
 
 

@@ -29,8 +29,10 @@ def functions_of(module: object) -> set[str]:
 
 # The calls of errors that db does not give under its own name, and those that only the layer itself makes.
 INTERNAL = {
+    "claim",
     "first_flight_verdict",
     "host_problem",
+    "in_words_of",
     "is_in_words",
     "is_of_rate",
     "is_of_rules",
