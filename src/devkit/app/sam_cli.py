@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .stack import Stack
 
 BUILT = ".aws-sam/build"
-# What the makefiles of a build look into, where it is not the nearest template.yaml.
+# What the makefiles of a build look into: it need not be a template above their own folder.
 TEMPLATE_VARIABLE = "SAM_TEMPLATE"
 # Beside the built template, so that the folders in it mean the same.
 LED_HERE = "template-for-sam-local.json"
@@ -100,7 +100,7 @@ def as_a_file(template: Template) -> Iterator[tuple[Path, dict[str, str]]]:
     it, and samconfig.toml, are looked for from there.
     """
     if template.runtime is None:
-        yield template.path, {}
+        yield template.path, {TEMPLATE_VARIABLE: str(template.path.resolve())}
         return
     path = template.path.with_name(f".{template.path.stem}-{template.runtime}.json")
     path.write_text(json.dumps(template.content, indent=1, default=str))
