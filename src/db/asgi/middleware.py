@@ -123,6 +123,7 @@ class _Answering:
         if self._held_back and message["type"] == "http.response.body" and not message.get("more_body", False):
             self._last = message
         else:
+            await self.complete()  # trailers come behind it
             await self._send(message)
 
     async def complete(self) -> None:

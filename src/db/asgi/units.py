@@ -84,7 +84,8 @@ def dependency(block: Callable[[], Any]) -> Callable[[], AsyncGenerator[Any, Non
 
     A plain block is entered and left in another thread. Raises TypeError for a block that has been made already.
     """
-    if not callable(block):
+    # A block of contextlib's can be called, as a decorator.
+    if not callable(block) or isinstance(block, AbstractContextManager | AbstractAsyncContextManager):
         raise TypeError("db.asgi.dependency takes a function that gives a block, such as db.session, uncalled")
 
     async def provide() -> AsyncGenerator[Any, None]:
