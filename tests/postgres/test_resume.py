@@ -77,7 +77,7 @@ def test_one_connect_lasts_until_the_server_has_resumed(by: str, paused: Paused,
 def test_a_shorter_time_out_knocks_again(by: str, paused: Paused, lines: Lines) -> None:
     """For DB_CONNECT_WAIT_S; and the log says how often, and why."""
     reads, settings = READS[by]
-    wire = paused(resume_s=2.2, connect_timeout_s=2, **settings)
+    wire = paused(resume_s=3, connect_timeout_s=2, **settings)
     assert (reads(), wire.knocks) == (1, 2)
     (line,) = lines.of("connect")
     assert line["attempts"] == 2
@@ -106,19 +106,19 @@ def test_an_invocation_that_is_too_short_wakes_the_server_for_the_next(
     paused: Paused, lambda_context: MakeLambdaContext
 ) -> None:
     """It fails in time to answer, says that another one may succeed, and where to read on; the next one does."""
-    paused(resume_s=0.8, connect_timeout_s=30, deadline_reserve_s=0.1)
+    paused(resume_s=3, connect_timeout_s=30, deadline_reserve_s=0.1)
     handler = db.invocation(lambda _event, _context: read())
     with pytest.raises(db.DeadlineError, match=r"run/aurora/#resuming-from-zero") as raised:
-        handler({}, lambda_context(remaining_s=0.5))
+        handler({}, lambda_context(remaining_s=1.5))
     assert db.verdict(raised.value) is db.Verdict.RECONNECT
-    assert handler({}, lambda_context(remaining_s=5)) == 1
+    assert handler({}, lambda_context(remaining_s=20)) == 1
 
 
 def test_run_makes_no_second_attempt_when_the_time_is_up(paused: Paused, lambda_context: MakeLambdaContext) -> None:
     """Though the verdict is that another one would be right: there is no time for it."""
-    wire = paused(resume_s=0.8, connect_timeout_s=30, deadline_reserve_s=0.1)
+    wire = paused(resume_s=3, connect_timeout_s=30, deadline_reserve_s=0.1)
     with pytest.raises(db.DeadlineError):
-        db.invocation(lambda _event, _context: db.run(lambda tx: tx.execute(ONE)))({}, lambda_context(remaining_s=0.4))
+        db.invocation(lambda _event, _context: db.run(lambda tx: tx.execute(ONE)))({}, lambda_context(remaining_s=1))
     assert wire.knocks == 1
 
 
@@ -136,8 +136,21 @@ def test_what_is_kept_over_a_freeze_keeps_the_server_awake(
 def test_a_session_that_the_server_ends_lets_it_pause(paused: Paused, lambda_context: MakeLambdaContext) -> None:
     """By idle_session_timeout: frozen environments need do nothing for it, and the next event does not notice."""
     handler = db.invocation(lambda _event, _context: [read(), read()])
-    wire = paused(resume_s=0, connect_args={"options": "-c idle_session_timeout=200ms"})
+    wire = paused(resume_s=0, connect_args={"options": "-c idle_session_timeout=1s"})
     assert handler({}, lambda_context()) == [1, 1]
     wire.pause(within_s=5)
     assert handler({}, lambda_context()) == [1, 1]
     assert wire.knocks == 2
+
+
+def test_a_reader_that_pauses_by_itself_is_stood_in_for(
+    paused: Paused, database: Database, monkeypatch: pytest.MonkeyPatch, lines: Lines
+) -> None:
+    """However long the writer may take: the read wakes it, and does not wait."""
+    monkeypatch.setattr("db.environment.runtime.READER_PATIENCE_S", 2.0)
+    wire = paused(resume_s=60)
+    url = make_url(database.url())
+    reader: dict[str, Any] = {"reader_host": wire.host, "reader_port": wire.port}
+    db.configure(Settings(url=url, sslmode="disable", connect_timeout_s=30, **reader))
+    assert [read(), read()] == [1, 1]
+    assert (wire.knocks, len(lines.of("reader away"))) == (1, 1)

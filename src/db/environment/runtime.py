@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from db.pool.connect_arguments import Role
     from db.settings import Auth, PoolKind, Settings
 
+# The longest connect to a reader, however long DB_CONNECT_TIMEOUT_S lets the writer's be: that setting's default.
+READER_PATIENCE_S = 5.0
+
 
 class EngineStatus(TypedDict):
     """The connections of one engine, now."""
@@ -149,8 +152,9 @@ class Runtime:
         )
         if role != "reader":
             return to_writer
-        # The writer stands in sooner than a reader is waited for.
-        once = dataclasses.replace(self.settings, connect_wait_s=0.0)
+        # The writer stands in sooner than a reader is waited for, or one that has paused resumes.
+        patience_s = min(self.settings.connect_timeout_s, READER_PATIENCE_S)
+        once = dataclasses.replace(self.settings, connect_wait_s=0.0, connect_timeout_s=patience_s)
         to_reader = Connector(once, self._source(role), role=role, clock=self.clock)
         return ReaderConnector(to_reader, to_writer, self.reader_route)
 
