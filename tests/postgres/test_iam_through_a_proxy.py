@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -101,13 +100,13 @@ def test_a_token_that_has_expired_is_signed_anew(enter: Callable[[float], str]) 
 
 
 def test_a_token_that_the_proxy_refuses_is_followed_by_another(
-    enter: Callable[[float], str], proxy: RdsProxyWire, lines: Lines
+    enter: Callable[[float], str], proxy: RdsProxyWire, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the words that AWS documents: as where the role's policy has not reached IAM yet."""
     enter(NOW)
     proxy.refuse_with(IAM_WORDS)
-    threading.Timer(0.2, proxy.refuse_with, [None]).start()
+    monkeypatch.setattr("db.pool.connector.sleep", lambda _seconds: proxy.refuse_with(None))
     assert read() == 1
-    (line,) = lines.of("connect waits")[:1]
+    (line,) = lines.of("connect waits")
     assert line["verdict"] == db.Verdict.REFETCH_CREDENTIALS.value
     assert line["reason"].endswith(IAM_WORDS)

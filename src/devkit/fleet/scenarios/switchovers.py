@@ -14,6 +14,7 @@ from devkit.fleet.site import DATABASE, Site
 from devkit.network.wire import Wire
 from devkit.servers.replica import Cluster, Standby
 
+from .kills import OURS_ASYNCPG
 from .outages import OURS_RUN, thinking
 
 if TYPE_CHECKING:
@@ -40,9 +41,21 @@ def blue_green(
     """
     with Cluster() as cluster, Wire(cluster.primary.host, cluster.primary.port) as name:
         site = Site(cluster.primary)
-        works = {OURS: (OURS, "read, then once"), OURS_RUN: (OURS, "read, then run"), PLAIN: (PLAIN, "run")}
         fleets = {
-            label: (function(login, site, name, timeout_s=TIMEOUT_S), work) for label, (login, work) in works.items()
+            OURS: (function(OURS, site, name, timeout_s=TIMEOUT_S), "read, then once"),
+            OURS_RUN: (function(OURS, site, name, timeout_s=TIMEOUT_S), "read, then run"),
+            OURS_ASYNCPG: (
+                function(
+                    OURS,
+                    site,
+                    name,
+                    timeout_s=TIMEOUT_S,
+                    module="ours_aio",
+                    variables={"DB_ASYNC_DRIVER": "asyncpg"},
+                ),
+                "read, then once",
+            ),
+            PLAIN: (function(PLAIN, site, name, timeout_s=TIMEOUT_S), "run"),
         }
         with run(
             fleets, size=environments, server=lambda: cluster.primary, fork_server=fork_server, connected=True
@@ -77,9 +90,11 @@ def blue_green(
         target="0 failed",
         parts={
             "0 failed (db.once)": outcomes[OURS].failed == 0,
+            "0 failed (asyncpg)": outcomes[OURS_ASYNCPG].failed == 0,
             "0 failed but unknown outcomes (db.run)": by_run.failed == by_run.unknown,
             **nothing_lost(outcomes[OURS]),
             **{f"{what} (db.run)": held for what, held in nothing_lost(by_run).items()},
+            **{f"{what} (asyncpg)": held for what, held in nothing_lost(outcomes[OURS_ASYNCPG]).items()},
         },
         figures={label: failures(outcome) for label, outcome in outcomes.items()},
         outcomes=outcomes,
