@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, help="0 for any that is free; default: 3000")
     _add_runtime(serve)
     serve.set_defaults(run=_serve)
+    _add_plan(commands)
     _add_deploys(commands)
     text = "the table of settings, in Markdown"
     commands.add_parser("settings", help=text, description=text).set_defaults(run=_settings)
@@ -72,6 +73,16 @@ def _parser() -> argparse.ArgumentParser:
     fleet.add_argument("--fuzz", type=Path, metavar="TEST", help="a test of FUZZ_EXAMPLES events, as a scenario")
     fleet.set_defaults(run=lambda given: _fleet(fleet, given))
     return parser
+
+
+def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Its options are its own; what they bring is light, so that every command may name them."""
+    from .plan.options import add_arguments
+
+    text = "whether the connections that a template's functions may hold fit into what their database takes"
+    plan = commands.add_parser("plan", help=text, description=text)
+    add_arguments(plan)
+    plan.set_defaults(run=_plan)
 
 
 def _add_deploys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -190,6 +201,13 @@ def _runtime(given: argparse.Namespace) -> str | None:
     from .app.runtime import asked_for
 
     return None if given.runtime is None else asked_for(given.runtime)
+
+
+def _plan(given: argparse.Namespace) -> int:
+    require("sam")
+    from .plan import command
+
+    return command.run(given)
 
 
 def _settings(_: argparse.Namespace) -> int:

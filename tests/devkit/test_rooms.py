@@ -19,6 +19,7 @@ ROOMS = [
     {"servers"},
     {"lambda_runtime"},
     {"app", "fleet"},
+    {"plan"},
     {"deploys", "rehearsal"},
     {"plugin", "settings_table", "engines_table"},
     {"cli"},

@@ -13,7 +13,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from moto.iam.aws_managed_policies import aws_managed_policies_data
 from samtranslator.model.exceptions import InvalidDocumentException
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
@@ -47,12 +46,14 @@ def transformed(template: dict[str, Any], parameters: Mapping[str, str], region:
         return template
     logging.getLogger("samtranslator").setLevel(logging.ERROR)  # it tells of each plugin that it registers
     translator = Translator(
-        managed_policy_map=_managed_policies(),
+        managed_policy_map=None,
         sam_parser=Parser(),
         boto_session=boto3.Session(region_name=region),
     )
     try:
-        done: dict[str, Any] = translator.translate(sam_template=template, parameter_values=dict(parameters))
+        done: dict[str, Any] = translator.translate(
+            sam_template=template, parameter_values=dict(parameters), get_managed_policy_map=_managed_policies
+        )
     except InvalidDocumentException as error:
         reasons = "; ".join(cause.message for cause in error.causes)
         raise ProjectError(f"Transform {SAM} failed with: {error.message} {reasons}") from error
@@ -78,6 +79,8 @@ def as_if_packaged(template: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _managed_policies() -> dict[str, str]:
-    """The ARN of each policy that AWS manages, by its name."""
+    """The ARN of each policy that AWS manages, by its name; few templates name one that needs to be looked up."""
+    from moto.iam.aws_managed_policies import aws_managed_policies_data
+
     policies = json.loads(aws_managed_policies_data)
     return {name: f"arn:aws:iam::aws:policy{policy.get('Path', '/')}{name}" for name, policy in policies.items()}

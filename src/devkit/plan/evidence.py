@@ -1,0 +1,139 @@
+"""Which functions use a database, by what a template says of them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from db.settings import PREFIX, fields
+from devkit.app.intrinsics import section
+
+from .limits import POSTGRESQL
+from .stack import mentioned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from .stack import Stack
+
+# Without one of them `db` finds no database; its other settings may stand among what all functions share.
+OURS = ("DB_SECRET_ID", "DB_URL", "DB_AUTH")
+# Names that other programs give their variables as well.
+EVERYBODYS = ("DB_HOST", "DB_PORT", "DB_NAME", "DB_USER")
+_SHARED = {PREFIX + row.name.upper() for row in fields()} - {*EVERYBODYS}
+DATABASES = (
+    *("AWS::RDS::DBInstance", "AWS::RDS::DBCluster", "AWS::RDS::DBProxy", "AWS::RDS::DBProxyEndpoint"),
+    *("AWS::DSQL::Cluster", "AWS::SecretsManager::SecretTargetAttachment"),
+)
+_WORDS = "DB|DATABASE|PG|PGHOST|PGDATABASE|POSTGRES|POSTGRESQL|MYSQL|MARIADB|RDS|AURORA"
+_NAME = re.compile(rf"(^|_)({_WORDS})(_|$)|^DATABASE_?URL$")
+_OTHERS = re.compile(r"DYNAMO|DDB|GLUE|ATHENA|TIMESTREAM|DOCDB|MONGO|NEPTUNE|REDIS|ELASTIC")
+_SECRET, _SECRETS = "secretsmanager:GetSecretValue", "secretsmanager:*"
+_TOKEN, _DATA_API = ("rds-db:connect", "dsql:DbConnect"), "rds-data:"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """``says`` ends a sentence that begins with the function's name; ``ours`` is a function that uses ``db``."""
+
+    uses: bool
+    says: str
+    ours: bool = False
+
+
+def of(stack: Stack, properties: Mapping[str, Any]) -> Evidence:
+    """Whether a function with these ``properties`` holds connections of a database."""
+    variables = section(section(properties, "Environment"), "Variables")
+    if evidence := _of_ours(stack, variables):
+        return evidence
+    allowed = list(_allowed(stack, properties))
+    networked = bool(properties.get("VpcConfig"))
+    if any(action.startswith(_DATA_API) for action in allowed) and not networked:
+        return Evidence(uses=False, says="calls the Data API, which needs no connection")
+    says = next(_shown(stack, variables, allowed, networked=networked), None)
+    return Evidence(uses=says is not None, says=says or "has no variable or permission that leads to a database")
+
+
+def _shown(stack: Stack, variables: Mapping[str, Any], allowed: list[str], *, networked: bool) -> Iterator[str]:
+    """What shows that it does, from what is plain to what is likely."""
+    databases = set(stack.of(*DATABASES))
+    for attachment in stack.of("AWS::SecretsManager::SecretTargetAttachment").values():
+        databases |= set(mentioned(attachment))
+    own = {name: value for name, value in variables.items() if name not in _SHARED}
+    for name, value in own.items():
+        if found := databases & set(mentioned(value)):
+            yield f"is told of {min(found)} by its variable {name}"
+    yield from (f"has the variable {name}" for name in own if _looks_like_a_database(name.upper()))
+    yield from (f"is allowed {action}" for action in allowed if action.startswith(_TOKEN))
+    if networked and (_SECRET in allowed or _SECRETS in allowed):
+        yield "is in a network, and may read a secret"
+
+
+def _looks_like_a_database(name: str) -> bool:
+    return _NAME.search(name) is not None and _OTHERS.search(name) is None
+
+
+def _of_ours(stack: Stack, variables: Mapping[str, Any]) -> Evidence | None:
+    named = [name for name in OURS if variables.get(name) not in (None, "")]
+    if named == ["DB_AUTH"] and stack.known.text_or_none(variables["DB_AUTH"]) in {"", "secret"}:
+        return None  # which secret is said to those that have one
+    if not named:
+        return None
+    url = stack.known.text_or_none(variables.get("DB_URL", "")) or ""
+    if url.startswith("sqlite"):
+        return Evidence(uses=False, says="has SQLite for its database", ours=True)
+    return Evidence(uses=True, says=f"has {named[0]}", ours=True)
+
+
+def _allowed(stack: Stack, properties: Mapping[str, Any]) -> Iterator[str]:
+    """The actions that the policies of the function's role name, as far as the template has them."""
+    policies = stack.of("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy")
+    for role in mentioned(properties.get("Role")):
+        resource = section(stack.resources.get(role, {}), "Properties")
+        managed = set(mentioned(resource.get("ManagedPolicyArns")))
+        yield from _actions(resource.get("Policies"))
+        for name, policy in policies.items():
+            if name in managed or role in mentioned(policy.get("Roles")):
+                yield from _actions(policy)
+
+
+def _actions(value: Any) -> Iterator[str]:
+    if isinstance(value, list):
+        for one in value:
+            yield from _actions(one)
+    elif isinstance(value, dict):
+        said = value.get("Action")
+        yield from (one for one in (said if isinstance(said, list) else [said]) if isinstance(one, str))
+        for inner in value.values():
+            yield from _actions(inner)
+
+
+def services(stack: Stack) -> list[str]:
+    """The services of containers that use a database, by the same signs."""
+    tasks = stack.of("AWS::ECS::TaskDefinition")
+    return [
+        name
+        for name, service in stack.of("AWS::ECS::Service").items()
+        for task in mentioned(service.get("TaskDefinition"))
+        if task in tasks and next(_shown(stack, _of_containers(tasks[task]), [], networked=False), None)
+    ]
+
+
+def _of_containers(task: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        one["Name"]: one.get("Value", one.get("ValueFrom"))
+        for container in task.get("ContainerDefinitions") or []
+        if isinstance(container, dict)
+        for one in [*(container.get("Environment") or []), *(container.get("Secrets") or [])]
+        if isinstance(one, dict) and isinstance(one.get("Name"), str)
+    }
+
+
+def engine(stack: Stack) -> str:
+    """What the functions of `db` are told that the database is; PostgreSQL where they are told nothing."""
+    for properties in stack.of("AWS::Lambda::Function").values():
+        said = section(section(properties, "Environment"), "Variables").get("DB_ENGINE", "")
+        if text := stack.known.text_or_none(said):
+            return text
+    return POSTGRESQL
