@@ -14,6 +14,7 @@ import pytest
 from alembic.script import ScriptDirectory
 
 from devkit.app.project import Project
+from devkit.plan.planned import Asked, planned
 from devkit.rehearsal.failure import Refused
 from devkit.rehearsal.parameters import checked
 
@@ -71,15 +72,21 @@ def reserved(function: str) -> int:
     return int(environments)
 
 
-def test_the_database_has_room_for_two_versions_of_every_function() -> None:
-    """Reserved concurrency x 1 connection, twice during a deploy, 3 for superusers and 3 for people."""
-    held = 2 * sum(reserved(function) for function in FUNCTIONS)
+def test_the_template_says_what_its_plan_comes_to() -> None:
+    """Two versions of every function, 3 for superusers and 3 for people, in the comment, the floor and the output."""
     budget = TEMPLATE["Parameters"]["MaxConnections"]
-    assert budget["MinValue"] == held + 3 + 3
-    assert budget["Default"] >= budget["MinValue"]
+    found = planned(Asked(template=PROJECT.template.path, parameters=PROJECT.parameters))
+    assert found.plan is not None
+    (server,) = found.plan.sides
+    assert {line.name for line in server.lines} == FUNCTIONS.keys()
+    comment = re.search(r"\n  MaxConnections:\n(?:    \w.*\n)*((?:    #.*\n)+)", PROJECT.template.path.read_text())
+    assert comment is not None
+    sums = [int(number) for number in re.findall(r"= (\d+)", comment[1])]
+    assert sums == [server.at_work, server.most, server.least]
+    assert budget["MinValue"] == server.least <= budget["Default"]
     _, where_reserved, elsewhere = TEMPLATE["Outputs"]["ConnectionBudget"]["Value"]["Fn::If"]
-    assert where_reserved == {"Fn::Sub": f"{held} of ${{MaxConnections}}"}
-    assert str(held) not in str(elsewhere)
+    assert where_reserved == {"Fn::Sub": f"{server.most} of ${{MaxConnections}}"}
+    assert str(server.most) not in str(elsewhere)
 
 
 def test_a_batch_is_not_handed_out_again_while_it_is_worked_on() -> None:
