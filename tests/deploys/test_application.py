@@ -111,6 +111,32 @@ def test_a_reservation_that_was_decided_once_stays(aws: LocalAws, project: Path,
     assert application.reservation(unused, template, None, target_with(project, 'ReserveConcurrency = "yes"')) == {}
 
 
+def test_connections_that_do_not_fit_end_it_before_the_build() -> None:
+    """With the file's values, and against what database.yaml makes where that is what the functions go to.
+
+    58, 3 for people and 3 for superusers are 64, and the 2 ACU of database.yaml take 189.
+    """
+    template, here = Template(ROOT / "template.yaml"), Target(ROOT, "dev", "orders", "orders-database", exists=True)
+    fits, too_few = {"MaxConnections": "64"}, {"MaxConnections": "63"}
+    assert application.connections(template, fits, here, with_database=True) is None
+    with pytest.raises(ProjectError, match=r"do not fit: The database takes 63 .* Or: raise MaxConnections to 64\.$"):
+        application.connections(template, too_few, here, with_database=False)
+
+
+def test_connections_that_nobody_can_add_up_are_told_of_and_not_refused(project: Path) -> None:
+    """What the account alone bounds may be too many, and need not; what is said nowhere may fit."""
+    ours = Template(ROOT / "template.yaml")
+    here = Target(ROOT, "dev", "orders", "orders-database", exists=True)
+    told = application.connections(ours, {"ReserveConcurrency": "no"}, here, with_database=False)
+    assert told is not None
+    assert told.startswith("the connections are bounded by the account alone")
+    function = {"Type": "AWS::Lambda::Function", "Properties": {"Environment": {"Variables": {"PGHOST": "db"}}}}
+    (project / "template.yaml").write_text(json.dumps({"Resources": {"F": function}}))
+    told = application.connections(Template(project / "template.yaml"), {}, here, with_database=False)
+    assert told is not None
+    assert told.startswith("nobody knows whether the connections fit: nothing here says how many connections")
+
+
 def test_the_outputs_of_database_yaml_leave_nothing_to_type() -> None:
     """With the example's file as it is: each parameter of template.yaml has a value."""
     outputs = Template(ROOT / "database.yaml").content["Outputs"]

@@ -5,7 +5,7 @@ client whose refusals are a sentence, ``stacks`` what CloudFormation says of a s
 shown before it runs. ``parameters`` decides which value each parameter of a template gets, and what is wrong with it;
 ``versions`` puts functions behind an alias, where the file asks for it; ``concurrency`` decides whether the account has
 room for what a template reserves, ``network`` whether the functions' subnets lead anywhere; ``prices`` says what to
-wait for and to pay.
+wait for and to pay. Whether the connections fit, ``devkit.plan`` says.
 
 A module for each verb does the rest: ``account`` asks and changes nothing, ``certificates`` fetches a bundle,
 ``database`` and ``application`` deploy a stack each, ``removal`` deletes them.

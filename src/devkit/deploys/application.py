@@ -9,10 +9,13 @@ from devkit.app.errors import ProjectError
 from devkit.app.intrinsics import section
 from devkit.app.rules import excluded, violated
 from devkit.app.template import Template
+from devkit.plan import prose
+from devkit.plan.planned import Asked, planned
+from devkit.plan.stack import UnsaidError
 
 from . import certificates, commands, concurrency, network, parameters, prices, stacks, versions
 from .asking import Account, RefusedError
-from .target import TEMPLATE
+from .target import DATABASE_TEMPLATE, TEMPLATE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 MODE, CERTIFICATE = "SslMode", "SslRootCert"
 PROXY, OF_ACM = "Proxy", "rds-proxy"
+PLAN = "python -m devkit plan"
 # Modes that compare the server's certificate with an authority's; empty is verify-full.
 VERIFYING = ("", "verify-ca", "verify-full")
 
@@ -38,6 +42,8 @@ def run(target: Target, runtime: str | None = None) -> int:
     template = Template(target.root / TEMPLATE, runtime=runtime)
     derived = {**certificate(target), **reservation(account, template, before, target)}
     values = checked(template, target, database, derived)
+    if told := connections(template, values, target, with_database=database is not None):
+        print(f"Warning: {told}")
     print(f"The stack {target.stack} in the account {number}, {account.region}.")
     before = stacks.without_empty(cloudformation, before, target)
     for problem in dead_ends(account, values, target):
@@ -108,6 +114,28 @@ def reservation(account: Account, template: Template, before: Stack | None, targ
         f' {concurrency.STAYS}. Once it is higher: {name} = "yes" under [application] in {target.file}'
     )
     return {name: "no"}
+
+
+def connections(template: Template, values: Mapping[str, str], target: Target, *, with_database: bool) -> str | None:
+    """What is to be told of the sum of connections. Raises ProjectError where it is certain that they do not fit.
+
+    Where the account's concurrency is all that bounds a function, or a number is nowhere, it is not refused.
+    """
+    asked = Asked(
+        template=template.path,
+        parameters=values,
+        database_template=target.root / DATABASE_TEMPLATE if with_database else None,
+        database_parameters=target.database,
+    )
+    try:
+        found = planned(asked)
+    except (UnsaidError, ProjectError) as error:
+        return f"nobody knows whether the connections fit: {error}"
+    if found.plan is None or (found.plan.fits and not found.wrong):
+        return None
+    if any(use.environments is None for use in found.plan.uses):
+        return f"the connections are bounded by the account alone, and may be too many: {PLAN} adds them up."
+    raise ProjectError(f"the connections do not fit: {prose.verdict(found)}")
 
 
 def dead_ends(account: Account, values: Mapping[str, str], target: Target) -> list[str]:

@@ -1,4 +1,7 @@
-"""What AWS and the servers allow, each number with its source and the date of the source: the only place for either."""
+"""What AWS and the servers allow, each number with its source and a date: the only place for either.
+
+The date is that of the text, and where the text has none, that of looking it up.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +81,6 @@ class Limit:
     date: str
 
 
-# https://docs.aws.amazon.com/… is what AWS says today; the dates are those of the text that was read.
 TABLE = (
     Limit(
         "environments at once in an account",
@@ -126,7 +128,7 @@ TABLE = (
     Limit(
         "RDS for PostgreSQL, max_connections",
         f"LEAST({{DBInstanceClassMemory/{BYTES_PER_CONNECTION[POSTGRESQL]}}}, {MOST[POSTGRESQL]})",
-        f"{_RDS}/CHAP_Limits.html#RDS_Limits.MaxConnections",
+        "https://docs.aws.amazon.com/prescriptive-guidance/latest/tuning-postgresql-parameters/max-connections.html",
         "2026-11",
     ),
     Limit(

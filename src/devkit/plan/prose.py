@@ -21,6 +21,15 @@ def as_text(planned: Planned) -> str:
     return "\n".join(_lines(planned))
 
 
+def verdict(planned: Planned) -> str:
+    """The sum of each server that is too small, and what to do, without who holds how many."""
+    plan = planned.plan
+    if plan is None:
+        return ""
+    sums = [_sum(side) for side in plan.sides if not side.fits]
+    return " ".join([*sums, *(f"{one}." for one in planned.wrong), *([] if plan.fits else _remedies(plan))])
+
+
 def _lines(planned: Planned) -> Iterator[str]:
     plan = planned.plan
     if plan is not None:
