@@ -5,6 +5,7 @@ The templates in ``plans`` are small ones of the kinds that are published most; 
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -245,3 +246,80 @@ def test_capacity_units_take_the_row_below() -> None:
 def test_the_page_has_the_table_of_limits() -> None:
     """Printed by `python -m devkit plan --limits`."""
     assert limits.as_markdown() in (ROOT / "docs/run/plan.md").read_text()
+
+
+def planned_of(tmp_path: Path, resources: dict[str, object], **said: object) -> Planned:
+    template = tmp_path / "template.json"
+    template.write_text(json.dumps({"Transform": "AWS::Serverless-2016-10-31", "Resources": resources}))
+    return planned(Asked(template=template, max_connections=5000, **said))  # type: ignore[arg-type]
+
+
+def function(variables: dict[str, str], **properties: object) -> dict[str, object]:
+    said = {"Runtime": "python3.13", "CodeUri": "code", "Handler": "app.handler", **properties}
+    return {"Type": "AWS::Serverless::Function", "Properties": {**said, "Environment": {"Variables": variables}}}
+
+
+@pytest.mark.parametrize(
+    ("source", "connections"),
+    [
+        ("import db", 1),
+        ("from db import aio", 1 + 4),
+        ("import db.aio", 1 + 4),
+        ("from work import within", 1 + 4),  # which imports it inside a function
+        ("from work import nothing", 1),
+    ],
+)
+def test_code_that_uses_aio_has_connections_of_its_own(tmp_path: Path, source: str, connections: int) -> None:
+    """As db.aio has by default, to whichever module of the function's own the import has gone."""
+    (tmp_path / "code/work").mkdir(parents=True)
+    (tmp_path / "code/app.py").write_text(source)
+    (tmp_path / "code/work/__init__.py").touch()
+    (tmp_path / "code/work/within.py").write_text("def later():\n    from db.aio import begin\n    return begin\n")
+    (tmp_path / "code/work/nothing.py").write_text("import db\n")
+    found = planned_of(tmp_path, {"F": function({"DB_SECRET_ID": "x"}, ReservedConcurrentExecutions=1)})
+    (server,) = sides(found)
+    assert server.at_work == connections
+
+
+def test_what_all_functions_are_told_is_no_evidence(tmp_path: Path) -> None:
+    """A setting in Globals, or the kind of entry without the secret; names of other stores; SQLite."""
+    found = planned_of(
+        tmp_path,
+        {
+            "Told": function({"DB_POOL": "null", "DB_READER_HOST": "x", "DB_AUTH": "secret"}),
+            "Others": function({"DYNAMODB_TABLE": "x", "MONGO_DB_URL": "x", "TABLE_NAME": "x"}),
+            "Local": function({"DB_URL": "sqlite://"}),
+            "Token": function({"DB_AUTH": "iam"}, ReservedConcurrentExecutions=2),
+            "Foreign": function({"DATABASE_URL": "x"}, ReservedConcurrentExecutions=3),
+        },
+    )
+    assert {one.name for one in found.out} == {"Told", "Others", "Local"}
+    (server,) = sides(found)
+    assert lines(server) == {"Token": (2, 4), "Foreign": (3, 6)}
+
+
+def test_a_setting_that_db_would_refuse_is_told(tmp_path: Path) -> None:
+    """In the words of db itself; the plan makes nothing of it."""
+    with pytest.raises(UnsaidError, match=r"F: .*DB_POOL_SIZE"):
+        planned_of(tmp_path, {"F": function({"DB_SECRET_ID": "x", "DB_POOL_SIZE": "0"})})
+    assert planned_of(tmp_path, {"F": function({})}).plan is None
+
+
+def test_a_further_database_is_a_plan_of_its_own(tmp_path: Path) -> None:
+    """It is told of, and added up by its own settings: 4 x 3, and as many of the version before."""
+    resources = {
+        "Nested": {"Type": "AWS::CloudFormation::Stack", "Properties": {"TemplateURL": "https://x"}},
+        "F": function(
+            {"DB_SECRET_ID": "x", "AUDIT_DB_SECRET_ID": "y", "AUDIT_DB_POOL_SIZE": "3"}, ReservedConcurrentExecutions=4
+        ),
+        "G": function({"DB_SECRET_ID": "x"}, ReservedConcurrentExecutions=1),
+    }
+    found = planned_of(tmp_path, resources)
+    assert lines(sides(found)[0]) == {"F": (4, 8), "G": (1, 2)}
+    assert found.notes == (
+        "Nested is a stack of its own, and what its template makes is not counted here.",
+        "F has a further database, and --prefix AUDIT_DB_ plans that one.",
+    )
+    further = planned_of(tmp_path, resources, prefix="AUDIT_DB_")
+    assert lines(sides(further)[0]) == {"F": (12, 24)}
+    assert [one.name for one in further.out] == ["G"]

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from db.settings import PREFIX
 from devkit.app import pyproject
 from devkit.app.errors import ProjectError
 from devkit.app.project import TEMPLATES
@@ -63,6 +64,7 @@ def asked_for(given: argparse.Namespace) -> Asked:
         clients=given.clients,
         connections=_pairs("--function", given.function, _whole),
         environments=_pairs("--environments", given.environments, _whole),
+        prefix=given.prefix or PREFIX,
         beside=_pairs("--beside", given.beside, lambda text: tuple(_whole(one) for one in text.split("x"))),
     )
 

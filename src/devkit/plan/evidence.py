@@ -42,11 +42,16 @@ class Evidence:
     ours: bool = False
 
 
-def of(stack: Stack, properties: Mapping[str, Any]) -> Evidence:
-    """Whether a function with these ``properties`` holds connections of a database."""
-    variables = section(section(properties, "Environment"), "Variables")
-    if evidence := _of_ours(stack, variables):
+def of(stack: Stack, properties: Mapping[str, Any], prefix: str = PREFIX) -> Evidence:
+    """Whether a function with these ``properties`` holds connections of a database.
+
+    Under another ``prefix`` than that of ``db``, of that further database of ``db`` alone.
+    """
+    variables = told(properties, prefix)
+    if evidence := _of_ours(stack, variables, prefix):
         return evidence
+    if prefix != PREFIX:
+        return Evidence(uses=False, says=f"has no {prefix}SECRET_ID or its like")
     allowed = list(_allowed(stack, properties))
     networked = bool(properties.get("VpcConfig"))
     if any(action.startswith(_DATA_API) for action in allowed) and not networked:
@@ -74,7 +79,26 @@ def _looks_like_a_database(name: str) -> bool:
     return _NAME.search(name) is not None and _OTHERS.search(name) is None
 
 
-def _of_ours(stack: Stack, variables: Mapping[str, Any]) -> Evidence | None:
+def told(properties: Mapping[str, Any], prefix: str = PREFIX) -> dict[str, Any]:
+    """The variables of a function; those under another prefix as if they were the default database's, and no others."""
+    variables: dict[str, Any] = section(section(properties, "Environment"), "Variables")
+    if prefix == PREFIX:
+        return variables
+    return {PREFIX + name.removeprefix(prefix): one for name, one in variables.items() if name.startswith(prefix)}
+
+
+def further(stack: Stack) -> dict[str, str]:
+    """For each prefix of a further database of `db`, the function that has its secret or its like."""
+    found: dict[str, str] = {}
+    for name, properties in stack.of("AWS::Lambda::Function").items():
+        for variable in told(properties):
+            prefix, is_one, rest = variable.partition(f"_{PREFIX}")
+            if is_one and PREFIX + rest in OURS:
+                found.setdefault(f"{prefix}_{PREFIX}", name)
+    return found
+
+
+def _of_ours(stack: Stack, variables: Mapping[str, Any], prefix: str) -> Evidence | None:
     named = [name for name in OURS if variables.get(name) not in (None, "")]
     if named == ["DB_AUTH"] and stack.known.text_or_none(variables["DB_AUTH"]) in {"", "secret"}:
         return None  # which secret is said to those that have one
@@ -83,7 +107,7 @@ def _of_ours(stack: Stack, variables: Mapping[str, Any]) -> Evidence | None:
     url = stack.known.text_or_none(variables.get("DB_URL", "")) or ""
     if url.startswith("sqlite"):
         return Evidence(uses=False, says="has SQLite for its database", ours=True)
-    return Evidence(uses=True, says=f"has {named[0]}", ours=True)
+    return Evidence(uses=True, says=f"has {prefix}{named[0].removeprefix(PREFIX)}", ours=True)
 
 
 def _allowed(stack: Stack, properties: Mapping[str, Any]) -> Iterator[str]:
@@ -130,10 +154,10 @@ def _of_containers(task: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def engine(stack: Stack) -> str:
+def engine(stack: Stack, prefix: str = PREFIX) -> str:
     """What the functions of `db` are told that the database is; PostgreSQL where they are told nothing."""
     for properties in stack.of("AWS::Lambda::Function").values():
-        said = section(section(properties, "Environment"), "Variables").get("DB_ENGINE", "")
+        said = told(properties, prefix).get("DB_ENGINE", "")
         if text := stack.known.text_or_none(said):
             return text
     return POSTGRESQL

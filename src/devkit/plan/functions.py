@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from db.errors import ConfigurationError
-from db.settings import Settings
+from db.settings import PREFIX, Settings
 from devkit.app.intrinsics import section
 
 from . import evidence, limits, sources
@@ -41,10 +41,14 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What somebody says of functions, by name: the connections of an environment, 0 for none; the environments."""
+    """What somebody says of functions, by name: the connections of an environment, 0 for none; the environments.
+
+    ``prefix`` is what the settings of the database begin with.
+    """
 
     connections: Mapping[str, int]
     environments: Mapping[str, int]
+    prefix: str = PREFIX
 
 
 def uses(stack: Stack, told: Told) -> tuple[list[Use], list[LeftOut]]:
@@ -61,7 +65,7 @@ def uses(stack: Stack, told: Told) -> tuple[list[Use], list[LeftOut]]:
     out: list[LeftOut] = []
     unsaid: list[str] = []
     for name, properties in functions.items():
-        one = _Function(stack, name, properties, asynchronous.get(name))
+        one = _Function(stack, name, properties, asynchronous.get(name), told.prefix)
         try:
             if told.connections.get(name) == 0:
                 out.append(LeftOut(name, "is left out, as --function says"))
@@ -98,14 +102,15 @@ class _Function:
     name: str
     properties: Mapping[str, Any]
     asynchronous: str | None = None
+    prefix: str = PREFIX
 
     @cached_property
     def variables(self) -> dict[str, Any]:
-        return section(section(self.properties, "Environment"), "Variables")
+        return evidence.told(self.properties, self.prefix)
 
     @cached_property
     def shown(self) -> evidence.Evidence:
-        return evidence.of(self.stack, self.properties)
+        return evidence.of(self.stack, self.properties, self.prefix)
 
     def use(self, told: Told) -> Use:
         said = told.environments.get(self.name)

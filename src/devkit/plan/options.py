@@ -25,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--with", dest="database_template", type=Path, metavar="TEMPLATE", help="what makes the database"
     )
+    text = "what the settings of a further database of db begin with, as AUDIT_DB_, to plan that one"
+    parser.add_argument("--prefix", help=text)
     parser.add_argument("--database", metavar="NAME", help="which of several databases, by logical id")
     for name, text in (
         ("max-connections", "what the database takes, where no template says it"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from db.settings import PREFIX
+
 from . import databases, evidence, functions, limits
 from .stack import Stack, UnsaidError
 from .sums import Line, Plan, Server
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from .functions import LeftOut
@@ -23,6 +25,7 @@ class Asked:
     ``database_template`` makes the database, where ``template`` does not, with parameters of its own; ``database``
     names one of several.
     ``connections`` and ``environments`` are by function, ``beside`` are workers x replicas x connections by service.
+    ``prefix`` is what the settings of the database begin with, where that is a further one of ``db``.
     """
 
     template: Path
@@ -39,13 +42,14 @@ class Asked:
     connections: Mapping[str, int] = field(default_factory=dict)
     environments: Mapping[str, int] = field(default_factory=dict)
     beside: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    prefix: str = PREFIX
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
     """The plan, the functions that are none of it, and what is wrong with what the template says of the sum.
 
-    Without anything that uses a database there is no plan.
+    Without anything that uses a database there is no plan. ``notes`` say what else there may be.
     """
 
     plan: Plan | None
@@ -53,17 +57,19 @@ class Planned:
     reserved: int
     account: int
     wrong: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def planned(asked: Asked) -> Planned:
     """Raises UnsaidError with what has to be said, and ProjectError for a template that cannot be read."""
     stack = Stack(asked.template, asked.parameters)
-    told = functions.Told(connections=asked.connections, environments=asked.environments)
+    told = functions.Told(connections=asked.connections, environments=asked.environments, prefix=asked.prefix)
     uses, out = functions.uses(stack, told)
     reserved = functions.reserved(stack)
     _check_services(stack, asked)
+    notes = tuple(_unseen(stack, asked))
     if not uses and not asked.beside:
-        return Planned(plan=None, out=tuple(out), reserved=reserved, account=asked.account)
+        return Planned(plan=None, out=tuple(out), reserved=reserved, account=asked.account, notes=notes)
     plan = Plan(
         uses=tuple(uses),
         writer=_writer(stack, asked),
@@ -73,7 +79,7 @@ def planned(asked: Asked) -> Planned:
     )
     plan = _pooled(plan, stack, asked)
     wrong = tuple(_misdeclared(stack, plan))
-    return Planned(plan=plan, out=tuple(out), reserved=reserved, account=asked.account, wrong=wrong)
+    return Planned(plan=plan, out=tuple(out), reserved=reserved, account=asked.account, wrong=wrong, notes=notes)
 
 
 def _other(asked: Asked) -> Stack | None:
@@ -83,7 +89,7 @@ def _other(asked: Asked) -> Stack | None:
 def _writer(stack: Stack, asked: Asked) -> Server:
     """The smallest of those that are said: by hand alone, or by the templates."""
     if asked.max_connections is not None:
-        engine = evidence.engine(stack)
+        engine = evidence.engine(stack, asked.prefix)
         return databases.said(asked.max_connections, asked.people, source="--max-connections", engine=engine)
     made = databases.made(stack, asked.people, asked.database)
     if (other := _other(asked)) is not None:
@@ -154,6 +160,15 @@ def _check_services(stack: Stack, asked: Asked) -> None:
     ]
     if unsaid:
         raise UnsaidError("\n".join(unsaid))
+
+
+def _unseen(stack: Stack, asked: Asked) -> Iterator[str]:
+    """What holds connections too, and is in no sum here."""
+    for name in stack.of("AWS::CloudFormation::Stack"):
+        yield f"{name} is a stack of its own, and what its template makes is not counted here."
+    for prefix, function in evidence.further(stack).items():
+        if prefix != asked.prefix:
+            yield f"{function} has a further database, and --prefix {prefix} plans that one."
 
 
 def _misdeclared(stack: Stack, plan: Plan) -> list[str]:

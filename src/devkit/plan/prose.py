@@ -40,6 +40,7 @@ def _lines(planned: Planned) -> Iterator[str]:
             yield f"{line.name}, beside them, holds {line.at_work}, and as many again while it is deployed."
     for one in planned.out:
         yield f"{one.name} is left out: it {one.why}."
+    yield from planned.notes
     if plan is None:
         yield "No function here uses a database."
         return
