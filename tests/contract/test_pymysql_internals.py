@@ -22,6 +22,7 @@ METHODS: dict[tuple[Any, str], str] = {
     (connections.Connection, "_execute_command"): "self, command, sql",
     (connections.Connection, "_read_query_result"): "self, unbuffered=False",
     (connections.Connection, "_read_packet"): "self, packet_type=",
+    (connections.Connection, "_create_ssl_ctx"): "self, sslp",
     (connections.Connection, "_force_close"): "self",
     (connections.Connection, "_request_authentication"): "self",
     (connections.Connection, "query"): "self, sql, unbuffered=False",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import ssl
 import subprocess
 import tempfile
 import time
@@ -195,6 +196,14 @@ def test_tls_is_asked_for_where_the_traffic_leaves_the_machine() -> None:
     db.configure(Settings(url=make_url("mysql://u:p@127.0.0.1/d?ssl_ca=x&read_timeout=1")))
     with pytest.raises(db.ConfigurationError, match=r"read_timeout.*ssl.*DB_SSLMODE"):
         one()
+
+
+def test_no_certificate_is_read_where_none_is_verified(encrypted: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TLS all the same, as the server has it: to read the machine's takes longer than a connect."""
+    monkeypatch.setattr(ssl, "create_default_context", None)
+    db.configure(Settings(url=make_url(encrypted.url()), host="127.0.0.1", sslmode="prefer"))
+    with db.read() as conn:
+        assert conn.execute(text("SHOW STATUS LIKE 'Ssl_cipher'")).one()[1]
 
 
 def test_a_password_is_not_given_away_unencrypted() -> None:
