@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -14,8 +14,6 @@ from .site import DATABASE
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
-
-    from devkit.servers.postgres import Postgres
 
 EVERY_S = 0.05
 _COUNT = b"""
@@ -31,7 +29,9 @@ class Held:
     there is none to ask, it holds none.
     """
 
-    def __init__(self, server: Callable[[], Postgres]) -> None:
+    _lost: tuple[type[Exception], ...] = (psycopg.Error, RuntimeError)
+
+    def __init__(self, server: Callable[[], Any]) -> None:
         self._server = server
         self._over = threading.Event()
         self.samples: list[tuple[float, dict[str, int]]] = []
@@ -39,7 +39,7 @@ class Held:
 
     def __enter__(self) -> Self:
         self.began_at = time.monotonic()
-        self._connection: psycopg.Connection[tuple[str, int]] | None = self._connect()
+        self._connection: Any = self._connect()
         self._thread = threading.Thread(target=self._watch, name="devkit-held", daemon=True)
         self._thread.start()
         return self
@@ -69,13 +69,16 @@ class Held:
             try:
                 if self._connection is None:
                     self._connection = self._connect()
-                held = dict(self._connection.execute(_COUNT).fetchall())
-            except (psycopg.Error, RuntimeError):  # it restarts, or has just been lost
+                held = self._ask(self._connection)
+            except self._lost:  # it restarts, or has just been lost
                 self._forget()
                 held = {}
             self.samples.append((self.seconds(), held))
 
-    def _connect(self) -> psycopg.Connection[tuple[str, int]]:
+    def _ask(self, connection: Any) -> dict[str, int]:
+        return dict(connection.execute(_COUNT).fetchall())
+
+    def _connect(self) -> Any:
         server = self._server()
         return psycopg.connect(
             host=server.host,
@@ -91,5 +94,5 @@ class Held:
     def _forget(self) -> None:
         broken, self._connection = self._connection, None
         if broken is not None:
-            with contextlib.suppress(psycopg.Error):
+            with contextlib.suppress(*self._lost):
                 broken.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .environment import Function
 from .finding import Curve
@@ -17,15 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from devkit.servers.ports import Endpoint
-    from devkit.servers.postgres import Postgres
 
     from .fork_server import ForkServer
-    from .site import Site
+    from .site import Place
 
 
 def function(
     name: str,
-    site: Site,
+    site: Place,
     endpoint: Endpoint,
     *,
     timeout_s: int,
@@ -48,7 +47,7 @@ class Run:
 
     fleets: Mapping[str, Fleet]
     held: Held
-    server: Callable[[], Postgres]
+    server: Callable[[], Any]
 
     def begin_anew(self) -> None:
         """Forget what there was so far."""
@@ -80,11 +79,15 @@ def run(
     fleets: Mapping[str, tuple[Function, str]],
     *,
     size: int,
-    server: Callable[[], Postgres],
+    server: Callable[[], Any],
     fork_server: ForkServer | None,
     connected: bool = False,
+    watch: type[Held] = Held,
 ) -> Iterator[Run]:
-    """``size`` environments for each label's function and its kind of work, loaded, and ``connected`` if so asked."""
+    """``size`` environments for each label's function and its kind of work, loaded, and ``connected`` if so asked.
+
+    ``watch`` is who counts the connections on such a server.
+    """
     with contextlib.ExitStack() as parts:
         made = {
             label: parts.enter_context(Fleet(function, size=size, fork_server=fork_server, work=work))
@@ -92,7 +95,7 @@ def run(
         }
         for fleet in made.values():
             fleet.warm_up(connected=connected)
-        held = parts.enter_context(Held(server))
+        held = parts.enter_context(watch(server))
         running = Run(made, held, server)
         running.begin_anew()
         yield running

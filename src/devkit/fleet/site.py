@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
@@ -20,6 +20,20 @@ OWNER = "fleet_owner"
 LOGINS = ("ours", "plain")
 # Without a key, so a write that took place twice shows; the index is for the function, which reads its row back.
 _TABLE = "CREATE TABLE written (id text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp())"
+
+
+class Server(Protocol):
+    """What is asked of the server when the load is over, whichever engine it is."""
+
+    def execute(self, query: str, *, database: str) -> list[tuple[Any, ...]]: ...
+
+
+class Place(Protocol):
+    """What a function is told of a site."""
+
+    def variables(self, login: str, endpoint: Endpoint) -> dict[str, str]:
+        """What a function needs to know to come here."""
+        ...
 
 
 class Site:
@@ -48,6 +62,6 @@ class Site:
         return {"DB_URL": self.url(login, endpoint).render_as_string(hide_password=False)}
 
 
-def written(server: Postgres) -> dict[str, int]:
+def written(server: Server) -> dict[str, int]:
     """How often each id is in the table."""
     return dict(server.execute("SELECT id, count(*) FROM written GROUP BY id", database=DATABASE))

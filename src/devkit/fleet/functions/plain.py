@@ -15,6 +15,7 @@ from sqlalchemy import URL, create_engine, text
 _INSERT = text("INSERT INTO written (id) VALUES (:id)")
 _SELECT = text("SELECT id FROM written WHERE id = :id")
 _SLEEP = text("SELECT pg_sleep(:seconds)")
+_DRIVERS = {"postgres": "postgresql+psycopg", "mariadb": "mysql+pymysql"}
 
 
 def _url() -> URL | str:
@@ -25,7 +26,7 @@ def _url() -> URL | str:
     answer = boto3.client("secretsmanager").get_secret_value(SecretId=os.environ["DB_SECRET_ID"])
     secret = json.loads(answer["SecretString"])
     return URL.create(
-        "postgresql+psycopg",
+        _DRIVERS[secret["engine"]],
         username=secret["username"],
         password=secret["password"],
         host=secret["host"],

@@ -4,7 +4,7 @@
 flight, ``freezes`` what sleeps, ``kills`` backends that are terminated, ``outages`` a server that goes away, ``pauses``
 one that sleeps while nobody is there, ``rotations`` passwords that change, ``switchovers`` a server in the place of one
 that is up, ``fuzz`` events that nobody would send. ``by_door`` has some of them once more,
-through proxies and with either driver.
+through proxies and with either driver; ``mariadb`` on MariaDB, which takes the extra of that name.
 """
 
 from __future__ import annotations
@@ -28,6 +28,17 @@ if TYPE_CHECKING:
     from devkit.fleet.finding import Finding
     from devkit.fleet.fork_server import ForkServer
 
+
+def _on_mariadb(name: str) -> Callable[[ForkServer | None], Finding]:
+    def scenario(fork_server: ForkServer | None) -> Finding:
+        from . import mariadb  # which is refused where the extra is missing
+
+        found: Finding = getattr(mariadb, f"mariadb_{name}")(fork_server)
+        return found
+
+    return scenario
+
+
 SCENARIOS: dict[str, Callable[[ForkServer], Finding]] = {
     "cuts": cuts,
     "freezes": lambda _: freezes(),  # in real environments
@@ -48,4 +59,7 @@ SCENARIOS: dict[str, Callable[[ForkServer], Finding]] = {
     "restart-by-door": restart_by_door,
     "storm-by-door": storm_by_door,
     "kills-by-door": kills_by_door,
+    "mariadb-freezes": lambda _: _on_mariadb("freezes")(None),  # in real environments, too
+    "mariadb-rotation": _on_mariadb("rotation"),
+    "mariadb-restart": _on_mariadb("restart"),
 }

@@ -36,7 +36,7 @@ def freezes(fork_server: ForkServer | None = None, *, environments: int = 20, in
         site = Site(server)
         fleets = {name: (function(name, site, server, timeout_s=10), "run") for name in (OURS, PLAIN)}
         with run(fleets, size=environments, server=lambda: server, fork_server=fork_server) as running:
-            with under_load([*running.fleets.values()], _freeze, invocations=invocations):
+            with under_load([*running.fleets.values()], freeze, invocations=invocations):
                 pass
             outcomes = running.outcomes()
     return Finding(
@@ -54,7 +54,8 @@ def freezes(fork_server: ForkServer | None = None, *, environments: int = 20, in
     )
 
 
-def _freeze(environment: Environment, pause: Pause) -> None:
+def freeze(environment: Environment, pause: Pause) -> None:
+    """Or kill it."""
     if pause.draw.random() < SHARE_OF_KILLS:
         environment.end()
         return

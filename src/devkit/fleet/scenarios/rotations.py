@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import boto3
 from psycopg import sql
@@ -32,15 +32,23 @@ PAUSE_S = 0.8
 BETWEEN_S = 0.5
 
 
+class Entered(Protocol):
+    """A site, and what its logins enter by."""
+
+    passwords: dict[str, str]
+
+
 class Rotation:
     """The secret of ``login``, and the steps of its rotation."""
 
+    engine = "postgres"  # as RDS calls it
+
     def __init__(
-        self, login: str, site: Site, server: Postgres, aws: LocalAws, *, endpoint: Endpoint | None = None
+        self, login: str, site: Entered, server: Any, aws: LocalAws, *, endpoint: Endpoint | None = None
     ) -> None:
         reached: Endpoint = endpoint or server
         self.secret_id = f"fleet-{login}-{uuid.uuid4().hex}"
-        self._place = {"engine": "postgres", "host": reached.host, "port": reached.port, "dbname": DATABASE}
+        self._place = {"engine": self.engine, "host": reached.host, "port": reached.port, "dbname": DATABASE}
         self._server = server
         self._logins = (login, f"{login}_b")
         variables = aws.environment()
@@ -52,8 +60,7 @@ class Rotation:
             aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
         )
         aws.put_secret(self.secret_id, self._value(login, site.passwords[login]))
-        server.create_role(self._logins[1], new_password())
-        server.execute(sql.SQL("GRANT {} TO {}").format(*(sql.Identifier(name) for name in self._logins)))
+        self._add(self._logins[1])
 
     def stage(self) -> str:
         """createSecret: AWSPENDING holds a new password. Gives its version."""
@@ -99,6 +106,11 @@ class Rotation:
             ClientRequestToken=str(uuid.uuid4()),
         )
         return str(stored["VersionId"])
+
+    def _add(self, login: str) -> None:
+        """The other user, who may do what the first one may."""
+        self._server.create_role(login, new_password())
+        self._server.execute(sql.SQL("GRANT {} TO {}").format(*(sql.Identifier(name) for name in self._logins)))
 
     def _set(self, login: str, password: str) -> None:
         self._server.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(login), sql.Literal(password)))
