@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
 import db
+from db.settings import Settings
+from devkit.network.mysql_pinning import pins
+from devkit.network.pinning import PinningError, no_pinning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,6 +126,26 @@ def test_the_first_transaction_of_a_process_takes_four_trips(wire: MySqlWire, us
     write()
     assert (wire.counts() - before).trips == 4
     assert (wire.counts() - before).connections == 1
+
+
+@pytest.mark.usefixtures("ledger")
+def test_only_what_a_unit_is_told_would_pin_behind_rds_proxy(wire: MySqlWire, use: Use) -> None:
+    """Which is why DB_PROXY is refused: not the connect, nor that it only reads, nor several statements in a packet."""
+    use()
+    with no_pinning(wire), db.engine().connect() as conn, conn.begin():
+        conn.execute(WRITE)
+    with pytest.raises(PinningError) as pinned, no_pinning(wire):
+        serializable()
+        read()
+        three_savepoints()
+    said = {part for text_ in wire.statements() for part in text_.split("\n;") if pins(part)}
+    assert {pins(one) for one in said} == {
+        "SET sets innodb_lock_wait_timeout",
+        "SET TRANSACTION is for the next transaction alone",
+    }
+    assert "START TRANSACTION" in str(pinned.value)
+    with pytest.raises(db.ConfigurationError, match="pins a session that is told a time limit"):
+        Settings(url=make_url("mysql://u@h/d"), proxy="rds-proxy")
 
 
 @pytest.mark.usefixtures("ledger")

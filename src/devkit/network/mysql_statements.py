@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 HEAD_BYTES = 4
 CLIENT_SSL = 0x800
 COM_QUERY = 3
+COM_STMT_PREPARE = 0x16
 LONGEST_BYTES = 0xFFFFFF  # a packet of that length goes on in the next one
 
 
@@ -52,6 +53,8 @@ class Reader:
         is_command, self._long = number == 0 or bool(self._long), b""
         if is_command and body[:1] == bytes([COM_QUERY]):
             self._found(Statement(body[1:].decode(errors="replace")))
+        elif is_command and body[:1] == bytes([COM_STMT_PREPARE]):
+            self._found(Statement(body[1:].decode(errors="replace"), "by the binary protocol"))
         elif number == 1 and int.from_bytes(body[:4], "little") & CLIENT_SSL:
             # Of the login: what follows is TLS.
             self._found(Unreadable())
@@ -67,9 +70,13 @@ class MySqlWire(Wire):
         self._messages: list[Message] = []
         super().__init__(upstream_host, upstream_port, delay_s=delay_s, observer=lambda: Reader(self._messages.append))
 
+    def messages(self) -> list[Message]:
+        """What was passed to the server since the wire was made, in that order."""
+        return list(self._messages)
+
     def statements(self) -> list[str]:
         """The texts that were passed to the server since the wire was made: one for each packet of statements.
 
         Raises RuntimeError where a connection could not be read. A client that has the answer finds the text here.
         """
-        return texts_of(list(self._messages))
+        return texts_of(self.messages())

@@ -4,6 +4,8 @@ The conditions are AWS's for PostgreSQL: https://docs.aws.amazon.com/AmazonRDS/l
 Where AWS's pages differ, the stricter one holds here: SET LOCAL and ``set_config(..., true)`` pin, and so do prepared
 statements of the protocol. SHOW is in no list: it does not pin. What a stored function does is not looked at, by the
 proxy neither: that is where a ``set_config`` may hide.
+
+``no_pinning`` is for MySQL as well, by the conditions of ``mysql_pinning``.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ import sys
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
+from . import mysql_pinning
+from .mysql_statements import MySqlWire
 from .statements import Startup, Statement, texts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .statements import Message, PostgresWire
 
@@ -90,7 +94,7 @@ def pins(statement: str) -> str | None:
 
 
 @contextlib.contextmanager
-def no_pinning(wire: PostgresWire) -> Iterator[None]:
+def no_pinning(wire: PostgresWire | MySqlWire) -> Iterator[None]:
     """Raise PinningError if anything that passes ``wire`` in the block pins a session, whoever sent it.
 
     RuntimeError if nothing passes, or what passes is encrypted: then the block proves nothing.
@@ -100,17 +104,18 @@ def no_pinning(wire: PostgresWire) -> Iterator[None]:
     passed = wire.messages()[before:]
     if not texts_of(passed):
         raise RuntimeError("no statement passed this wire: the block used another connection")
-    found = [line for line in map(_complaint, passed) if line]
+    reason_of = mysql_pinning.pins if isinstance(wire, MySqlWire) else pins
+    found = [line for message in passed if (line := _complaint(message, reason_of))]
     if found:
         raise PinningError("\n".join(["this pins an RDS Proxy session:", *found]))
 
 
-def _complaint(message: Message) -> str | None:
+def _complaint(message: Message, reason_of: Callable[[str], str | None]) -> str | None:
     match message:
         case Startup(parameters) if "options" in parameters:
             return f"- the startup options {parameters['options']!r}: the proxy refuses them"
         case Statement(text, name):
-            reason = pins(text) or (f"is kept as the prepared statement {name!r}" if name else None)
+            reason = reason_of(text) or (f"is kept as the prepared statement {name!r}" if name else None)
             return f"- {reason}: {text[:SHOWN_CHARS]}" if reason else None
     return None
 

@@ -147,7 +147,7 @@ LACKS: Mapping[Capability, str] = {
 }
 UNSERVED: Mapping[str, str] = {
     "native_hstore": "it is for PostgreSQL only",
-    "proxy": f"{NOT_SERVED}; RDS Proxy pins a session for each SET, PgBouncer speaks PostgreSQL's protocol",
+    "proxy": f"{NOT_SERVED}; RDS Proxy pins a session that is told a time limit, PgBouncer is for PostgreSQL",
     "reader_max_lag_s": LACKS["replica state"],
     "schema": "it has no search_path: a schema is a database, which DB_NAME names",
     "tenant_required": LACKS["tenant"],
