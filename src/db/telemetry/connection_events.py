@@ -200,7 +200,7 @@ class ConnectionEvents:
         info[RETURNED_AT] = self._clock()
         info[TAKEN_IN], info[IN_HANDS] = None, False  # what a listener says to whom it comes back is nobody's
         if LEFT in info:
-            warn_of_leftovers(info[LEFT], by="the plain engine", database=self._database)
+            warn_of_leftovers(info[LEFT], by="the plain engine", database=self._database, dialect=self._dialect.name)
         if logger.log_level <= logging.DEBUG:
             self._log(logging.DEBUG, "checkin", record, held_s=self._since(record, TAKEN_AT))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from aws_lambda_powertools import Logger
 
 from db.errors import DOCUMENTATION, verdict
+from db.settings.engines.kinds import kind_named
 from db.timing.invocation import current_invocation
 
 from .statement_events import LOGGED_SQL_CHARS, named
@@ -130,14 +131,15 @@ def warn_of_unread(names: list[str], *, prefix: str) -> None:
 _said_to_be_left: set[tuple[str, str, str | None]] = set()
 
 
-def warn_of_leftovers(kinds: set[str], *, by: str, database: str | None) -> None:
-    """Say, once for each kind, that something was left on a session, which is not kept for that."""
+def warn_of_leftovers(kinds: set[str], *, by: str, database: str | None, dialect: str) -> None:
+    """Say, once for each kind, that something was left on a session, which is not kept for that; and what to do."""
     if new := sorted(kind for kind in kinds if (by, kind, database) not in _said_to_be_left):
         _said_to_be_left.update((by, kind, database) for kind in new)
+        engine = kind_named(dialect)
         logger.warning(
-            "%s left something on its session, so its connection is not kept: say it for the transaction "
-            "alone (SET LOCAL, ON COMMIT DROP, pg_advisory_xact_lock), or pay for a connect each time",
+            "%s left something on its session, so its connection is not kept: %s",
             by,
+            engine.instead_of_leftovers if engine is not None else "",
             extra={
                 "connection_event": "leftovers",
                 **_of(database),

@@ -136,7 +136,7 @@ def _hand_back(conn: Connection, unit: Unit, *, database: str | None) -> None:
         unit.begun = unit.connection.begun  # it is the next one's to count from here on
         unit.connection.leave()
     if unit.leaves and not (conn.closed or conn.invalidated):
-        warn_of_leftovers(unit.leaves, by="a unit of work", database=database)
+        warn_of_leftovers(unit.leaves, by="a unit of work", database=database, dialect=conn.dialect.name)
         conn.invalidate(SessionLeftError())
 
 

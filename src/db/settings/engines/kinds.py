@@ -96,6 +96,11 @@ class EngineKind:
     # One try to take the lock of the migrations, with ``:key``: a row that holds true where it was free. None: the
     # dialect's ``migration_lock(url)`` takes it beside the connection.
     migration_lock: str | None = None
+    # What whoever has left something on a session is told to do in its stead.
+    instead_of_leftovers: str = (
+        "say it for the transaction alone (SET LOCAL, ON COMMIT DROP, pg_advisory_xact_lock), or pay for a connect "
+        "each time"
+    )
     # For a session without a prologue, by the version, seconds for a statement (None: no limit) and for a lock.
     session_limits: Callable[[Sequence[Any], float | None, float], list[str]] = lambda *_: []
     # Raises, or gives rows, where a deferred constraint would fail at COMMIT.

@@ -201,6 +201,10 @@ KIND = EngineKind(
     differs=DIFFERS,
     once=ONCE,
     migration_lock=MIGRATION_LOCK,
+    instead_of_leftovers=(
+        "nothing of it ends with a transaction here; say it with the statement (a hint SET_VAR, MariaDB's "
+        "SET STATEMENT … FOR), or pay for a connect each time"
+    ),
     # DDL commits at once, so each step writes down at once that it is done.
     alembic={"transaction_per_migration": True},
 )
