@@ -340,3 +340,25 @@ def test_without_a_pool_nothing_is_kept(use: Use, mariadb: MariaDb, mariadb_data
     assert numbers() == [1]
     assert mariadb.all_left(mariadb_database.name, mariadb_database.app)
     assert db.status()["totals"]["connects"] == 2
+
+
+def test_a_statement_that_is_too_long_for_the_server_is_not_sent(
+    use: Use, mariadb: MariaDb, wire: MySqlWire, mariadb_database: Database
+) -> None:
+    """By name, and for good: the server would hang up in the middle of it, which looks like a lost connection."""
+    mariadb.execute("SET GLOBAL max_allowed_packet = 1048576")
+    try:
+        use()
+        add(1)
+        before = wire.counts()
+        with pytest.raises(exc.OperationalError, match="max_allowed_packet is 1,048,576: nothing was sent") as refused:
+            db.run(lambda tx: tx.execute(text("SELECT length(:x)"), {"x": "x" * 1_048_000}))
+        assert wire.counts() == before
+        assert (db.sqlstate(refused.value), db.verdict(refused.value)) == ("54000", db.Verdict.GIVE_UP)
+        with db.read() as conn:
+            long = conn.execute(text("SELECT length(:x)"), {"x": "x" * 1_047_500}).scalar_one()
+        assert long == 1_047_500
+        assert (wire.counts() - before).connections == 0
+        assert db.copy_rows("ledger", [{"n": n, "note": "abcde"} for n in range(100, 60_000)]) == 59_900
+    finally:
+        mariadb.execute("SET GLOBAL max_allowed_packet = DEFAULT")

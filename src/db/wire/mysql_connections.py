@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .mysql_text import Kind
 
 _LOST = 2013
+_TOO_LONG = 1153  # ER_NET_PACKET_TOO_LARGE
+_KEPT_BYTES = 1024  # for what goes ahead of a statement and behind it
 
 
 class MySqlConnection(Ending):
@@ -28,6 +30,7 @@ class MySqlConnection(Ending):
         text = text.rstrip().removesuffix(b";").rstrip()  # of which the server makes nothing, but behind another one
         kind = kind_of(text)
         wrote = self._wrote
+        self._refuse_too_long(text)
         self._look_at(kind)
         if self.unit is not None:
             self._discard_unread()
@@ -46,6 +49,13 @@ class MySqlConnection(Ending):
         if has_ended:
             self._look_back(kind, wrote=wrote)
         return int(self._affected_rows)
+
+    def _refuse_too_long(self, text: bytes) -> None:
+        """Raise what the server would say of ``text`` and then hang up, most often before anybody has read it."""
+        limit = int(self.facts["max_allowed_packet"])
+        if len(text) > limit - _KEPT_BYTES:
+            said = f"a statement of {len(text):,} bytes, and max_allowed_packet is {limit:,}: nothing was sent"
+            raise err.OperationalError(_TOO_LONG, said)
 
     def _fly_with_what_is_due(self, text: bytes, kind: Kind, *, unbuffered: bool) -> bool:
         """Whether the server says that ``text`` has ended the transaction in which it ran."""

@@ -83,7 +83,7 @@ class Session(connections.Connection):  # type: ignore[misc]  # PyMySQL is not t
         collate = f" COLLATE {collation}" if collation else ""
         level = "tx_isolation" if self.is_mariadb else "transaction_isolation"
         names = ["version", "wait_timeout", "lower_case_table_names", "sql_mode", level, "innodb_rollback_on_timeout"]
-        names += ["read_only", "innodb_read_only"]
+        names += ["read_only", "innodb_read_only", "max_allowed_packet"]
         self._execute_command(
             COMMAND.COM_QUERY,
             (
