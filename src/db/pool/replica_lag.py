@@ -17,3 +17,17 @@ ASK = b""", CASE WHEN current_setting('rds.extensions', true) LIKE '%aurora_stat
 # https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/aurora_replica_status.html: a writer has no lag there.
 ASK_AURORA = b""", (SELECT max(replica_lag_in_msec) / 1000 FROM aurora_replica_status()
  WHERE server_id = aurora_db_instance_identifier())"""
+# For a driver that is told no rows, but how many there were: none where the lag is no more than $1, one by Aurora, and
+# else one more than it is in whole seconds, up to an hour beyond $1.
+_IN_ROWS = b"""SELECT FROM (SELECT CAST(%b AS float8), CAST($1 AS float8)) AS it (lag_s, max_s), generate_series(1,
+ CASE WHEN lag_s < 0 THEN 1 WHEN lag_s > max_s THEN 1 + least(ceil(lag_s), ceil(max_s) + 3600)::int ELSE 0 END)"""
+
+
+def in_rows(question: bytes) -> bytes:
+    """``question``, one of those above, as a statement whose answer is a number of rows; the most allowed is $1."""
+    return _IN_ROWS % question.removeprefix(b", ")
+
+
+def lag_of(rows: int) -> float:
+    """What the number of rows says, as the question would have been answered; 0 for a reader that is near."""
+    return IS_AURORA if rows == 1 else float(max(rows - 1, 0))

@@ -42,7 +42,7 @@ def prepare(
 
 
 def say(conn: Connection, command: Command) -> None:
-    """Send ``command`` as a statement of its own, where the driver has no flights: asyncpg, whose ``$1`` it has."""
+    """Send ``command`` as a statement of its own, where nothing can ride."""
     text, values = command
     conn.exec_driver_sql(
         text.decode(),
@@ -83,11 +83,15 @@ def ride(conn: Connection, command: Command) -> None:
     An error of its own is raised there. Where the driver has no flights, it is sent at once.
     """
     flight = flight_of(conn)
-    if flight is None:
-        say(conn, command)
-    else:
+    if flight is not None:
         text, values = command
         flight.riders.add(text, values or ())
+        return
+    take_along = getattr(conn.connection.dbapi_connection, "ride", None)  # asyncpg's
+    if take_along is not None:
+        take_along(command)
+    else:
+        say(conn, command)
 
 
 def require_constraints(conn: Connection, kind: EngineKind) -> None:

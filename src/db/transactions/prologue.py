@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+from db.pool.replica_lag import in_rows, lag_of
 from db.settings.engines.postgresql import TRANSACTION_TIMEOUT_SINCE
 from db.telemetry.application_name import name_for
 from db.timing.deadline import limits, patience_s
@@ -71,9 +72,19 @@ class Prologue:
 
     def __call__(self, alone: bool) -> Command:
         """The prologue; ``alone``, it makes the one statement that follows a read-only transaction of its own."""
-        now_limits = self._limits(now=self._clock(), bounds_transaction=self._has_transaction_timeout and not alone)
-        text, values = self._sql.statement(now_limits, read_only=alone)
+        text, values = self._statement(alone=alone)
         return (text if self._reader is None else text + self._reader.lag_question), values
+
+    def unheard(self) -> Sequence[Command]:
+        """The prologue for a driver that is told no rows, but how many the last command has given (``heard_rows``)."""
+        said = self._statement(alone=False)
+        if self._reader is None:
+            return [said]
+        return [said, (in_rows(self._reader.lag_question), [str(self._settings.reader_max_lag_s).encode()])]
+
+    def _statement(self, *, alone: bool) -> Command:
+        now_limits = self._limits(now=self._clock(), bounds_transaction=self._has_transaction_timeout and not alone)
+        return self._sql.statement(now_limits, read_only=alone)
 
     def limits_now(self) -> Limits:
         """How long what is sent now may take, for a connection that says it by other means than SQL."""
@@ -85,6 +96,10 @@ class Prologue:
             return True
         lag_s = result.get_value(0, result.nfields - 1)
         return self._reader.is_near(float(lag_s or 0))
+
+    def heard_rows(self, count: int) -> bool:
+        """The same, by how many rows there were of its lag."""
+        return self._reader is None or self._reader.is_near(lag_of(count))
 
     def patience_s(self) -> float | None:
         """Seconds to wait for an answer; None outside an invocation."""

@@ -16,9 +16,10 @@ what SQLAlchemy sees; ``replay`` decides whether, and how often, a flight that m
 which all of it is written; ``search_path`` reads DB_SCHEMA, and knows the layer's own functions in it; ``hstore`` is
 the one type whose number the dialect may look up. ``forked`` parts a forked child from its parent's connections.
 
-asyncpg has no flights. ``asyncpg_connections`` are its classes while somebody holds one; ``asyncpg_protocol`` looks at
-what goes through them, ``asyncpg_errors`` gives its errors the names that psycopg has, and ``asyncpg_replay`` is
-``replay`` for it.
+asyncpg has no flights, but sends several commands without values in one text. ``asyncpg_connections`` are its classes
+while somebody holds one; ``asyncpg_due`` is what goes ahead of the next statement, with its values as literals;
+``asyncpg_protocol`` sends that, and looks at what goes through them; ``asyncpg_errors`` gives its errors the names that
+psycopg has, and ``asyncpg_replay`` is ``replay`` for it.
 
 SQLite has neither socket nor flights. ``sqlite_connections`` are sqlite3's classes while somebody holds one: what they
 begin, limit and undo is what psycopg's would; ``sqlite_dialect`` is what SQLAlchemy sees.

@@ -16,20 +16,21 @@ from sqlalchemy.util import await_
 
 from db.errors import CAME_IN_COMMIT, ConfigurationError
 
+from .asyncpg_due import Opening
 from .asyncpg_errors import as_in_psycopg, of_a_lost_connection
 from .asyncpg_protocol import WatchedProtocol
-from .pipeline import is_readable
 from .search_path import NO_AUTOCOMMIT
 from .session_leftovers import LEFT
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from .commit_outcome import Unit
     from .riders import Command
     from .search_path import PlainPrologue
+    from .statement_kinds import Kind
 
 # What the layer's connect arguments say of a socket, in libpq's words.
 SOCKET_OPTIONS = {
@@ -43,17 +44,21 @@ _NO_AUTOCOMMIT = (
     "a unit of work is a transaction of its own, and the driver's autocommit was set in it: what cannot run in a "
     'transaction goes over db.aio.engine().connect().execution_options(isolation_level="AUTOCOMMIT")'
 )
+_NOT_THIS_SERVER = "this server is not to be used now: connection closed"
 _NOT_AT_REST = "the connection was not at rest when its transaction ended: connection closed"
 
 
 class Prologue(Protocol):
-    """What a unit of work says behind BEGIN."""
+    """What a unit of work says behind BEGIN. With ``listens``, the answer decides whether the server may be used."""
 
+    listens: bool
     tenant: str | None
 
-    def __call__(self, alone: bool) -> Command: ...
+    def unheard(self) -> Sequence[Command]: ...
 
     def tell(self, tenant: str | None) -> None: ...
+
+    def heard_rows(self, count: int) -> bool: ...
 
 
 class UnitConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg is not typed here
@@ -63,8 +68,8 @@ class UnitConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg is not
         self, protocol: Any, transport: Any, loop: asyncio.AbstractEventLoop, *args: Any, **kwargs: Any
     ) -> None:
         super().__init__(protocol, transport, loop, *args, **kwargs)
-        self._protocol = self.door = WatchedProtocol(protocol)
         self._line = transport.get_extra_info("socket")
+        self._protocol = self.door = WatchedProtocol(protocol, self._line)
         self._home = loop
 
     @property
@@ -93,7 +98,7 @@ class UnitConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg is not
 
     def is_quiet(self) -> bool:
         """Whether the socket is open and has nothing to say, as one that lives, or that died in silence. No trip."""
-        return not (self.is_closed() or is_readable(self._line.fileno()))
+        return not self.is_closed() and self.door.is_quiet()
 
     def watch(self, params: Mapping[str, Any]) -> None:
         """Have the operating system give up a peer that went silent, as libpq would."""
@@ -131,10 +136,9 @@ class UnitStream(AsyncAdapt_asyncpg_ss_cursor):
 
 
 class UnitAdapter(AsyncAdapt_asyncpg_connection):
-    """SQLAlchemy's adapter, which says the prologue of the unit that it works for behind each BEGIN.
+    """SQLAlchemy's adapter, which keeps BEGIN back, and says the prologue of the unit that it works for behind it.
 
-    ``begun`` counts the transactions that were opened for it. ``savepoints`` are those statements of its transaction
-    that set one or end one, from before it did anything else.
+    ``begun`` counts the transactions that were opened for it.
     """
 
     _connection: Any
@@ -145,10 +149,6 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
     unit: Unit | None = None
     begun = 0
     single_reads = False  # there are no flights, so a read is a transaction
-    failed = None  # not known unasked
-    # It was left in the middle of something, and is of no use to anybody.
-    abandoned = False
-    savepoints: Sequence[str] = ()
 
     def serve(
         self,
@@ -169,6 +169,7 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
 
     def leave(self) -> None:
         """The unit has ended, and with it what held for it."""
+        self._connection.door.due.clear()
         self.single_reads = False
         self._set_modes(None, read_only=False)
         self._work_for(None, None, None, pooled=False)
@@ -177,6 +178,7 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
         """A pool keeps the connection: nothing of a unit's is to be met on it, and whoever has it next did nothing."""
         if self.unit is not None:
             self.leave()  # what a signal's handler raised came in its way
+        self._connection.door.due.clear()
         self._connection.door.sent = self._connection.door.answered = 0
 
     def take_over(self, stale: UnitAdapter) -> None:
@@ -184,12 +186,23 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
         self.isolation_level, self._isolation_setting = stale.isolation_level, stale._isolation_setting
         self.readonly, self.deferrable = stale.readonly, stale.deferrable
         door = stale._connection.door
+        self._connection.door.due.take_over(door.due)
         self._work_for(stale.prologue, door.patience_s, stale.unit, pooled=door.is_pooled)
 
     @property
     def has_sent(self) -> bool:
         """Whether its holder has sent anything over it that may have done something."""
         return bool(self._connection.door.sent)
+
+    @property
+    def failed(self) -> bool | None:
+        """Whether the server refuses everything but a rollback; None where it has to be asked."""
+        return None if self._connection.door.due.is_failed else False
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it was left in the middle of something, and is of no use to anybody."""
+        return bool(self._connection.door.abandoned)
 
     @property
     def unproven(self) -> bool:
@@ -220,29 +233,69 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
         if unit is not None:
             unit.connection = self
 
+    def postpone(self, text: str, kind: Kind) -> bool:
+        """Whether ``text`` goes with the next statement: a savepoint's, or SET TRANSACTION ahead of the first query."""
+        return bool(not self.autocommit and await_(self._postpone(text, kind)))
+
+    async def _postpone(self, text: str, kind: Kind) -> bool:
+        if self._transaction is None:
+            await self._begin()
+        due = self._connection.door.due
+        if kind.sets_modes:
+            says_more = self.prologue is not None or self.plain_prologue is not None
+            if says_more and due.opening is not None and not due.riders.due:
+                due.riders.add_mode(text.encode())
+                return True
+        waits: bool = due.riders.postpone(text, failed=due.is_failed)
+        return waits
+
+    def ride(self, command: Command) -> None:
+        """Have ``command``, which gives no rows, go with the next statement, or with COMMIT."""
+        text, values = command
+        self._connection.door.due.riders.add(text, values or ())
+
     def open(self) -> None:
-        """Send BEGIN and the prologue; a transaction that a listener of the pool's left open ends ahead of them."""
-        await_(self._open())
-
-    def reopen(self, savepoints: Sequence[str]) -> None:
-        """Bring the transaction to where another one was when its connection died: to the last of ``savepoints``."""
-        await_(self._reopen(savepoints))
-
-    async def _reopen(self, savepoints: Sequence[str]) -> None:
+        """Begin a unit's transaction. One that a listener of the pool's left open ends ahead of it."""
         if self.prologue is not None:
-            await self._open()
-        if not savepoints:
-            return
+            await_(self._open())
+
+    def settle(self) -> None:
+        """Send what is due now. From here on the connection is known to live."""
+        await_(self._settle())
+
+    def copy_in(self, table: str, schema: str | None, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
+        """Load ``rows`` over COPY; gives how many. An error of their own is raised as it is."""
+        return await_(self._copy_in(table, schema, columns, rows))
+
+    async def _copy_in(
+        self, table: str, schema: str | None, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+    ) -> int:
         async with self._execute_mutex:
-            if self._transaction is None:
-                await self._start_transaction()
             try:
-                with self.ours():
-                    for text in savepoints:
-                        await self._connection.execute(text)
+                tag: str = await self._connection.copy_records_to_table(
+                    table, schema_name=schema, columns=columns, records=rows
+                )
+            except self.dbapi.Error:
+                raise
             except Exception as error:  # noqa: BLE001 - translated, and raised
                 self._handle_exception(error)
-        self.savepoints = savepoints
+        return int(tag.rpartition(" ")[2])
+
+    async def _begin(self) -> None:
+        async with self._execute_mutex:
+            await self._start_transaction()
+
+    async def _settle(self) -> None:
+        if self._transaction is None:
+            await self._begin()
+        async with self._execute_mutex:
+            door = self._connection.door
+            try:
+                if door.due:
+                    await door.settle()
+            except Exception as error:  # noqa: BLE001 - translated, and raised
+                self._handle_exception(error)
+            door.answered += 1
 
     async def _open(self) -> None:
         async with self._execute_mutex:
@@ -265,37 +318,35 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
     # What SQLAlchemy calls.
 
     async def _start_transaction(self) -> None:
-        self.savepoints = ()
-        if self.prologue is None:
-            with self.ours():
-                await self._start_plain_transaction()
-            return
-        if self.autocommit:
+        if self.autocommit and self.prologue is not None:
             raise self.dbapi.ProgrammingError(_NO_AUTOCOMMIT)
-        with self.ours():
-            await super()._start_transaction()  # type: ignore[no-untyped-call] # SQLAlchemy's
-            text, values = self.prologue(alone=False)
-            try:
-                await self._connection.fetch(text.decode(), *map(_text, values or ()))
-            except BaseException as error:
-                # Where the server refused it, the transaction has failed. Else nothing may follow without it, either.
-                self.abandoned = not isinstance(error, asyncpg.PostgresError)
-                if isinstance(error, Exception):
-                    self._handle_exception(error)
-                raise
-        self.begun += 1
-
-    async def _start_plain_transaction(self) -> None:
-        plain = self.plain_prologue
-        if plain is not None and self.autocommit:
+        if self.autocommit and self.plain_prologue is not None:
             raise ConfigurationError([NO_AUTOCOMMIT])
-        await super()._start_transaction()  # type: ignore[no-untyped-call] # SQLAlchemy's
-        if plain is not None:
-            try:
-                await self._connection.execute(plain.text.decode())
-            except Exception as error:  # noqa: BLE001 - translated, and raised
-                plain.require_function(error)
-                self._handle_exception(error)
+        with self.ours(), self._connection.door.keeping_back(self._keep):
+            await super()._start_transaction()  # type: ignore[no-untyped-call] # SQLAlchemy's
+
+    def _keep(self, begin: str) -> Opening:
+        return Opening(begin, says=self._says, opened=self._opened, failed=self._not_opened)
+
+    def _says(self) -> Sequence[Command]:
+        if self.prologue is not None:
+            return self.prologue.unheard()
+        return () if self.plain_prologue is None else [(self.plain_prologue.text, None)]
+
+    def _opened(self, tag: str) -> None:
+        self.begun += 1
+        prologue = self.prologue
+        if prologue is not None and prologue.listens and not prologue.heard_rows(int(tag.rsplit(maxsplit=1)[-1])):
+            # Only reads have a prologue that listens, so it may be sent again elsewhere, as after a death.
+            self._connection.terminate()
+            raise asyncpg.ConnectionDoesNotExistError(_NOT_THIS_SERVER)
+
+    def _not_opened(self, error: BaseException) -> None:
+        # Where the server refused it, the transaction has failed. Else nothing may follow without it, either.
+        if not isinstance(error, asyncpg.PostgresError):
+            self._connection.door.abandoned = True
+        if self.prologue is None and self.plain_prologue is not None and isinstance(error, Exception):
+            self.plain_prologue.require_function(error)
 
     def commit(self) -> None:
         try:
@@ -307,6 +358,8 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
             # There was nothing to commit.
             if self.unit is not None:
                 self.unit.commit_answered(committed=False)
+        finally:
+            self._connection.door.due.clear()
 
     def rollback(self) -> None:
         """Undo the transaction, whoever began it. A connection that is not at rest then is not to be used again."""
@@ -318,10 +371,12 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
         except self.dbapi.Error:
             if not self.has_sent and self._connection.is_closed():
                 return  # there was nothing to undo
-            self.abandoned = True
+            self._connection.door.abandoned = True
             raise
+        finally:
+            self._connection.door.due.clear()
         if not (self._connection.is_closed() or self._connection.door.is_at_rest):
-            self.abandoned = True
+            self._connection.door.abandoned = True
             raise self.dbapi.OperationalError(_NOT_AT_REST)
 
     def _handle_exception(self, error: Exception) -> NoReturn:
@@ -337,7 +392,3 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
         if getattr(error, CAME_IN_COMMIT, False):
             setattr(told, CAME_IN_COMMIT, True)
         raise told from error
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode()

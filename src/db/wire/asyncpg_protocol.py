@@ -14,20 +14,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import select
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import asyncpg
 
 from db.errors import sqlstate
 
+from .asyncpg_due import Due
 from .asyncpg_errors import NoAnswerError, is_unsent, server_error
 from .commit_outcome import Unit, is_refusal
+from .pipeline import is_readable
 from .session_leftovers import CHECKING, CLEANING, note_left
 from .statement_kinds import SET_CONFIG, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from socket import socket
+
+    from .asyncpg_due import Opening
 
 
 # SET TRANSACTION READ ONLY, alone among them, may come after the prologue, which is a query to the server.
@@ -41,6 +47,8 @@ _TOO_LATE = (
     "all queries only: say isolation= of db.aio.begin() or run(), or snapshot=True of read(); for the rest there is "
     "db.aio.engine()"
 )
+_GONE = "the server closed the connection ahead of COMMIT"
+_END_OF_STREAM = getattr(select, "POLLRDHUP", 0)  # Linux's; an error of the socket is told unasked
 _NO_ANSWER = "no answer from the server within the time that was left: connection closed"
 # What stops the cleaning of a session behind a COMMIT that took place: cancellation, shutdown, no resources.
 _AMID_CLEANING = ("53", "57", "58", "XX")
@@ -50,11 +58,16 @@ class WatchedProtocol:
     """asyncpg's protocol, with a look at each statement that a unit of work sends. All else is passed on.
 
     ``sent`` and ``answered`` count the statements of whoever has the connection, and not what is ``ours``.
-    ``patience_s`` gives the longest wait for an answer; beyond it the connection is closed.
+    ``patience_s`` gives the longest wait for an answer; beyond it the connection is closed. What is ``due`` goes ahead
+    of the next statement that is not ``ours``. ``abandoned``: it was left in the middle of something, and is of no use
+    to anybody.
     """
 
-    def __init__(self, protocol: Any) -> None:
+    def __init__(self, protocol: Any, line: socket) -> None:
         self._protocol = protocol
+        self._line = line
+        self.due = Due()
+        self.abandoned = False
         self.unit: Unit | None = None
         self.is_pooled = False  # the session is another client's in the next transaction
         self.pools_notes: dict[Any, Any] | None = None  # as in ``serving``
@@ -62,6 +75,7 @@ class WatchedProtocol:
         self.sent = self.answered = 0
         self._ours = 0
         self._under_way = 0
+        self._keep: Callable[[str], Opening] | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._protocol, name)
@@ -81,11 +95,51 @@ class WatchedProtocol:
         finally:
             self._ours -= 1
 
+    @contextlib.contextmanager
+    def keeping_back(self, keep: Callable[[str], Opening]) -> Iterator[None]:
+        """BEGIN that asyncpg sends in the block waits for the next statement. asyncpg's accounts are as if it had gone.
+
+        ``keep`` makes of its text what is due.
+        """
+        self._keep = keep
+        try:
+            yield
+        finally:
+            self._keep = None
+
+    def is_in_transaction(self) -> bool:
+        """asyncpg's, as it would be, had all been sent that is due."""
+        return self.due.opening is not None or bool(self._protocol.is_in_transaction())
+
+    def is_quiet(self) -> bool:
+        """Whether the socket is open and has nothing to say, as one that lives, or that died in silence. No trip."""
+        return bool(self._protocol.is_connected()) and not is_readable(self._line.fileno())
+
+    async def settle(self) -> None:
+        """Send what is due, in one flight."""
+        due = self.due
+        opening, mends = due.opening, due.riders.mends
+        try:
+            text = "; ".join(due.take())
+            with self.ours():
+                tag = await self._sent(partial(self._protocol.query, text, None))
+        except BaseException as error:
+            if opening is not None:
+                opening.failed(error)
+            raise
+        if mends:
+            due.may_have_failed = False
+        if opening is not None:
+            opening.opened(tag)
+
     # What sends a statement. Their arguments are asyncpg's.
 
     async def query(self, query: str, timeout: Any) -> Any:
-        if self.unit is not None and self._ours and kind_of(query).ends:
-            return await self._end(self.unit, query, timeout)
+        if self._keep is not None:
+            self.due.opening = self._keep(query)
+            return "BEGIN"
+        if self._ours and kind_of(query).ends:
+            return await self._end(query, timeout)
         return await self._watched(query, (), partial(self._protocol.query, query, timeout))
 
     async def prepare(self, stmt_name: Any, query: str, *args: Any, **kwargs: Any) -> Any:
@@ -126,6 +180,8 @@ class WatchedProtocol:
 
     async def _commit(self, send: Callable[[], Awaitable[Any]]) -> Any:
         """Outside of any unit: whoever gets an error in place of the answer is told so by that alone."""
+        if self._has_ended():
+            await self._hear_the_end(None)
         try:
             return await self._sent(send)
         except BaseException as error:
@@ -142,12 +198,15 @@ class WatchedProtocol:
 
     async def _sent(self, send: Callable[[], Awaitable[Any]], *, runs: bool = True) -> Any:
         is_theirs = not self._ours
-        self.sent += is_theirs
+        self.sent += is_theirs  # before all else: what is lost with BEGIN, and caught, must not be left out
+        if is_theirs and self.due:
+            await self.settle()
         self._under_way += 1
         try:
             with self._patience():
                 answer = await send()
         except BaseException:
+            self.due.may_have_failed = True
             if self.unit is not None:
                 self.unit.statement_failed = True
             raise
@@ -189,17 +248,28 @@ class WatchedProtocol:
         if kind.sets_modes and _FIRST_MODES.search(text.lower()):
             raise asyncpg.InterfaceError(_TOO_LATE)
 
-    async def _end(self, unit: Unit, query: str, timeout: Any) -> Any:
+    async def _end(self, query: str, timeout: Any) -> Any:
         """Send the adapter's COMMIT or ROLLBACK; what is left on a pooler's session goes in the same flight."""
-        commits = kind_of(query).commits
-        cleans = self.is_pooled and bool(unit.leaves)
-        if cleans:
-            # The answer is that to the last of them. So where a transaction has failed, COMMIT is not to be reached.
-            checking = [CHECKING.decode()] if commits else []
-            query = "; ".join([*checking, query.rstrip(";"), *(text.decode() for text in CLEANING)])
+        unit, due, commits = self.unit, self.due, kind_of(query).commits
+        if due.opening is not None or not commits:
+            opened = due.opening is None
+            due.clear()
+            if not opened:
+                return query  # nothing was sent that could end
+        cleans = self.is_pooled and unit is not None and bool(unit.leaves)
+        commands = due.take() if due else []
+        # The answer is that to the last of them. So where a transaction has failed, COMMIT is not to be reached.
+        commands += [CHECKING.decode()] if cleans and commits else []
+        commands.append(query.rstrip(";"))
+        commands += [text.decode() for text in CLEANING] if cleans else []
+        query = "; ".join(commands)
         send = partial(self._protocol.query, query, timeout)
+        if unit is None:
+            return await self._watched(query, (), send)
         if not commits:
             return await self._sent(send)
+        if self._has_ended():
+            await self._hear_the_end(timeout)
         unit.outcome_unknown = True
         try:
             answer = await self._sent(send)
@@ -208,6 +278,23 @@ class WatchedProtocol:
             raise
         unit.commit_answered(committed=cleans or answer == "COMMIT")
         return answer
+
+    def _has_ended(self) -> bool:
+        """Whether the server's end of the connection is closed, whatever it said before. No trip, and nothing is read.
+
+        Then a COMMIT would not arrive, and it is known that none did.
+        """
+        line = self._line.fileno()
+        if line < 0 or not self._protocol.is_connected():
+            return False  # asyncpg knows, and refuses to send
+        look = select.poll()
+        look.register(line, _END_OF_STREAM)
+        return bool(look.poll(0))
+
+    async def _hear_the_end(self, timeout: Any) -> NoReturn:
+        """Raise what the server said last, which is the answer to whatever is sent now. No COMMIT is."""
+        await self._sent(partial(self._protocol.query, "ROLLBACK", timeout))
+        raise asyncpg.ConnectionDoesNotExistError(_GONE)
 
     def _is_refusal(self, error: BaseException, *, cleans: bool) -> bool:
         if is_unsent(error):

@@ -1,6 +1,6 @@
 """Replay on asyncpg: what had done nothing when its connection died is done again over a new one.
 
-asyncpg has no flights: BEGIN, prologue, savepoints and the first statement are round trips of their own. Until the
+asyncpg has no flights: what is due (``asyncpg_due``), and the first statement, are round trips of their own. Until the
 first statement of its holder's has been answered nothing was done, whatever else was: no COMMIT was sent, so the server
 has undone the rest. So the promise is that of ``replay``; a second statement is never sent again.
 """
@@ -13,7 +13,7 @@ from .first_flight import FirstFlight, asks_to_connect, reopen
 from .statement_kinds import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
     from sqlalchemy.engine import ExecutionContext
@@ -37,12 +37,20 @@ class ReplayingDialect(DialectMixin):
 
     def do_begin(self, dbapi_connection: Any) -> None:
         """Open a unit's transaction at once, as statements of the driver's own go around the adapter."""
-        if dbapi_connection.dbapi_connection.prologue is None:
-            return
         try:
             dbapi_connection.dbapi_connection.open()
         except self.loaded_dbapi.Error as error:
-            self._again(error, dbapi_connection, ())
+            self._again(error, dbapi_connection)
+
+    def settle(self, checkout: Any) -> None:
+        """Send what is due on ``checkout`` now, over a connection that lives, for what can be sent only once."""
+        adapter: UnitAdapter = checkout.dbapi_connection
+        if not adapter.unproven:
+            return
+        try:
+            adapter.settle()
+        except self.loaded_dbapi.Error as error:
+            self._again(error, checkout, lambda another: another.settle())
 
     def do_execute(self, cursor: Any, statement: str, parameters: Any, context: ExecutionContext | None = None) -> None:
         self._send(cursor, context, cursor.execute, statement, parameters)
@@ -59,26 +67,18 @@ class ReplayingDialect(DialectMixin):
         self, cursor: Any, context: ExecutionContext | None, send: Callable[..., None], statement: str, *parameters: Any
     ) -> None:
         adapter: UnitAdapter = cursor._adapt_connection
+        kind = kind_of(statement)
+        if kind.can_wait and not any(parameters) and adapter.postpone(statement, kind):
+            return
         if context is None or adapter.has_sent or adapter.autocommit:
             send(statement, *parameters)
             return
-        sets_savepoint, savepoints = _is_of_savepoint(statement), adapter.savepoints
-
-        def first() -> None:
-            if not sets_savepoint:
-                send(statement, *parameters)
-                return
-            here: UnitAdapter = cursor._adapt_connection
-            with here.ours():
-                send(statement, *parameters)
-            here.savepoints = (*here.savepoints, statement)
-
         try:
-            first()
+            send(statement, *parameters)
         except self.loaded_dbapi.Error as error:
             checkout: Any = context.root_connection.connection
             try:
-                self._again(error, checkout, savepoints, cursor, first)
+                self._again(error, checkout, lambda _: send(statement, *parameters), cursor)
             except self.loaded_dbapi.Error:
                 raise  # SQLAlchemy sees that the connection is lost
             except BaseException:
@@ -86,12 +86,7 @@ class ReplayingDialect(DialectMixin):
                 raise
 
     def _again(
-        self,
-        error: Exception,
-        checkout: Any,
-        savepoints: Sequence[str],
-        cursor: Any = None,
-        send: Callable[[], None] | None = None,
+        self, error: Exception, checkout: Any, send: Callable[[UnitAdapter], None] | None = None, cursor: Any = None
     ) -> None:
         """Open the transaction of ``checkout`` over a new connection, and ``send`` there what ``cursor`` did here."""
         flight = FirstFlight()
@@ -100,10 +95,11 @@ class ReplayingDialect(DialectMixin):
                 self._replace_or_raise(error, checkout, flight)
                 adapter: UnitAdapter = checkout.dbapi_connection
                 try:
-                    adapter.reopen(savepoints)
-                    if cursor is not None and send is not None:
+                    adapter.open()
+                    if cursor is not None:
                         cursor._adapt_connection, cursor._connection = adapter, adapter._connection
-                        send()
+                    if send is not None:
+                        send(adapter)
                 except self.loaded_dbapi.Error as another:
                     error = another
                 else:
@@ -128,9 +124,3 @@ class ReplayingDialect(DialectMixin):
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
         return getattr(connection, "abandoned", False) or bool(super().is_disconnect(e, connection, cursor))  # type: ignore[no-untyped-call]
-
-
-def _is_of_savepoint(statement: str) -> bool:
-    """Whether all that ``statement`` does is to set a savepoint, or to end one."""
-    kind = kind_of(statement)
-    return kind.can_wait and kind.is_single and not (kind.ends or kind.sets_modes)
