@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import make_url, text
 
 import db
-from db.environment import process
+from db import aio
+from db.environment import event_loop, process
 from db.pool.reader_route import AWAY_S, ReaderRoute
 from db.settings import Settings
 
@@ -188,6 +189,54 @@ def test_auroras_reader_is_asked_in_its_own_words(
     assert [reads_the_reader(snapshot=snapshot) for _ in range(2)] == [False, False]
     (line,) = lines.of("reader away")
     assert line["reason"] == "it is 2.5 s behind"
+
+
+def test_a_reader_that_lags_is_not_asked_on_asyncpg(use_reader: UseReader, replicated: Cluster, lines: Lines) -> None:
+    """How far behind it is comes with the answer to BEGIN, as a number of rows, and costs no trip."""
+
+    async def count(**arguments: Any) -> list[int]:
+        async with aio.read(**arguments) as conn:
+            return [int(await conn.scalar(statement)) for statement in (COUNT, text("SELECT pg_is_in_recovery()::int"))]
+
+    async def cost() -> int:
+        await count()
+        before = replicated.reader.counts()
+        await count()
+        return (replicated.reader.counts() - before).trips
+
+    try:
+        use_reader(async_driver="asyncpg", sslmode="disable", reader_max_lag_s=0.1)
+        assert event_loop.run(cost()) == 4  # two statements, and what is around them
+        replicated.pause_replay()
+        write()
+        replicated.primary.execute("SELECT pg_sleep(0.2)")
+        assert event_loop.run(count(snapshot=True)) == [1, 0]
+        (line,) = lines.of("reader away")
+        assert "it is 1.0 s behind" in line["reason"]
+    finally:
+        db.dispose()
+        event_loop.close()
+
+
+def test_auroras_reader_is_asked_in_its_own_words_on_asyncpg(
+    use_reader: UseReader, like_aurora: Callable[[float], None], lines: Lines
+) -> None:
+    """By the number of rows as well."""
+
+    async def is_reader() -> bool:
+        async with aio.read() as conn:
+            return bool(await conn.scalar(IN_RECOVERY))
+
+    try:
+        use_reader(async_driver="asyncpg", reader_max_lag_s=2)
+        assert [event_loop.run(is_reader()) for _ in range(2)] == [True, True]
+        like_aurora(2.5)
+        assert not event_loop.run(is_reader())
+        (line,) = lines.of("reader away")
+        assert line["reason"] == "it is 3.0 s behind"
+    finally:
+        db.dispose()
+        event_loop.close()
 
 
 def test_any_lag_will_do_unless_one_is_set(use_reader: UseReader, replicated: Cluster) -> None:

@@ -66,10 +66,6 @@ def _async_driver(settings: Settings, url: URL) -> tuple[URL, dict[str, Any]]:
     settings.engine_kind.require("aio", "db.aio")
     if settings.async_driver == "psycopg":
         return url, {}
-    if settings.reader_max_lag_s is not None:
-        raise ConfigurationError(
-            ["DB_READER_MAX_LAG_S is looked at by psycopg alone, not with DB_ASYNC_DRIVER=asyncpg"]
-        )
     if settings.native_hstore:
         # SQLAlchemy has none there. asyncpg would have to look the type up for each connection anew.
         raise ConfigurationError(["DB_NATIVE_HSTORE is served by psycopg alone, not with DB_ASYNC_DRIVER=asyncpg"])
