@@ -180,15 +180,6 @@ def test_copy_rows_streams() -> None:
     assert told == [10_000, 20_000, 25_000]
 
 
-@pytest.mark.usefixtures("ledger")
-def test_copy_rows_is_for_psycopg(use: Use) -> None:
-    """It says so, and loads nothing."""
-    use(async_driver="asyncpg")
-    with pytest.raises(db.ConfigurationError, match="psycopg"):
-        event_loop.run(aio.copy_rows("ledger", rows(), columns=["n", "tenant"]))
-    assert event_loop.run(count()) == 0
-
-
 @pytest.mark.usefixtures("on_ledger")
 def test_reflection_is_shared() -> None:
     """Tasks that ask at once, and the plain twin afterwards, all get the same tables."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from db.environment.handler_decorator import Handler
     from db.transactions.unit_of_work import Isolation
     from db.work.batch import ModelT, RecordT
-    from db.work.copy_rows import Row
+    from db.work.copy_plan import Row
 
     from .idempotency import AsyncOnce
     from .units import AsyncSessionT

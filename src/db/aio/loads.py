@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from db.environment.process import Holder
     from db.transactions.unit_of_work import Isolation
-    from db.work.copy_rows import Row
+    from db.work.copy_plan import Row
 
 
 @overload
@@ -120,7 +120,8 @@ async def copy_rows(
     """Load ``rows`` into ``table`` over COPY, all of them or none; returns how many.
 
     The event loop goes on while the server is waited for, not while ``rows`` are read and encoded. With
-    DB_ASYNC_DRIVER=asyncpg it raises ConfigurationError. All else is as ``db.copy_rows``.
+    DB_ASYNC_DRIVER=asyncpg values are those that asyncpg encodes for the types of the columns, and an error names the
+    row by its number. All else is as ``db.copy_rows``.
     """
     return await copy_rows_on(DEFAULT, table, rows, columns=columns, tenant=tenant, tx=tx, progress=progress)
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from db.transactions.unit_of_work import Isolation
 
     from .batch import ModelT, RecordT
-    from .copy_rows import Row
+    from .copy_plan import Row
     from .once import Once
 
 P = ParamSpec("P")

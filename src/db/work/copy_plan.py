@@ -1,0 +1,160 @@
+"""What ``copy_rows`` loads where: the text of COPY, rows as the driver takes them, errors as SQLAlchemy has them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy import Table, exc
+from sqlalchemy.schema import MetaData
+
+from db.transactions.callables import WrongKindError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from sqlalchemy import Connection, Dialect
+
+    Row = Sequence[Any] | Mapping[str, Any]
+
+# Between two reports of progress, and the size of an executemany where there is no COPY.
+PROGRESS_EVERY_ROWS = 10_000
+
+
+class CopyPlan:
+    """What is loaded where: the text of COPY, and rows as the driver takes them. Sync and async share it."""
+
+    def __init__(self, table: Table | str, rows: Iterable[Row], columns: Sequence[str] | None) -> None:
+        self._table = _table_of(table)
+        self._is_described = isinstance(table, Table)
+        _require_rows(rows)
+        if isinstance(columns, str):
+            raise WrongKindError(f"columns of db.copy_rows is a list of names, not one: [{columns!r}]")
+        iterator = iter(rows)
+        firsts = list(itertools.islice(iterator, 1))
+        if firsts:
+            _require_row(firsts[0], 1)
+        self._is_mapped = bool(firsts) and isinstance(firsts[0], Mapping)
+        self._rows = itertools.chain(firsts, iterator)
+        if columns is None and self._is_mapped:
+            columns = list(cast("Mapping[str, Any]", firsts[0]))
+        elif columns is None and self._is_described:
+            columns = [column.name for column in self._table.columns]
+        # As the rows have them; a Table may have another name for a column than the database.
+        self._names = None if columns is None else list(columns)
+        described = {column.key: column for column in self._table.columns}
+        self._described = described | {column.name: column for column in self._table.columns}
+        self.columns = None if self._names is None else [self._column_name(name) for name in self._names]
+
+    def _column_name(self, name: str) -> str:
+        column = self._described.get(name)
+        return name if column is None else str(column.name)
+
+    @property
+    def named(self) -> tuple[str | None, str]:
+        """Schema and name of the table."""
+        return self._table.schema, self._table.name
+
+    def target(self, dialect: Dialect) -> str:
+        """The table, and the columns where they are known, quoted."""
+        preparer = dialect.identifier_preparer
+        name = preparer.format_table(self._table)
+        target = name if self.columns is None else f"{name} ({', '.join(map(preparer.quote, self.columns))})"
+        # A text without parameters does not pass through the driver's reading of them, for which they are doubled.
+        return target.replace("%%", "%") if preparer._double_percents else target  # noqa: SLF001 - it has no public name
+
+    def statement(self, dialect: Dialect) -> str:
+        """The text of COPY."""
+        return f"COPY {self.target(dialect)} FROM STDIN"
+
+    def rows(self, dialect: Dialect) -> Iterator[Sequence[Any]]:
+        """The rows as sequences in the order of the columns, as their types are bound."""
+        rows = self._as_sequences() if self._is_mapped else _sequences(self._rows)
+        processors = self._processors(dialect)
+        return map(_bound_by(processors), rows) if any(processors) else rows
+
+    def _as_sequences(self) -> Iterator[Sequence[Any]]:
+        names = self._names or []
+        row: Any
+        for number, row in enumerate(self._rows, 1):
+            try:
+                yield [row[name] for name in names]
+            except (KeyError, TypeError):
+                _require_row(row, number)
+                raise ValueError(f"row {number} has no value for one of the columns {', '.join(names)}") from None
+
+    def _processors(self, dialect: Dialect) -> list[Callable[[Any], Any] | None]:
+        if not self._is_described or self._names is None:
+            return []
+        types = [self._described[name].type for name in self._names]
+        return [kind.dialect_impl(dialect).bind_processor(dialect) for kind in types]
+
+
+def _named(name: str) -> Table:
+    schema, _, table = name.rpartition(".")
+    return Table(table, MetaData(), schema=schema or None)
+
+
+def _table_of(table: Any) -> Table:
+    if isinstance(table, Table):
+        return table
+    if isinstance(table, str):
+        return _named(table)
+    hint = ": take its __table__" if hasattr(table, "__table__") else ""
+    raise WrongKindError(f"db.copy_rows takes a sqlalchemy.Table or a name, not {_kind(table)}{hint}")
+
+
+def _require_rows(rows: Any) -> None:
+    if hasattr(rows, "__aiter__"):
+        raise WrongKindError("rows come one after another from a plain iterable: an async one is to be read before")
+    if isinstance(rows, str | bytes | Mapping) or not (hasattr(rows, "__iter__") or hasattr(rows, "__getitem__")):
+        raise WrongKindError(
+            f"rows of db.copy_rows are an iterable of rows, not {_kind(rows)}: [row] is one of one row"
+        )
+
+
+def _require_row(row: Any, number: int) -> None:
+    if row is None:
+        raise ValueError(f"row {number} is None, and not a row")
+    if isinstance(row, str | bytes | set) or not hasattr(row, "__iter__"):
+        raise WrongKindError(
+            f"row {number} is {_kind(row)}, and not a row: give a tuple in the order of the columns, or a dict"
+        )
+
+
+def _sequences(rows: Iterable[Any]) -> Iterator[Sequence[Any]]:
+    """``rows``, each of which is one. Looked at by its type, which costs next to nothing where it is the same."""
+    known: type = tuple
+    for number, row in enumerate(rows, 1):
+        if type(row) is not known:
+            _require_row(row, number)
+            if isinstance(row, Mapping):
+                raise ValueError(f"row {number} is a dict, and the rows before it are none: let all be of one kind")
+            known = type(row)
+        yield row
+
+
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+
+
+def _bound_by(processors: Sequence[Callable[[Any], Any] | None]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    def bind(row: Sequence[Any]) -> Sequence[Any]:
+        # What is beyond the columns goes along, for the server to refuse with the line's number.
+        pairs = itertools.zip_longest(processors[: len(row)], row)
+        return [value if process is None else process(value) for process, value in pairs]
+
+    return bind
+
+
+def driver_error(conn: Connection, statement: str, error: Exception) -> exc.DBAPIError:
+    """``error`` as SQLAlchemy raises it; a connection that is lost is invalidated, so that no pool keeps it."""
+    dialect: Any = conn.dialect
+    lost = dialect.is_disconnect(error, conn.connection.dbapi_connection, None)
+    wrapped = exc.DBAPIError.instance(
+        statement, None, error, dialect.loaded_dbapi.Error, connection_invalidated=lost, dialect=dialect
+    )
+    if lost:
+        conn.invalidate(error)
+    return wrapped  # type: ignore[return-value]  # a driver's error becomes none but this
