@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 PROXIES = (Door.PGBOUNCER, Door.RDS_PROXY)
+# What else pools transactions, where it can differ from PgBouncer 1.18: prepared statements, and when it gives away.
+POOLERS = (Door.PGBOUNCER_NEWEST, Door.STRICT)
 
 
 def through(*doors: Door, slow: Collection[Door] = ()) -> pytest.MarkDecorator:

@@ -42,7 +42,7 @@ from .servers.database import (
     drop_database,
     drop_mariadb_database,
 )
-from .servers.doors import Door
+from .servers.doors import USUAL, Door
 from .servers.passwords import PREFIX
 
 if TYPE_CHECKING:
@@ -129,8 +129,8 @@ class MakeDoor:
     """``door()``: a wire that leads to ``postgres`` by the way that it is the test's turn for.
 
     ``name`` says which, ``proxy`` what ``DB_PROXY`` is there. ``server`` is another one to lead to, ``upstream`` where
-    that is found; ``default_pool_size`` and ``settings`` are PgBouncer's, and without effect elsewhere. The test's end
-    closes it.
+    that is found; ``default_pool_size`` is the poolers', ``settings`` are PgBouncer's, and elsewhere they are without
+    effect. The test's end closes it.
     """
 
     name: Door
@@ -288,9 +288,9 @@ def pgbouncer(postgres: Postgres) -> Iterator[MakePgBouncer]:
         yield make
 
 
-@pytest.fixture(params=list(Door))
+@pytest.fixture(params=USUAL)
 def door(request: pytest.FixtureRequest, postgres: Postgres) -> Iterator[MakeDoor]:
-    """The test runs once for each way to the server: ``database.through(door())``, with ``proxy=door.proxy``."""
+    """The test runs once for each usual way to the server: ``database.through(door())``, with ``proxy=door.proxy``."""
     with contextlib.ExitStack() as opened:
         yield MakeDoor(request.param, postgres, opened)
 

@@ -11,7 +11,7 @@ from sqlalchemy import exc, text
 
 import db
 from devkit.network.faults import Lost
-from tests.doors import PROXIES, make_prologue, through
+from tests.doors import POOLERS, PROXIES, make_prologue, through
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -91,7 +91,7 @@ def test_a_cut_at_any_flight(
 
 
 @pytest.mark.parametrize("lost", get_args(Lost))
-@through(*PROXIES)
+@through(*PROXIES, *POOLERS)
 def test_a_cut_at_any_flight_before_a_pooler(
     door: MakeDoor, lost: Lost, *, database: Database, postgres: Postgres, use: Use
 ) -> None:

@@ -22,6 +22,7 @@ from sqlalchemy.util import greenlet_spawn
 import db
 from devkit.network.faults import Speaker
 from devkit.plugin import Door
+from devkit.servers.doors import USUAL
 from tests.doors import PROXIES, make_prologue, through
 
 from .ledger import COMMITS, LAST, STEPS, Book, Way, Work, enter
@@ -212,13 +213,13 @@ def all_balance(try_all: Callable[[Units, Cuts], None], *, number_of_cuts: int, 
     check()
 
 
-@through(*Door, slow=PROXIES)
+@through(*USUAL, slow=PROXIES)
 def test_a_cut_between_any_two_bytes(bench: Bench) -> None:
     """Nothing is lost that was reported as committed, nothing is there that was not, and nothing twice."""
     all_balance(bench.try_all, number_of_cuts=COMMON)
 
 
-@through(*Door, slow=PROXIES)
+@through(*USUAL, slow=PROXIES)
 def test_a_cut_between_any_two_bytes_on_an_event_loop(on_loop: Callable[[Units, Cuts], None]) -> None:
     """Likewise."""
     all_balance(on_loop, number_of_cuts=COMMON)

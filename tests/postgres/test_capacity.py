@@ -16,6 +16,7 @@ from db.environment import process
 from db.pool.connector import Connector
 from db.settings import Settings
 from devkit.plugin import Door
+from devkit.servers.doors import USUAL
 from devkit.servers.postgres import Postgres
 from tests.doors import PROXIES, make_prologue, through
 
@@ -60,7 +61,7 @@ def invoked(body: Callable[[], Any], context: Any) -> Any:
     return db.invocation(lambda _event, _context: body())({}, context)
 
 
-@through(*Door, slow=PROXIES)
+@through(*USUAL, slow=PROXIES)
 def test_who_finds_the_house_full_waits_for_room(
     small: Postgres, house: Settings, lambda_context: MakeLambdaContext, lines: Lines
 ) -> None:
@@ -80,7 +81,7 @@ def test_who_finds_the_house_full_waits_for_room(
     assert lines.of("connect waits")[0]["verdict"] == "wait until the database has a connection to give"
 
 
-@through(*Door, slow=PROXIES)
+@through(*USUAL, slow=PROXIES)
 def test_thirty_at_once_for_two_connections_all_get_their_turn(small: Postgres, house: Settings) -> None:
     """Nobody fails, and the server never holds more than it grants."""
     failures: list[BaseException] = []
@@ -100,7 +101,7 @@ def test_thirty_at_once_for_two_connections_all_get_their_turn(small: Postgres, 
     assert failures == []
 
 
-@through(*Door, slow=PROXIES)
+@through(*USUAL, slow=PROXIES)
 def test_room_that_does_not_come_has_an_error_of_its_own(
     small: Postgres, house: Settings, lambda_context: MakeLambdaContext
 ) -> None:
@@ -150,7 +151,7 @@ def test_a_refusal_of_other_credentials_is_not_what_an_overrun_was_about(house: 
             connector(db.engine().dialect, (), {})
 
 
-@through(*Door, slow=PROXIES)
+@through(*USUAL, slow=PROXIES)
 def test_a_refusal_for_want_of_room_is_remembered(small: Postgres, house: Settings) -> None:
     """So that the environment gives its connection back while the house is crowded."""
     db.configure(dataclasses.replace(house, connect_wait_s=0))
@@ -161,7 +162,7 @@ def test_a_refusal_for_want_of_room_is_remembered(small: Postgres, house: Settin
     assert (before, crowding.crowded) == (False, True)
 
 
-@through(*Door, slow=PROXIES)
+@through(*USUAL, slow=PROXIES)
 def test_a_restart_is_waited_out(small: Postgres, house: Settings, lambda_context: MakeLambdaContext) -> None:
     """Shutting down, away, starting up: nothing has run, so the connect is tried again."""
     stopping = threading.Thread(target=small.restart)

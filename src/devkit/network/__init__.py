@@ -4,8 +4,8 @@
 connection through it; ``faults`` is what can happen to a connection. ``statements`` is a wire that reads PostgreSQL's
 protocol, and ``mysql_statements`` one that reads MySQL's; ``pinning`` says which of the statements would pin an RDS
 Proxy session, ``mysql_pinning`` the same of MySQL's, and ``rds_proxy`` is a wire that refuses in its words.
-``resuming`` is a wire before a server that has paused; ``words`` is how a server puts what it says at the end of a
-session.
+``strict_pooler`` gives each transaction another connection to the server, as a pooler may. ``resuming`` is a wire
+before a server that has paused; ``words`` is how a server puts what it says at the end of a session.
 
 It must not know who talks: neither which server is behind it nor which driver or layer before it. A new way to lose,
 delay or mangle bytes goes into ``faults`` and gets its call in ``wire``; a new thing to read from the protocol goes

@@ -22,11 +22,17 @@ POOLER_SETTINGS = {"server_login_retry": "1"}
 
 
 class Door(StrEnum):
-    """Straight to the server, through PgBouncer in transaction mode, or through what refuses in RDS Proxy's words."""
+    """Straight to the server, through a pooler in transaction mode, or through what refuses in RDS Proxy's words.
+
+    ``PGBOUNCER`` is this machine's, ``PGBOUNCER_NEWEST`` that of Debian's next release. ``STRICT`` is the kit's own,
+    which gives each transaction another connection than the last.
+    """
 
     DIRECT = "direct"
     PGBOUNCER = "pgbouncer"
     RDS_PROXY = "rds-proxy"
+    PGBOUNCER_NEWEST = "pgbouncer-newest"
+    STRICT = "strict"
 
     @property
     def proxy(self) -> Literal["none", "pgbouncer", "rds-proxy"]:
@@ -34,10 +40,10 @@ class Door(StrEnum):
         match self:
             case Door.DIRECT:
                 return "none"
-            case Door.PGBOUNCER:
-                return "pgbouncer"
             case Door.RDS_PROXY:
                 return "rds-proxy"
+            case _:
+                return "pgbouncer"
 
     @contextlib.contextmanager
     def opened(
@@ -50,19 +56,29 @@ class Door(StrEnum):
     ) -> Iterator[Endpoint]:
         """Where clients of ``server`` are to knock, for the length of a ``with`` block.
 
-        ``upstream`` (default: the server itself) is where what stands there finds it. ``default_pool_size`` and
-        ``settings`` are PgBouncer's, and without effect at another door.
+        ``upstream`` (default: the server itself) is where what stands there finds it. ``default_pool_size`` is the
+        poolers', and ``settings`` are PgBouncer's; at another door they are without effect.
         """
         behind: Endpoint = upstream or server
         match self:
             case Door.DIRECT:
                 yield behind
-            case Door.PGBOUNCER:
-                from .pgbouncer import PgBouncer
+            case Door.PGBOUNCER | Door.PGBOUNCER_NEWEST:
+                from .pgbouncer import NEWEST, PgBouncer
 
-                told = {**POOLER_SETTINGS, **(settings or {})}
-                with PgBouncer(server, upstream=behind, default_pool_size=default_pool_size, settings=told) as pooler:
+                with PgBouncer(
+                    server,
+                    upstream=behind,
+                    default_pool_size=default_pool_size,
+                    settings={**POOLER_SETTINGS, **(settings or {})},
+                    release=NEWEST if self is Door.PGBOUNCER_NEWEST else None,
+                ) as pooler:
                     yield pooler
+            case Door.STRICT:
+                from devkit.network.strict_pooler import StrictPooler
+
+                with StrictPooler(behind.host, behind.port, backends=default_pool_size) as strict:
+                    yield strict
             case Door.RDS_PROXY:
                 from devkit.network.rds_proxy import RdsProxyWire
 
@@ -88,3 +104,7 @@ class Door(StrEnum):
             else:
                 with PostgresWire(endpoint.host, endpoint.port) as wire:
                     yield wire
+
+
+# Those that tests and fleets go through where they name none. The others differ from PgBouncer's in few ways.
+USUAL = (Door.DIRECT, Door.PGBOUNCER, Door.RDS_PROXY)

@@ -11,7 +11,7 @@ from devkit.fleet.run import function, run
 from devkit.fleet.site import DATABASE, Site
 from devkit.network.wire import Wire
 from devkit.servers.aws import LocalAws
-from devkit.servers.doors import Door
+from devkit.servers.doors import USUAL, Door
 from devkit.servers.postgres import Postgres
 from devkit.servers.postgres_settings import CHEAP_PASSWORDS
 
@@ -37,7 +37,7 @@ DRIVERS: dict[str, tuple[str, dict[str, str]]] = {
     "psycopg": ("ours", {}),
     "asyncpg": ("ours_aio", {"DB_ASYNC_DRIVER": "asyncpg"}),
 }
-ALL = tuple(Door)
+ALL = USUAL
 # A burst is over, and the environments that are left hold on to nothing.
 IDLE_CLIENT_S = 2
 POOL = 10
