@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devkit.network.statements import Message, Reader, Startup, Statement, Unreadable
+from devkit.network.statements import Message, Reader, Startup, Statement, Sync, Unreadable
 
 if TYPE_CHECKING:
     from devkit.plugin import Database, MakeWire
@@ -22,7 +22,7 @@ QUERY = b"Q\0\0\0\x0dSELECT 1\0"
 PARSE = b"P\0\0\0\x14one\0SELECT $1\0\0\0"
 SYNC = b"S\0\0\0\x04"
 CONVERSATION = TLS_REQUEST + STARTUP + PASSWORD + QUERY + PARSE + SYNC
-READ = [Startup({"user": "app"}), Statement("SELECT 1"), Statement("SELECT $1", "one")]
+READ = [Startup({"user": "app"}), Statement("SELECT 1"), Sync(), Statement("SELECT $1", "one"), Sync()]
 
 
 def read(*chunks: bytes) -> list[Message]:

@@ -37,11 +37,19 @@ class Statement:
 
 
 @dataclass(frozen=True)
+class Sync:
+    """The end of a Query, or a Sync message: the server answers with ReadyForQuery.
+
+    Outside of a transaction a pooler may give the connection to another client there, whatever else the flight brings.
+    """
+
+
+@dataclass(frozen=True)
 class Unreadable:
     """A connection that is encrypted, or speaks something else. Nothing of it follows."""
 
 
-Message = Startup | Statement | Unreadable
+Message = Startup | Statement | Sync | Unreadable
 
 
 class Reader:
@@ -89,6 +97,9 @@ class Reader:
         body = self._take(size)[TYPED_HEAD_BYTES:]
         if kind == b"Q":
             self._found(Statement(_text(body.partition(b"\0")[0])))
+            self._found(Sync())
+        elif kind == b"S":
+            self._found(Sync())
         elif kind == b"P":
             name, _, rest = body.partition(b"\0")
             self._found(Statement(_text(rest.partition(b"\0")[0]), _text(name)))
