@@ -23,7 +23,7 @@ import db
 from devkit.network.faults import Speaker
 from devkit.plugin import Door
 from devkit.servers.doors import USUAL
-from tests.doors import PROXIES, make_prologue, through
+from tests.doors import POOLERS, PROXIES, make_prologue, through
 
 from .ledger import COMMITS, LAST, STEPS, Book, Way, Work, enter
 
@@ -165,7 +165,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "null pool": {"pool": "null"},
 }
 
-WAYS = [*((Door.DIRECT, pool) for pool in SETTINGS), *((door, "without pings") for door in PROXIES)]
+WAYS = [*((Door.DIRECT, pool) for pool in SETTINGS), *((door, "without pings") for door in (*PROXIES, *POOLERS))]
 by_each_way = pytest.mark.parametrize(("door", "pool"), WAYS, indirect=True)
 
 

@@ -1,11 +1,11 @@
-"""What stands before the server: PgBouncer, a real one; and RDS Proxy, by the rules of what pins its sessions."""
+"""What stands before the server: poolers, real ones; and RDS Proxy, by the rules of what pins its sessions."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 from alembic.migration import MigrationContext
@@ -28,25 +28,32 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 import db
+from db import aio
+from db.environment import event_loop
 from db.migrations.operations import create_constraints_function, create_prologue_function
 from db.pool.switchover import serves_until
 from db.settings import Settings
+from devkit.network.faults import Lost
 from devkit.network.pinning import no_pinning
+from devkit.servers.odyssey import Odyssey
+from devkit.servers.pgbouncer import NEWEST, PgBouncer
+from tests.dialect.test_cuts import KEPT, by_run, cut_each_flight
 
 from .conftest import Use
 from .test_batch import message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
     from sqlalchemy import Connection, Engine
 
     from devkit.network.statements import PostgresWire
     from devkit.plugin import Database, MakePgBouncer, MakeWire
-    from devkit.servers.pgbouncer import PgBouncer
+    from devkit.servers.ports import Endpoint
     from devkit.servers.postgres import Postgres
 
+TENANT = text("SELECT current_setting('app.tenant_id')")
 LEDGER = Table("ledger", MetaData(), Column("n", Integer, primary_key=True), Column("tenant", Text))
 ONE = text("SELECT 1")
 
@@ -79,16 +86,27 @@ def through(database: Database, wire: PostgresWire | PgBouncer, **settings: Any)
     db.configure(Settings(url=make_url(database.through(wire).url()), sslmode="disable", **settings))
 
 
+@pytest.fixture(params=["PgBouncer", "the newest PgBouncer", "Odyssey"])
+def pooler(request: pytest.FixtureRequest, database: Database, pgbouncer: MakePgBouncer) -> Iterator[Endpoint]:
+    """One in transaction mode, with one connection to the server for all clients that log in alike."""
+    match request.param:
+        case "Odyssey":
+            with Odyssey(database, pool_size=1) as odyssey:
+                yield odyssey
+        case name:
+            yield pgbouncer(default_pool_size=1, release=None if name == "PgBouncer" else NEWEST)
+
+
 @pytest.fixture
-def pooled(ledger: None, database: Database, pgbouncer: MakePgBouncer, wire: MakeWire) -> PostgresWire:
-    """The layer behind PgBouncer in transaction mode, which has one connection to the server for all its clients."""
-    counted = wire(upstream=pgbouncer(default_pool_size=1))
+def pooled(ledger: None, database: Database, pooler: Endpoint, wire: MakeWire) -> PostgresWire:
+    """The layer behind a pooler."""
+    counted = wire(upstream=pooler)
     through(database, counted, proxy="pgbouncer")
     return counted
 
 
 @pytest.mark.parametrize(("work", "trips"), WORK)
-def test_through_pgbouncer_it_costs_the_same(work: Callable[[], None], trips: int, pooled: PostgresWire) -> None:
+def test_through_a_pooler_it_costs_the_same(work: Callable[[], None], trips: int, pooled: PostgresWire) -> None:
     """The pooler passes a flight on as it comes."""
     work()
     before = pooled.counts()
@@ -96,7 +114,7 @@ def test_through_pgbouncer_it_costs_the_same(work: Callable[[], None], trips: in
     assert (pooled.counts() - before).trips == trips
 
 
-def test_through_pgbouncer_nothing_carries_over(pooled: PostgresWire, database: Database) -> None:
+def test_through_a_pooler_nothing_carries_over(pooled: PostgresWire, database: Database) -> None:
     """The next client has the same server connection, and neither tenant nor limits nor a transaction of the last."""
     seen = select(
         func.coalesce(func.current_setting("app.tenant_id", True), ""),
@@ -109,7 +127,36 @@ def test_through_pgbouncer_nothing_carries_over(pooled: PostgresWire, database: 
             assert tuple(conn.execute(seen).one()) == ("", "0", "off")
 
 
-def test_through_pgbouncer_the_schema_is_said_by_each_transaction(pooled: PostgresWire, database: Database) -> None:
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_through_a_pooler_it_works_on_a_loop(driver: str, pooled: PostgresWire, database: Database) -> None:
+    """By either driver."""
+    through(database, pooled, proxy="pgbouncer", async_driver=driver)
+
+    async def tenants() -> list[str]:
+        async with aio.begin(tenant="acme") as tx:
+            seen = [await tx.scalar(TENANT)]
+        async with aio.read(tenant="globex") as conn:
+            seen += [await conn.scalar(TENANT)]
+        return seen
+
+    assert [event_loop.run(tenants()) for _ in range(2)] == [["acme", "globex"]] * 2
+    db.dispose()
+    event_loop.close()
+
+
+@pytest.mark.parametrize("lost", get_args(Lost))
+@pytest.mark.parametrize("pooler", ["Odyssey"], indirect=True)
+def test_a_cut_at_any_flight_before_odyssey(
+    lost: Lost, pooler: Endpoint, wire: MakeWire, database: Database, postgres: Postgres
+) -> None:
+    """As before PgBouncer."""
+    url = make_url(database.through(counted := wire(upstream=pooler)).url("owner"))
+    db.configure(Settings(url=url, sslmode="disable", proxy="pgbouncer", pool_pre_ping=False))
+    cut_each_flight(counted, by_run, KEPT, lost=lost, database=database, postgres=postgres)
+    db.dispose()
+
+
+def test_through_a_pooler_the_schema_is_said_by_each_transaction(pooled: PostgresWire, database: Database) -> None:
     """It takes no startup options."""
     through(database, pooled, proxy="pgbouncer", schema="pg_catalog")
     with db.read() as conn:
