@@ -147,6 +147,9 @@ _BY_SQLSTATE = {
     "28P01": Verdict.REFETCH_CREDENTIALS,  # invalid_password
     "53300": Verdict.WAIT_FOR_CAPACITY,  # too_many_connections
     "25006": Verdict.DISCARD_POOL,  # read_only_sql_transaction: a writer that failed over
+    "OC000": Verdict.RETRY_TRANSACTION,  # Aurora DSQL's own names, said in the text of 40001: a row was changed
+    "OC001": Verdict.RETRY_TRANSACTION,  # likewise: the schema was
+    "57014": Verdict.GIVE_UP,  # query_canceled: a time limit, even where the connection was closed for it
     "08007": Verdict.OUTCOME_UNKNOWN,  # transaction_resolution_unknown
 }
 
@@ -169,6 +172,8 @@ _BY_MESSAGE = (
     ("Timed-out waiting to acquire database connection", Verdict.WAIT_FOR_CAPACITY),  # nor had RDS Proxy
     ("number of client connections to the proxy exceeded", Verdict.WAIT_FOR_CAPACITY),
     ("Rate of connection to proxy exceeded", Verdict.WAIT_FOR_CAPACITY),
+    ("too many open connections", Verdict.WAIT_FOR_CAPACITY),  # Aurora DSQL
+    ("connection, rate exceeded", Verdict.WAIT_FOR_CAPACITY),  # likewise: its connections a second
     ("too many competing requests", Verdict.WAIT_FOR_CAPACITY),  # IAM's rate, through RDS Proxy
     ("does not exist", Verdict.GIVE_UP),  # database, role, or the file of root certificates
     # libpq's own words for what no server has seen yet.
@@ -194,6 +199,7 @@ _BY_MESSAGE = (
     ("The password that was provided for the role", Verdict.REFETCH_CREDENTIALS),  # RDS Proxy: it is wrong
     ("no credentials for the role", Verdict.REFETCH_CREDENTIALS),  # a rotation between two users
     ("IAM authentication failed for", Verdict.REFETCH_CREDENTIALS),  # the token has expired
+    ("connection, access denied", Verdict.REFETCH_CREDENTIALS),  # Aurora DSQL, of a token
     ("the database system is", Verdict.RECONNECT),  # starting up, shutting down, in recovery, not yet accepting
     ("terminating connection due to", Verdict.RECONNECT),  # a shutdown that overtook the connect
     ("canceling authentication due to timeout", Verdict.RECONNECT),
@@ -224,7 +230,7 @@ _OVERTAKEN = {
 _PLAN_CHECK = "RevalidateCachedQuery"
 _PLAN_CHANGED = "cached plan must not change result type"
 # Where too many came at once: to give a connection back, and connect again, would only add to them.
-_OF_RATE = ("Rate of connection to proxy exceeded", "too many competing requests")
+_OF_RATE = ("Rate of connection to proxy exceeded", "connection, rate exceeded", "too many competing requests")
 # protocol_violation: the one code that PgBouncer and RDS Proxy have for whatever they refuse; and
 # connection_does_not_exist, in which asyncpg hides it where that ends the connection.
 _OF_POOLERS = {"08P01", "08003"}

@@ -1,6 +1,7 @@
 """Secrets read, and tokens signed, without a network."""
 
 import contextvars
+import datetime as dt
 import json
 import logging
 import threading
@@ -16,6 +17,7 @@ from botocore.exceptions import ClientError, ConnectTimeoutError
 from moto import mock_aws
 
 from db.credentials import get_secret, secrets_manager
+from db.credentials.dsql_iam import DsqlSource
 from db.credentials.rds_iam import RdsIamSource
 from db.credentials.secret_shapes import parse_secret
 from db.credentials.secrets_manager import SecretsManagerSource
@@ -461,6 +463,32 @@ def test_keys_that_only_botocore_finds_sign_as_well(
     token = tokens.current()
     assert "X-Amz-Credential=filed" in token.password
     assert tokens.current() is token
+
+
+CLUSTER = "abc0defghijk1lmnopqrstuvw2.dsql.us-east-2.on.aws"
+
+
+@pytest.mark.parametrize("token", ["", "session+token/="])
+@pytest.mark.parametrize("user", ["app", "admin"])
+def test_a_token_for_dsql_is_what_boto3_makes(
+    user: str, token: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a cluster in another region than the function's; the administrator's right is another one."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", token)
+    client = boto3.client("dsql", region_name="us-east-2")
+    sign = client.generate_db_connect_admin_auth_token if user == "admin" else client.generate_db_connect_auth_token
+    theirs = _parts(sign(CLUSTER))
+    signed_at = dt.datetime.strptime(theirs[1]["X-Amz-Date"][0], "%Y%m%dT%H%M%S%z")
+    clock.now = signed_at.timestamp()
+    made = DsqlSource(Settings(auth="dsql", host=CLUSTER, user=user), CLUSTER, clock=clock).current()
+    assert _parts(made.password) == theirs
+    assert (made.username, made.host, made.port, made.database) == (user, CLUSTER, 5432, "postgres")
+
+
+def _parts(token: str) -> tuple[str, dict[str, list[str]]]:
+    """boto3 gives the query in another order than the one that is signed."""
+    place, _, query = token.partition("?")
+    return place, parse_qs(query, strict_parsing=True)
 
 
 def test_a_process_without_a_region_cannot_sign(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

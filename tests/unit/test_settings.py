@@ -80,6 +80,9 @@ def test_every_problem_is_reported_at_once() -> None:
     )
 
 
+DSQL = {"DB_AUTH": "dsql", "DB_HOST": "abc0.dsql.us-east-2.on.aws", "DB_USER": "app"}
+
+
 @pytest.mark.parametrize(
     ("environ", "problem"),
     [
@@ -102,9 +105,26 @@ def test_every_problem_is_reported_at_once() -> None:
         ({"DB_URL": "sqlite://", "DB_READER_HOST": "r"}, "DB_READER_HOST on SQLite: it has no replicas"),
         ({"DB_SECRET_ID": "a", "DB_SQLITE_TENANTS": "unchecked"}, "DB_SQLITE_TENANTS is for unit tests on SQLite"),
         ({"DB_URL": "postgresql://u@h"}, "DB_URL names no database"),
-        ({"DB_URL": "mssql+pyodbc://u@h/d"}, "DB_URL names mssql: db speaks PostgreSQL, SQLite, MySQL and MariaDB"),
+        (
+            {"DB_URL": "mssql+pyodbc://u@h/d"},
+            "DB_URL names mssql: db speaks PostgreSQL, SQLite, MySQL, MariaDB and",
+        ),
         ({"DB_URL": "sqlite+pysqlcipher:///f"}, "DB_URL names a driver that is not installed, 'sqlite+pysqlcipher'"),
         ({"DB_SECRET_ID": "a", "DB_STATEMENT_TIMEOUT_S": "3000000"}, "above PostgreSQL's 2147483"),
+        ({"DB_URL": "dsql://u@h/d"}, "DB_URL names Aurora DSQL, which is entered by a token"),
+        (DSQL | {"DB_HOST": "db.example.com"}, "DB_HOST is 'db.example.com', and an endpoint of Aurora DSQL is called"),
+        (DSQL | {"DB_USER": ""}, "DB_AUTH=dsql needs DB_USER"),
+        (DSQL | {"DB_NAME": "orders"}, "DB_NAME is 'orders', and a cluster of Aurora DSQL has the database postgres"),
+        (DSQL | {"DB_SSLMODE": "require"}, "DB_AUTH=dsql sends its token to a server of that name alone"),
+        (DSQL | {"DB_ENGINE": "postgresql"}, "DB_ENGINE on Aurora DSQL: DB_AUTH=dsql says so already"),
+        (DSQL | {"DB_READER_HOST": "r"}, "DB_READER_HOST on Aurora DSQL: it has no readers"),
+        (DSQL | {"DB_PROXY": "pgbouncer"}, "DB_PROXY on Aurora DSQL: nothing stands before a cluster"),
+        (DSQL | {"DB_TENANT_REQUIRED": "true"}, "DB_TENANT_REQUIRED on Aurora DSQL: it has no row-level security"),
+        (
+            DSQL | {"DB_POOL_RECYCLE_S": "3301"},
+            "DB_POOL_RECYCLE_S is 3301, above the 3300 of Aurora DSQL: a session",
+        ),
+        (DSQL | {"DB_STATEMENT_TIMEOUT_S": "301"}, "DB_STATEMENT_TIMEOUT_S is 301, above the 300 of Aurora DSQL"),
         ({"DB_SECRET_ID": "a", "DB_STATMENT_TIMEOUT_S": "3"}, "is DB_STATEMENT_TIMEOUT_S meant?"),
     ],
 )

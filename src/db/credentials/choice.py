@@ -28,4 +28,8 @@ def source_for(settings: Settings, host: str | None, *, clock: Callable[[], floa
         from .rds_iam import RdsIamSource
 
         return RdsIamSource(settings, host, clock=clock)
+    if settings.source == "dsql" and host:
+        from .dsql_iam import DsqlSource
+
+        return DsqlSource(settings, host, clock=clock)
     return None

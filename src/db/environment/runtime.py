@@ -161,7 +161,7 @@ class Runtime:
     def _source(self, role: Role) -> Source | None:
         # A secret serves both endpoints; a token is signed for one.
         host = endpoint(self.settings, role)
-        key = host if self.settings.source == "iam" else None
+        key = host if self.settings.source in {"iam", "dsql"} else None
         if key not in self._sources:
             settings = dataclasses.replace(self.settings, port=port(self.settings, role))
             self._sources[key] = source_for(settings, host, clock=self.clock)

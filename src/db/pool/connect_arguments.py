@@ -25,6 +25,7 @@ CONNECT_FLOOR_S = 2
 # A peer that went silent is given up after this much unacknowledged sending: well inside an API's ten seconds, well
 # above what a busy network needs to retransmit. Keepalives find the same while waiting for a long statement's answer.
 _SILENT_PEER_S = 5
+_LIBPQ_17 = 170_000
 _OF_OPTIONS = re.compile(r"[\\\s]")  # what ends a word in libpq's ``options``, or escapes that
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 
@@ -97,8 +98,17 @@ def connect_params(
     if not params["dbname"] and "service" not in given:
         # Whatever stands in for it is another database, and may let the login in.
         raise ConfigurationError(["no database: the secret names none (by the key 'dbname'), and DB_NAME is not set"])
+    if settings.source == "dsql":
+        params |= _straight_into_tls()
     further = {key: value for key, value in settings.connect_args.items() if key != "options"}
     return _with_tls(settings, params | further)
+
+
+def _straight_into_tls() -> dict[str, Any]:
+    """Without PostgreSQL's question ahead of TLS, which is a round trip: libpq can since 17, and DSQL takes it so."""
+    from psycopg import pq
+
+    return {"sslnegotiation": "direct"} if pq.version() >= _LIBPQ_17 else {}
 
 
 def _require_place(settings: Settings, params: Mapping[str, Any], role: Role) -> None:

@@ -41,6 +41,7 @@ def contradictions(settings: Any) -> Iterator[str]:
     yield from _below_floor(settings)
     yield from _entry_problems(settings)
     yield from _unserved(settings)
+    yield from _above_the_engines(settings)
     if settings.pool == "static" and settings.engine_kind.is_server:
         yield "DB_POOL=static shares one connection and is for SQLite only"
     if settings.sqlite_tenants != "refused" and settings.engine_kind.is_server:
@@ -72,10 +73,18 @@ def _unserved(settings: Any) -> Iterator[str]:
             yield f"{PREFIX}{f.name.upper()} on {kind.title}: {why}"
 
 
+def _above_the_engines(settings: Any) -> Iterator[str]:
+    """What the engine would cut short."""
+    kind = settings.engine_kind
+    for name, (most, why) in kind.at_most.items():
+        if (value := getattr(settings, name)) > most:
+            yield f"{PREFIX}{name.upper()} is {value:g}, above the {most:g} of {kind.title}: {why}"
+
+
 def _entry_problems(settings: Any) -> Iterator[str]:
     if settings.auth is None and settings.secret_id and settings.url:
         yield "DB_SECRET_ID and DB_URL are both set: choose one, or say which with DB_AUTH"
-    if settings.engine is not None and settings.engine != settings.engine_kind.name:
+    if settings.engine is not None and settings.source == "url" and settings.engine != settings.engine_kind.name:
         yield f"DB_ENGINE={settings.engine} contradicts DB_URL, which names {settings.engine_kind.name}"
     match settings.source:
         case "secret" if not settings.secret_id:
@@ -87,11 +96,31 @@ def _entry_problems(settings: Any) -> Iterator[str]:
         ):
             yield "DB_URL names no database: write it behind the host, postgresql://host/database, or set DB_NAME"
         case "iam":
-            for name in ("host", "name", "user"):
-                if not getattr(settings, name):
-                    yield f"DB_AUTH=iam needs {PREFIX}{name.upper()}"
-            if settings.sslmode in {"disable", "allow", "prefer"}:
-                yield f"DB_AUTH=iam sends its token only over TLS, which DB_SSLMODE={settings.sslmode} does not ensure"
+            yield from _iam_problems(settings)
+        case "dsql":
+            yield from _dsql_problems(settings)
+
+
+def _iam_problems(settings: Any) -> Iterator[str]:
+    for name in ("host", "name", "user"):
+        if not getattr(settings, name):
+            yield f"DB_AUTH=iam needs {PREFIX}{name.upper()}"
+    if settings.sslmode in {"disable", "allow", "prefer"}:
+        yield f"DB_AUTH=iam sends its token only over TLS, which DB_SSLMODE={settings.sslmode} does not ensure"
+
+
+def _dsql_problems(settings: Any) -> Iterator[str]:
+    from .engines.dsql import DATABASE, region_of
+
+    for name in ("host", "user"):
+        if not getattr(settings, name):
+            yield f"DB_AUTH=dsql needs {PREFIX}{name.upper()}"
+    if settings.host and region_of(settings.host) is None:
+        yield f"DB_HOST is {settings.host!r}, and an endpoint of Aurora DSQL is called <cluster>.dsql.<region>.on.aws"
+    if settings.name not in {None, DATABASE}:
+        yield f"DB_NAME is {settings.name!r}, and a cluster of Aurora DSQL has the database {DATABASE} and no other"
+    if settings.sslmode not in {None, "verify-full"}:
+        yield f"DB_AUTH=dsql sends its token to a server of that name alone: not with DB_SSLMODE={settings.sslmode}"
 
 
 def _names_a_database(url: URL) -> bool:

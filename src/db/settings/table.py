@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         def __set__(self, settings: object, value: URL | str | None) -> None: ...
 
 
-Auth = Literal["secret", "iam", "url"]
+Auth = Literal["secret", "iam", "dsql", "url"]
 PoolKind = Literal["queue", "null", "static"]
 AsyncDriver = Literal["psycopg", "asyncpg"]
 Engine = Literal["postgresql", "mysql", "mariadb"]
@@ -53,8 +53,9 @@ class Settings:
     )
     auth: Auth | None = setting(
         None,
-        choice("secret", "iam", "url"),
-        "Source of the credentials; follows from DB_SECRET_ID or DB_URL when unset.",
+        choice("secret", "iam", "dsql", "url"),
+        "Source of the credentials; follows from DB_SECRET_ID or DB_URL when unset. dsql: a token for Aurora DSQL.",
+        page="use/dsql.md",
     )
     engine: Engine | None = setting(
         None,
@@ -67,7 +68,7 @@ class Settings:
         None, WHOLE, "Port; overrides the secret's; 5432 when neither names one, 3306 on MySQL.", floor=1
     )
     name: str | None = setting(None, TEXT, "Database; overrides the secret's.")
-    user: str | None = setting(None, TEXT, "User; overrides the secret's; needed for DB_AUTH=iam.")
+    user: str | None = setting(None, TEXT, "User; overrides the secret's; needed for DB_AUTH=iam and dsql.")
     reader_host: str | None = setting(None, TEXT, "Server for db.read(); the writer when unset.")
     reader_port: int | None = setting(None, WHOLE, "Port of the reader; the writer's when unset.", floor=1)
     reader_max_lag_s: float | None = setting(
@@ -252,8 +253,13 @@ class Settings:
     @functools.cached_property
     def engine_kind(self) -> EngineKind:
         """What the database is, and so what it can: as DB_URL says, or for a secret or a token DB_ENGINE."""
-        is_by_url = self.source == "url" and self.url is not None
-        name = self.url.get_backend_name() if is_by_url and self.url is not None else self.engine or NAMES[0]
+        name: str
+        if self.source == "dsql":
+            name = self.source
+        elif self.source == "url" and self.url is not None:
+            name = self.url.get_backend_name()
+        else:
+            name = self.engine or NAMES[0]
         kind = kind_named(name)
         assert kind is not None  # noqa: S101 - no other URL is taken
         return kind

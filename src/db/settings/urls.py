@@ -44,7 +44,10 @@ def read(given: str | URL) -> URL:
     if kind_named(scheme) is None:
         meant = difflib.get_close_matches(scheme, [*_SCHEMES, "psql", "pgsql", "aurorapostgresql"], n=1, cutoff=0.7)
         raise ValueError(refusal_of(scheme) + (f"; for PostgreSQL, {_WRITE}" if meant else ""))
-    if (kind := kind_named(scheme)) is not None and kind.needs is not None:
+    kind = kind_named(scheme)
+    if kind is not None and kind.not_by_url is not None:
+        raise ValueError(f"names {kind.title}, which {kind.not_by_url}")
+    if kind is not None and kind.needs is not None:
         return _by_extra(url, driver, *kind.needs)
     try:
         url.get_dialect().import_dbapi()

@@ -38,10 +38,12 @@ def require_call(settings: Settings, *, tenant: object = None) -> None:
         require_tenants(kind, unchecked=settings.sqlite_tenants == "unchecked")
 
 
-def require_unit(now: Runtime, role: Role, *, tenant: str | None, read_only: bool) -> None:
+def require_unit(now: Runtime, role: Role, *, tenant: str | None, read_only: bool, isolation: str | None) -> None:
     """The same for a unit of work; and where it would wait for one around it to end its writing."""
     require_call(now.settings, tenant=tenant)
     kind, engine = now.settings.engine_kind, now.engine(role)
+    if isolation not in {None, "REPEATABLE READ"}:
+        kind.require("isolation", f"{called()}(isolation=…)")
     if (
         kind.has_one_writer
         and not read_only

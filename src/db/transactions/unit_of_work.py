@@ -81,7 +81,7 @@ def transaction_on(
         if kind.lacks:
             from .refusals import require_unit
 
-            require_unit(now, role, tenant=chosen, read_only=read_only)
+            require_unit(now, role, tenant=chosen, read_only=read_only, isolation=level)
         engine = now.engine(role, asynchronous=on_loop())
         _require_time(now)
         with unit_on(holder, engine) as unit, _told_apart(unit, now), engine.connect() as conn:

@@ -33,6 +33,9 @@ works for, and what it says for that one ahead of a statement; ``mysql_transacti
 of its own, and ``mariadb_dialect`` the same for a URL that says MariaDB. ``mysql_async_connections`` are the same
 connections for ``db.aio``, over ``mysql_loop_socket``, which waits on the event loop.
 
+Aurora DSQL speaks PostgreSQL's protocol and takes no SET: ``dsql_connections`` are psycopg's connections with flights,
+less all that is said to a session, and ``dsql_dialect`` is what SQLAlchemy sees.
+
 It knows psycopg, asyncpg, PyMySQL, sqlite3 and SQLAlchemy's dialects, below their public interfaces too, and nobody
 else in ``db`` does, but for the result codes that ``engines`` reads. It must not know Lambda, settings, secrets or
 logs. A change of what is sent, when, or how an answer is read goes here; of what a prologue says, into

@@ -102,7 +102,11 @@ class OpeningState(ServingState):
             if self.plain_prologue is not None:
                 opening.append((self.plain_prologue.text, None))
             return opening + self.riders.due, None
-        return [*opening, self.prologue(alone), *self.riders.due], len(opening)
+        return [*opening, *self._said_by(self.prologue, alone=alone), *self.riders.due], len(opening)
+
+    def _said_by(self, prologue: Prologue, *, alone: bool) -> Sequence[Command]:
+        """What goes behind BEGIN for a unit of work."""
+        return [prologue(alone)]
 
     def _hear(self, prologue: Prologue, results: Sequence[PGresult]) -> None:
         """Close the connection where the prologue's answer says that this server is not to be used."""
@@ -124,8 +128,8 @@ class OpeningState(ServingState):
             return
         self.begun += 1
         if self.prologue is not None:
-            text, values = self.prologue(alone=False)
-            self.riders.add(text, values or ())
+            for text, values in self._said_by(self.prologue, alone=False):
+                self.riders.add(text, values or ())
         elif self.plain_prologue is not None:
             self.riders.add(self.plain_prologue.text, ())
 

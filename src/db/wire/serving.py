@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from psycopg._queries import PostgresQuery
     from psycopg.pq.abc import PGresult
 
+    from db.timing.deadline import Limits
+
     from .riders import Command, Riders
     from .search_path import PlainPrologue
 
@@ -53,6 +55,10 @@ class Prologue(Protocol):
 
     def tell(self, tenant: str | None) -> None:
         """From the next transaction on, say this tenant."""
+        ...
+
+    def limits_now(self) -> Limits:
+        """How long what is sent now may take, for a connection that cannot say it."""
         ...
 
     def heard(self, result: PGresult) -> bool:

@@ -13,7 +13,7 @@ from sqlalchemy import exc, text
 
 from db.environment.process import DEFAULT
 from db.errors import DOCUMENTATION, ConfigurationError, DbError, DeadlineError, InvalidKeyError, sqlstate
-from db.settings.engines.kinds import kind_named, refusal_of
+from db.settings.engines.kinds import kind_of, refusal_of
 from db.telemetry.statement_events import OWN_STATEMENT
 from db.transactions.driver import flight_of, ride, tenant_of
 from db.transactions.run import run_on
@@ -65,6 +65,7 @@ def purge_once_on(holder: Holder, *, limit: int = _PURGED_AT_ONCE) -> int:
         if limit < 0:
             raise ValueError(f"limit is {limit}: there is no such number of records")
         return 0
+    limit = min(limit, holder.current().settings.engine_kind.most_rows or limit)
     purged = 0
     while True:
         try:
@@ -83,7 +84,7 @@ def _purge(tx: Connection, limit: int) -> int:
 
 def _sql(tx: Connection) -> OnceSql:
     """The statements, as the engine of ``tx`` takes them."""
-    kind = kind_named(tx.dialect.name)
+    kind = kind_of(tx.dialect)
     if kind is None:
         raise ConfigurationError([f"db.once {refusal_of(tx.dialect.name)}"])
     return kind.once

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from db.settings.engines.kinds import kind_named
+from db.settings.engines.kinds import kind_of
 
 from . import beside, roles, tables
 from .catalogue import read
@@ -40,7 +40,7 @@ def audit(
 
     Only for PostgreSQL. Raises ValueError for an exception without a reason.
     """
-    if (kind := kind_named(conn.dialect.name)) is not None:
+    if (kind := kind_of(conn.dialect)) is not None:
         kind.require("tenant", "audit")
     reasons = dict(allowed or {})
     if unexplained := sorted(name for name, reason in reasons.items() if not reason.strip()):

@@ -77,10 +77,18 @@ class EngineKind:
     in_secrets: tuple[str, ...] = ()
     # The package that ``db`` depends on by an extra alone, and that extra.
     needs: tuple[str, str] | None = None
+    # Why no URL can name it, and what does.
+    not_by_url: str | None = None
     can: Mapping[Capability, str]
     lacks: Mapping[Capability, str] = field(default_factory=dict)
     unserved: Mapping[str, str] = field(default_factory=dict)
     differs: Mapping[str, str] = field(default_factory=dict)
+    # The highest value of a setting, by its field, and why.
+    at_most: Mapping[str, tuple[float, str]] = field(default_factory=dict)
+    # How many rows a transaction may write.
+    most_rows: int | None = None
+    # Migrations run outside of a transaction, where one cannot hold two statements of DDL.
+    commits_each_statement: bool = False
     # There are a host and a login: connections are opened by ``pool.connector``.
     is_server: bool = True
     # Whether a URL names a database that lives in one connection, which is never given up then.
@@ -115,7 +123,7 @@ class EngineKind:
 
 
 # The first is what a secret or a token is for.
-NAMES = ("postgresql", "sqlite", "mysql", "mariadb")
+NAMES = ("postgresql", "sqlite", "mysql", "mariadb", "dsql")
 
 
 @functools.cache
@@ -126,6 +134,11 @@ def kind_named(name: str) -> EngineKind | None:
     kind = importlib.import_module(f"{__package__}.{name}").KIND
     assert isinstance(kind, EngineKind)  # noqa: S101 - for the type checker
     return kind
+
+
+def kind_of(dialect: Any) -> EngineKind | None:
+    """The engine behind a dialect of SQLAlchemy's: the one that it goes by, unless it says that it is another's."""
+    return kind_named(getattr(dialect, "engine_name", dialect.name))
 
 
 def all_kinds() -> list[EngineKind]:
