@@ -12,6 +12,7 @@ fixture                  lives for  is
 ``mariadb_wire``         test       the same in front of ``mariadb``
 ``pgbouncer``            test       a factory of poolers (``devkit.servers.pgbouncer.PgBouncer``)
 ``rds_proxy``            test       a factory of proxies that refuse in the words of RDS Proxy
+``dsql``                 test       a stand-in for Aurora DSQL (``devkit.servers.dsql.DsqlStandIn``)
 ``door``                 test       each way to the server in turn: straight, by PgBouncer, by that proxy
 ``replicated``           test       a primary and its standby (``devkit.servers.replica.Cluster``)
 ``replicated_database``  test       an empty database of theirs (``Database``)
@@ -47,6 +48,7 @@ from .servers.passwords import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
+    from pathlib import Path
 
     from pluggy import Result
 
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from .network.rds_proxy import RdsProxyWire
     from .network.statements import PostgresWire
     from .servers.aws import LocalAws
+    from .servers.dsql import DsqlStandIn
     from .servers.mariadb import MariaDb
     from .servers.pgbouncer import PgBouncer, PoolMode
     from .servers.ports import Endpoint
@@ -273,6 +276,24 @@ def rds_proxy(postgres: Postgres) -> Iterator[MakeRdsProxy]:
             return opened.enter_context(RdsProxyWire(server.host, server.port))
 
         yield make
+
+
+@pytest.fixture
+def dsql(
+    postgres: Postgres, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[DsqlStandIn]:
+    """A stand-in for a cluster of Aurora DSQL over ``database``: ``Settings(**dsql.settings())``.
+
+    The keys that sign its tokens are in the environment of this process.
+    """
+    from .servers.dsql import DsqlStandIn
+
+    with DsqlStandIn(postgres, database, tmp_path) as cluster:
+        for name in (*AWS_OVERRIDES, "AWS_SESSION_TOKEN", "AWS_CREDENTIAL_EXPIRATION"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in cluster.environment().items():
+            monkeypatch.setenv(name, value)
+        yield cluster
 
 
 @pytest.fixture

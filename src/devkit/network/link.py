@@ -29,7 +29,7 @@ class Link:
     drops what came. ``admits(side, size)`` is asked how many of the bytes that ``side`` has sent may pass; where it is
     not all, the connection ends behind them. ``observe(chunk)`` is called with what the client sends, just before it is
     passed on. ``reword(chunk)`` gives what the client gets in place of what the server has sent, and whether the
-    connection ends behind it.
+    connection ends behind it; ``retell(chunk)`` the same of what the client has sent.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Link:
         admits: Callable[[Side, int], int],
         observe: Callable[[bytes], None],
         reword: Callable[[bytes], tuple[bytes, bool]],
+        retell: Callable[[bytes], tuple[bytes, bool]],
     ) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker: a coroutine of start_server is a task
@@ -53,6 +54,7 @@ class Link:
         self._admits = admits
         self._observe = observe
         self._reword = reword
+        self._retell = retell
         self._last = Side.SERVER
         self._silent = False
         self._writers = [client[1]]
@@ -112,9 +114,10 @@ class Link:
                 ends = len(admitted) < len(chunk)
                 if side is Side.CLIENT:
                     self._observe(admitted)
+                    admitted, is_last = self._retell(admitted)
                 else:
                     admitted, is_last = self._reword(admitted)
-                    ends = ends or is_last
+                ends = ends or is_last
                 sink.write(admitted)
                 await sink.drain()
                 if ends:

@@ -86,7 +86,7 @@ def pins(statement: str) -> str | None:
     size = len(statement.encode())
     if size > STATEMENT_MAX_BYTES:
         return f"its text has {size:,} bytes, more than {STATEMENT_MAX_BYTES:,}"
-    for ends, tokens in groupby(_tokens(statement), key=";".__eq__):
+    for ends, tokens in groupby(tokens_of(statement), key=";".__eq__):
         reason = None if ends else _reason(list(tokens))
         if reason:
             return reason
@@ -181,7 +181,7 @@ def _is_temporary(what: list[str]) -> bool:
     return kind in (["temp"], ["temporary"])
 
 
-def _tokens(statement: str) -> Iterator[str]:
+def tokens_of(statement: str) -> Iterator[str]:
     """Words in lower case, quoted names with their quotes, a quote for a literal, and the other characters."""
     place = 0
     while match := TOKEN.match(statement, place):

@@ -30,7 +30,10 @@ from .link import Link, Side
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
     from collections.abc import Callable, Coroutine
+    from ssl import SSLContext
     from typing import Any, Self
+
+    Alter = Callable[[bytes], tuple[bytes, bool]]
 
 HOST = "127.0.0.1"
 BACKLOG = 1024  # a fleet may connect within one millisecond
@@ -83,7 +86,10 @@ class Wire:
         self._upstream = (upstream_host, upstream_port)
         self._pause_s = delay_s / 2
         self._observer = observer or (lambda: _unread)
-        self._rewording: Callable[[], Callable[[bytes], tuple[bytes, bool]]] = lambda: _as_it_is
+        # For each connection, what alters the words of the server, and of the client.
+        self._rewording: Callable[[], Alter] = lambda: _as_it_is
+        self._altering: Callable[[], tuple[Alter, Alter]] = lambda: (self._rewording(), _as_it_is)
+        self._tls: SSLContext | None = None  # what clients have to speak
         self._counts = Counts()
         self._armed: Cut | None = None
         self._armed_for_a_byte: ByteCut | None = None
@@ -213,7 +219,9 @@ class Wire:
 
     async def _listen(self) -> None:
         if self._listener is None:
-            self._listener = await asyncio.start_server(self._accept, sock=_bound(self._port), backlog=BACKLOG)
+            self._listener = await asyncio.start_server(
+                self._accept, sock=_bound(self._port), backlog=BACKLOG, ssl=self._tls
+            )
 
     async def _refuse(self) -> None:
         if self._listener is not None:
@@ -243,13 +251,15 @@ class Wire:
 
     async def _accept(self, client: StreamReader, to_client: StreamWriter) -> None:
         self._count(connections=1)
+        reword, retell = self._altering()
         link = Link(
             (client, to_client),
             pause_s=self._pause_s,
             turn=self._turn,
             admits=self._admits,
             observe=self._observer(),
-            reword=self._rewording(),
+            reword=reword,
+            retell=retell,
         )
         self._links.add(link)
         try:
