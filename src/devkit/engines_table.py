@@ -35,7 +35,7 @@ CALLS: dict[str, Capability | None] = {
     "db.once(tenant=…)": "tenant",
     "db.idempotent": "once",
     "db.purge_once": "once",
-    "db.batch": "savepoints",
+    "db.batch": None,
     "db.batch(tenant=…)": "tenant",
     "db.copy_rows": None,
     "db.copy_rows(tenant=…)": "tenant",

@@ -106,6 +106,9 @@ def batch(
       another transaction or database is the record's own at once.
     - A deferred constraint that fails at COMMIT has all run again, and each record checked by itself.
 
+    Aurora DSQL has no savepoints: there each record is a transaction of its own (``db.run``), and each is refused,
+    undone and tried again by itself.
+
     With ``raise_on_entire_batch_failure`` an ExceptionGroup is raised where nothing was done. Raises ValueError for an
     event that is none of these, or a record without an id; reports all else.
     """
@@ -137,7 +140,12 @@ def batch_on(
     items = list(items_of(holder, event, tenant=tenant, model=model, skip_group_on_error=skip_group_on_error))
     with holder.named():
         _require_engine(holder, items)
-    failures = _failures(holder, items, record_handler, isolation)
+    if _has_savepoints(holder):
+        failures = _failures(holder, items, record_handler, isolation)
+    else:
+        from .batch_one_by_one import failures_of
+
+        failures = failures_of(holder, items, record_handler, isolation)
     for failure in failures.values():
         claim(failure, database=holder.database, prefix=holder.prefix)
     failed = [item.id for item in items if item.id in failures]
@@ -159,6 +167,13 @@ def _require_engine(holder: Holder, items: Sequence[Item]) -> None:
         from db.transactions.refusals import require_call
 
         require_call(settings, tenant=next((item.tenant for item in items if item.tenant is not None), None))
+
+
+def _has_savepoints(holder: Holder) -> bool:
+    try:
+        return "savepoints" not in holder.current().settings.engine_kind.lacks
+    except ConfigurationError:
+        return True  # there is no engine yet: that is reported
 
 
 def _failures(
