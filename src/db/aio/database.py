@@ -266,9 +266,12 @@ class AsyncDatabase:
         tenant: str | None = None,
         tx: AsyncConnection | None = None,
         progress: Callable[[int], object] | None = None,
+        chunk_rows: int | None = None,
     ) -> int:
         """``db.aio.copy_rows``, on this database."""
-        return await copy_rows_on(self._holder, table, rows, columns=columns, tenant=tenant, tx=tx, progress=progress)
+        return await copy_rows_on(
+            self._holder, table, rows, columns=columns, tenant=tenant, tx=tx, progress=progress, chunk_rows=chunk_rows
+        )
 
     async def reflect(
         self,

@@ -116,6 +116,7 @@ async def copy_rows(
     tenant: str | None = None,
     tx: AsyncConnection | None = None,
     progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
 ) -> int:
     """Load ``rows`` into ``table`` over COPY, all of them or none; returns how many.
 
@@ -123,7 +124,9 @@ async def copy_rows(
     DB_ASYNC_DRIVER=asyncpg values are those that asyncpg encodes for the types of the columns, and an error names the
     row by its number. All else is as ``db.copy_rows``.
     """
-    return await copy_rows_on(DEFAULT, table, rows, columns=columns, tenant=tenant, tx=tx, progress=progress)
+    return await copy_rows_on(
+        DEFAULT, table, rows, columns=columns, tenant=tenant, tx=tx, progress=progress, chunk_rows=chunk_rows
+    )
 
 
 async def copy_rows_on(
@@ -135,6 +138,7 @@ async def copy_rows_on(
     tenant: str | None = None,
     tx: AsyncConnection | None = None,
     progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
 ) -> int:
     """``copy_rows``, on the database of ``holder``."""
     work = functools.partial(
@@ -146,6 +150,7 @@ async def copy_rows_on(
         tenant=tenant,
         tx=awaited_connection(tx, call=f"{holder.called}.aio.copy_rows") if tx is not None else None,
         progress=progress,
+        chunk_rows=chunk_rows,
     )
     return await greenlet_spawn(work)
 

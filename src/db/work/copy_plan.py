@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from copy import copy as shallow_copy
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Table, exc
@@ -36,7 +37,7 @@ class CopyPlan:
         if firsts:
             _require_row(firsts[0], 1)
         self._is_mapped = bool(firsts) and isinstance(firsts[0], Mapping)
-        self._rows = itertools.chain(firsts, iterator)
+        self._rows: Iterable[Any] = itertools.chain(firsts, iterator)
         if columns is None and self._is_mapped:
             columns = list(cast("Mapping[str, Any]", firsts[0]))
         elif columns is None and self._is_described:
@@ -73,6 +74,13 @@ class CopyPlan:
         rows = self._as_sequences() if self._is_mapped else _sequences(self._rows)
         processors = self._processors(dialect)
         return map(_bound_by(processors), rows) if any(processors) else rows
+
+    def chunks(self, size: int) -> Iterator[CopyPlan]:
+        """A plan for each ``size`` of the rows, which holds them: it may be carried out more than once."""
+        while some := list(itertools.islice(self._rows, size)):
+            chunk = shallow_copy(self)
+            chunk._rows = some  # noqa: SLF001 - its own
+            yield chunk
 
     def _as_sequences(self) -> Iterator[Sequence[Any]]:
         names = self._names or []

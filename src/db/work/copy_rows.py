@@ -1,4 +1,4 @@
-"""``copy_rows``: many rows into one table over COPY, streamed, in one transaction."""
+"""``copy_rows``: many rows into one table over COPY, streamed, in one transaction; or chunk by chunk, where told so."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.util import await_
 
 from db.environment.process import DEFAULT
-from db.settings.engines.kinds import kind_named
+from db.errors import ConfigurationError
+from db.settings.engines.kinds import kind_of
 from db.telemetry.statement_events import OWN_STATEMENT
 from db.timing.waiting import entered, on_loop
 from db.transactions.begin import begin_on
 from db.transactions.callables import done, own_connection, require_function, said_by_tx
 from db.transactions.driver import flight_of
+from db.transactions.run import run_on
 
 from .copy_plan import PROGRESS_EVERY_ROWS, CopyPlan, driver_error
 
@@ -35,6 +37,7 @@ def copy_rows(
     tenant: str | None = None,
     tx: Connection | None = None,
     progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
 ) -> int:
     """Load ``rows`` into ``table`` over COPY, all of them or none; returns how many.
 
@@ -44,12 +47,19 @@ def copy_rows(
     driver's. Within ``tx`` the load is part of that transaction; else it has one of its own, for ``tenant``.
     ``progress`` is called with the number of rows sent after every 10,000 of them.
 
+    With ``chunk_rows`` it is no longer all or none: so many rows at a time are one COPY and one transaction, which is
+    tried again like ``db.run``, and ``progress`` is called after each has committed. Where one fails, those before it
+    stay, and a note on the error says how many rows that is. Aurora DSQL takes 3,000 rows to a transaction, and refuses
+    more of them without it.
+
     The whole load is one statement, and DB_STATEMENT_TIMEOUT_S bounds it. PostgreSQL refuses COPY into a table with
     row-level security. A row that does not fit raises SQLAlchemy's error, in which the server names the line and the
     column, or ValueError where it lacks a column; what is no row, TypeError. Other errors are those of ``begin``. On
     SQLite it inserts.
     """
-    return copy_rows_on(DEFAULT, table, rows, columns=columns, tenant=tenant, tx=tx, progress=progress)
+    return copy_rows_on(
+        DEFAULT, table, rows, columns=columns, tenant=tenant, tx=tx, progress=progress, chunk_rows=chunk_rows
+    )
 
 
 def copy_rows_on(
@@ -61,14 +71,19 @@ def copy_rows_on(
     tenant: str | None = None,
     tx: Connection | None = None,
     progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
 ) -> int:
     """``copy_rows``, on the database of ``holder``."""
     call = f"{holder.called}.copy_rows"
     if tx is not None and tenant is not None:
         raise TypeError(said_by_tx(call, "tenant"))
+    if tx is not None and chunk_rows is not None:
+        raise TypeError(said_by_tx(call, "chunk_rows"))
     if progress is not None:
         require_function(progress, call=f"progress of {call}")
     plan = CopyPlan(table, rows, columns)
+    if chunk_rows is not None:
+        return _load_by_chunks(holder, plan, _checked_size(holder, chunk_rows), tenant, progress)
     if tx is not None:
         return _load(own_connection(holder, tx, call=call), plan, progress)
     with begin_on(holder, tenant=tenant) as own:
@@ -76,10 +91,11 @@ def copy_rows_on(
 
 
 def _load(conn: Connection, plan: CopyPlan, progress: Callable[[int], object] | None) -> int:
-    flight = flight_of(conn)
+    flight, kind = flight_of(conn), kind_of(conn.dialect)
     rows = plan.rows(conn.dialect)
+    if kind is not None and kind.most_rows is not None:
+        rows = _at_most(kind.most_rows, rows, kind.title)
     if flight is None:
-        kind = kind_named(conn.dialect.name)
         if kind is not None and "copy" in kind.can:
             from .copy_on_asyncpg import copy_on_asyncpg
 
@@ -103,6 +119,41 @@ def _load(conn: Connection, plan: CopyPlan, progress: Callable[[int], object] | 
             return int(cursor.rowcount)
     except dbapi.Error as error:
         raise driver_error(conn, statement, error) from error
+
+
+def _load_by_chunks(
+    holder: Holder, plan: CopyPlan, size: int, tenant: str | None, progress: Callable[[int], object] | None
+) -> int:
+    loaded = 0
+    try:
+        for chunk in plan.chunks(size):
+            loaded += run_on(holder, _load, chunk, None, tenant=tenant)
+            if progress is not None:
+                done(progress(loaded), progress, call="db.copy_rows")
+    except Exception as error:
+        error.add_note(f"{loaded} rows had been loaded and committed before, by chunk_rows={size}")
+        raise
+    return loaded
+
+
+def _checked_size(holder: Holder, chunk_rows: int) -> int:
+    if not isinstance(chunk_rows, int):
+        raise TypeError(f"chunk_rows is a number of rows, not a {type(chunk_rows).__name__}")
+    if chunk_rows < 1:
+        raise ValueError(f"chunk_rows is {chunk_rows}, not 1 or more")
+    kind = holder.current().settings.engine_kind
+    if kind.most_rows is not None and chunk_rows > kind.most_rows:
+        asked = f"{holder.called}.copy_rows(chunk_rows={chunk_rows})"
+        raise ConfigurationError([f"{asked} on {kind.title}: a transaction takes {kind.most_rows} rows"])
+    return chunk_rows
+
+
+def _at_most(most: int, rows: Iterator[Sequence[Any]], title: str) -> Iterator[Sequence[Any]]:
+    """``rows``. Raises ConfigurationError behind the last that the server would take: nothing is loaded then."""
+    yield from itertools.islice(rows, most)
+    for _ in rows:
+        problem = f"a transaction takes {most} rows, and there are more of them: chunk_rows={most} commits part by part"
+        raise ConfigurationError([f"db.copy_rows on {title}: {problem}"])
 
 
 def _write(

@@ -321,9 +321,12 @@ class Database:
         tenant: str | None = None,
         tx: Connection | None = None,
         progress: Callable[[int], object] | None = None,
+        chunk_rows: int | None = None,
     ) -> int:
         """``db.copy_rows``, on this database."""
-        return copy_rows_on(self._holder, table, rows, columns=columns, tenant=tenant, tx=tx, progress=progress)
+        return copy_rows_on(
+            self._holder, table, rows, columns=columns, tenant=tenant, tx=tx, progress=progress, chunk_rows=chunk_rows
+        )
 
     def reflect(
         self,
