@@ -16,7 +16,7 @@ from db.errors import ConfigurationError
 from db.migrations.lineage import write_down
 from db.migrations.lock import locked_connection
 from db.migrations.operations import is_features
-from db.settings.engines.kinds import NAMES, kind_named
+from db.settings.engines.kinds import NAMES, kind_named, kind_of
 from db.transactions.driver import require_constraints
 from db.work.database import Database, holder_of
 
@@ -68,8 +68,8 @@ def _wrong(named: str, why: str) -> ConfigurationError:
 
 
 def engine_kind() -> EngineKind:
-    """The engine that DB_URL names, or AUDIT_DB_URL; without it, as ``--sql`` may be run, that of a secret."""
-    if os.environ.get(f"{holder.prefix}URL"):
+    """The engine that the settings name; without them, as ``--sql`` may be run, the one that a secret would be for."""
+    if os.environ.get(f"{holder.prefix}URL") or os.environ.get(f"{holder.prefix}AUTH") == "dsql":
         return holder.current().settings.engine_kind
     kind = kind_named(NAMES[0])
     assert kind is not None  # noqa: S101 - it is there
@@ -78,10 +78,11 @@ def engine_kind() -> EngineKind:
 
 def run(conn: Connection | None) -> None:
     shared: dict[str, Any] = {"target_metadata": metadata(), "on_version_apply": write_down}
-    kind = engine_kind() if conn is None else kind_named(conn.dialect.name)
+    kind = engine_kind() if conn is None else kind_of(conn.dialect)
     shared |= {} if kind is None else kind.alembic
     if conn is None and kind is not None:
-        context.configure(dialect_name=kind.name, literal_binds=True, **shared)
+        name = kind.name if kind.not_by_url is None else f"{kind.name}+serverless"  # that has no other dialect
+        context.configure(dialect_name=name, literal_binds=True, **shared)
     else:
         context.configure(connection=conn, include_name=is_features, **shared)
     with context.begin_transaction():

@@ -1,5 +1,7 @@
 """One runner of migrations at a time: an advisory lock, and a connection with limits of its own that holds it.
 
+Where an engine has no such lock, a lease stands in for it (``lease``).
+
 Straight at the writer: behind a proxy that pools transactions, lock and limits would be those of whoever is lent the
 server's connection next, and lost to the runner. Such a proxy is refused (``pooler``).
 """
@@ -46,10 +48,13 @@ def locked_connection(runtime: Runtime | None = None) -> Iterator[Connection]:
     kind = now.settings.engine_kind
     refuse_proxy(now.settings)
     with now.engine("unpooled").connect() as conn, contextlib.ExitStack() as held:
-        refuse_pooler(conn)
-        if now.settings.schema:
+        if kind.commits_each_statement:
+            conn.execution_options(isolation_level="AUTOCOMMIT")
+        else:
+            refuse_pooler(conn)
+        if now.settings.schema and kind.is_told_in_sql:
             _set(conn, "search_path", now.settings.schema)
-        take = _lock_of(conn, kind, held)
+        take = _lock_of(conn, kind, held, length_s=_left_s(now, math.inf))
         while not take():
             time.sleep(min(LOCK_POLL_S, _left_s(now, LOCK_POLL_S)))
         left_s = _left_s(now, math.inf)
@@ -58,10 +63,16 @@ def locked_connection(runtime: Runtime | None = None) -> Iterator[Connection]:
         yield conn
 
 
-def _lock_of(conn: Connection, kind: EngineKind, held: contextlib.ExitStack) -> Callable[[], bool]:
+def _lock_of(conn: Connection, kind: EngineKind, held: contextlib.ExitStack, *, length_s: float) -> Callable[[], bool]:
     """One try to take the lock, which ends with ``held``, or with the connection."""
     if kind.migration_lock is not None:
         return functools.partial(_has_lock, conn, text(kind.migration_lock))
+    if kind.commits_each_statement:
+        from .lease import Lease
+
+        lease = Lease(conn, key=LOCK_KEY, length_s=length_s)
+        held.callback(lease.release)
+        return lease.take
     dialect: Any = conn.dialect
     lock = dialect.migration_lock(conn.engine.url)
     held.callback(lock.release)

@@ -12,11 +12,12 @@ import sqlalchemy as sa
 
 from db.environment.process import DEFAULT, owner_of
 from db.errors import ConfigurationError
-from db.settings.engines.kinds import kind_named, refusal_of
+from db.settings.engines.kinds import kind_of, refusal_of
 from db.settings.engines.postgresql import KIND as POSTGRESQL
 from db.transactions.prologue_sql import CREATE_PROLOGUE_FUNCTION
 from db.wire.search_path import CONSTRAINTS_FUNCTION, PROLOGUE_FUNCTION
 
+from .lease import LEASE_TABLE
 from .lineage import LINEAGE_TABLE
 
 if TYPE_CHECKING:
@@ -179,15 +180,15 @@ def drop_once_table(op: Operations) -> None:
 
 def is_features(name: str | None, kind: str, _parents: object) -> bool:
     """Whether a table is the feature's: Alembic's ``include_name``, so that it does not propose to drop the layer's."""
-    return not (kind == "table" and name in {ONCE_TABLE, LINEAGE_TABLE})
+    return not (kind == "table" and name in {ONCE_TABLE, LINEAGE_TABLE, LEASE_TABLE})
 
 
 def _kind(op: Operations) -> EngineKind:
     """The engine that the migration runs on, or is written for."""
-    name = op.get_context().dialect.name
-    kind = kind_named(name)
+    dialect = op.get_context().dialect
+    kind = kind_of(dialect)
     if kind is None:
-        raise ConfigurationError([f"the migration {refusal_of(name)}"])
+        raise ConfigurationError([f"the migration {refusal_of(dialect.name)}"])
     return kind
 
 
