@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from devkit.plugin import Database, MakeLambdaContext
+    from devkit.servers.dsql import DsqlStandIn
 
 notes = Table("notes", MetaData(), Column("id", Integer, primary_key=True), Column("body", Text))
 COUNT = select(func.count()).select_from(notes)
@@ -152,7 +153,10 @@ class Walk:
         }
 
     def _role(self) -> str:
-        url = process.current().settings.url
+        settings = process.current().settings
+        if (url := settings.url) is None and settings.user is not None:
+            with db.read() as conn:
+                return str(conn.execute(text("SELECT current_user")).scalar_one())
         return str(url.username) if url is not None and url.username else "nobody"
 
     def _once_table_again(self, op: Operations) -> None:
@@ -293,8 +297,8 @@ class Walk:
         from alembic.migration import MigrationContext
         from alembic.operations import Operations
 
-        with pytest.raises(_UndoneError), db.begin() as tx:
-            run(Operations(MigrationContext.configure(tx)))
+        with pytest.raises(_UndoneError), _schema_open() as conn:
+            run(Operations(MigrationContext.configure(conn)))
             raise _UndoneError
 
     def _upgrade(self) -> None:
@@ -323,7 +327,7 @@ class _UndoneError(Exception):
     """So that a cell leaves no table behind."""
 
 
-@pytest.fixture(params=["postgresql", "sqlite in memory", "sqlite in a file", "mariadb", "mysql"])
+@pytest.fixture(params=["postgresql", "sqlite in memory", "sqlite in a file", "mariadb", "mysql", "dsql"])
 def walk(
     request: pytest.FixtureRequest, tmp_path: Path, lambda_context: MakeLambdaContext, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Walk]:
@@ -333,6 +337,9 @@ def walk(
             settings = Settings(url=database.url("owner"))
         case "sqlite in memory":
             settings = Settings(url="sqlite://")
+        case "dsql":
+            cluster: DsqlStandIn = request.getfixturevalue("dsql")
+            settings = Settings(**cluster.settings(), pool_size=2)
         case "mariadb" | "mysql":
             database = request.getfixturevalue("mariadb_database")
             url = make_url(database.url("owner")).set(drivername=request.param)
@@ -346,12 +353,23 @@ def walk(
     process.DEFAULT._runtime = None
 
 
+@contextlib.contextmanager
+def _schema_open() -> Iterator[Connection]:
+    """A connection for DDL: in a transaction, where that may hold several statements of it."""
+    if process.current().settings.engine_kind.commits_each_statement:
+        with db.engine().connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+            yield conn
+    else:
+        with db.begin() as tx:
+            yield tx
+
+
 def _lay_ground() -> None:
     """The tables that the calls work on: gone with a database in memory that was disposed of."""
     from alembic.migration import MigrationContext
     from alembic.operations import Operations
 
-    with db.begin() as tx:
+    with _schema_open() as tx:
         for statement in ("DROP TABLE IF EXISTS notes", "DROP TABLE IF EXISTS owned", "DROP TABLE IF EXISTS db_once"):
             tx.execute(text(statement))
         tx.execute(text("CREATE TABLE notes (id int PRIMARY KEY, body text)"))
