@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from db.settings.engines.kinds import CAPABILITIES, all_kinds
+from db.settings.engines.kinds import CAPABILITIES, all_kinds, kind_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,6 +73,54 @@ CALLS: dict[str, Capability | None] = {
 }
 
 
+# What happens to applications, and what of an engine it asks for: "server" is one that can be lost. tests/engines/
+# test_scenarios.py makes each of them happen, on the engines that the kit has.
+SCENARIOS: dict[str, Capability | Literal["server"] | None] = {
+    "a transaction commits": None,
+    "an exception rolls it back": None,
+    "a write where only reads were meant": "read-only",
+    "an error within a savepoint": "savepoints",
+    "a tenant sees its own rows": "tenant",
+    "a statement outlasts the invocation": "statement limit",
+    "another transaction is at the same row": None,
+    "a batch with a record that fails": None,
+    "a key that is delivered twice": "once",
+    "a crash between the work and its COMMIT": "once",
+    "the connection is lost between two units": "server",
+    "the answer to COMMIT is lost": "server",
+    "the server restarts": "server",
+    "the password or the token changes": "server",
+    "a migration, twice": None,
+    "a migration that fails is tried again": None,
+}
+PLAYED_ON = ("postgresql", "mariadb", "sqlite", "dsql")
+_ENDS = {
+    ("another transaction is at the same row", "dsql"): "right: refused at COMMIT, and run again",
+    ("a batch with a record that fails", "dsql"): "right: a transaction for each record",
+    ("a migration that fails is tried again", "mariadb"): "right: what it did before stays",
+    ("a migration that fails is tried again", "dsql"): "right: what it did before stays",
+}
+
+
+def is_played(scenario: str, kind: EngineKind) -> bool:
+    """Whether the scenario can be met on an engine; else what it asks for is refused by name."""
+    asked = SCENARIOS[scenario]
+    return kind.is_server if asked == "server" else asked not in kind.lacks
+
+
+def scenarios_as_markdown() -> str:
+    """How each scenario ends."""
+    kinds = [kind for name in PLAYED_ON if (kind := kind_named(name)) is not None]
+    rows = [
+        [
+            scenario,
+            *(_ENDS.get((scenario, kind.name), "right") if is_played(scenario, kind) else "refused" for kind in kinds),
+        ]
+        for scenario in SCENARIOS
+    ]
+    return _table(["scenario", *(kind.title for kind in kinds)], rows)
+
+
 def cell(kind: EngineKind, call: str) -> str:
     """What becomes of ``call`` on an engine."""
     asked = CALLS[call]
@@ -103,7 +151,8 @@ def settings_as_markdown() -> str:
 
 def as_markdown() -> str:
     """All of it, as the command ``engines`` prints it."""
-    return "\n\n".join([calls_as_markdown(), capabilities_as_markdown(), settings_as_markdown()])
+    tables = [calls_as_markdown(), scenarios_as_markdown(), capabilities_as_markdown(), settings_as_markdown()]
+    return "\n\n".join(tables)
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -12,12 +12,20 @@ from db import aio, migrations
 from db.migrations import operations
 from db.settings import Settings, fields
 from db.settings.engines.kinds import CAPABILITIES, EngineKind, all_kinds
-from devkit.engines_table import CALLS, calls_as_markdown, capabilities_as_markdown, settings_as_markdown
+from devkit.engines_table import (
+    CALLS,
+    calls_as_markdown,
+    capabilities_as_markdown,
+    scenarios_as_markdown,
+    settings_as_markdown,
+)
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "engines.md"
 
 
-@pytest.mark.parametrize("table", [calls_as_markdown, capabilities_as_markdown, settings_as_markdown])
+@pytest.mark.parametrize(
+    "table", [calls_as_markdown, scenarios_as_markdown, capabilities_as_markdown, settings_as_markdown]
+)
 def test_the_documented_tables_are_the_codes(table: object) -> None:
     """docs/reference/engines.md holds what ``python -m devkit engines`` prints."""
     assert callable(table)
