@@ -28,7 +28,8 @@ def start(postgres: Postgres, dialect: str, suite: str, report: Path) -> subproc
     postgres.create_database(database, owner=postgres.superuser)
     for schema in ("test_schema", "test_schema_2"):
         postgres.execute(f"CREATE SCHEMA {schema}", database=database)
-    url = f"{dialect}://{postgres.superuser}@{postgres.host}:{postgres.port}/{database}?sslmode=disable"
+    plain = "ssl" if dialect.endswith("+asyncpg") else "sslmode"  # asyncpg's own word for it
+    url = f"{dialect}://{postgres.superuser}@{postgres.host}:{postgres.port}/{database}?{plain}=disable"
     return subprocess.Popen(
         [sys.executable, "-m", "pytest", "-c", "setup.cfg", "--rootdir", ".", *PLUGINS, "-q", "--tb=line",
          f"--junitxml={report}", "--dburi", url, suite],
@@ -56,6 +57,7 @@ def outcomes(report: Path) -> dict[str, str]:
     [
         ("postgresql+serverless", "postgresql+psycopg", "suite.py", 1800),
         ("postgresql+serverless_async", "postgresql+psycopg_async", "suite_async.py", 250),
+        ("postgresql+serverless_asyncpg", "postgresql+asyncpg", "suite_async.py", 250),
     ],
 )
 def test_the_suite_passes_where_it_does_on_the_stock_dialect(

@@ -23,7 +23,7 @@ from db.timing.waiting import on_loop
 from .asyncpg_connections import SOCKET_OPTIONS, UnitAdapter, UnitConnection
 from .asyncpg_replay import ReplayingDialect
 from .encoding import ENCODING, other_encoding
-from .search_path import NO_AUTOCOMMIT
+from .search_path import NO_AUTOCOMMIT, first_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,7 +74,7 @@ class AsyncpgExecutionContext(PGExecutionContext_asyncpg):
 
 
 class AsyncpgDialect(ReplayingDialect, PGDialect_asyncpg):
-    """The dialect on asyncpg. ``default_schema_name`` is what the server would say of itself for this user.
+    """The dialect on asyncpg. ``default_schema_name`` is as in ``psycopg_dialect``.
 
     Behind a proxy no statement is prepared by a name, for the server's connection is another each time.
     """
@@ -85,7 +85,7 @@ class AsyncpgDialect(ReplayingDialect, PGDialect_asyncpg):
     # Not keyword-only: create_engine() finds a dialect's arguments by reading its positional ones.
     def __init__(
         self,
-        default_schema_name: str = "public",
+        default_schema_name: str | None = None,
         names_statements: bool = True,
         plain_prologue: PlainPrologue | None = None,
         **kwargs: Any,
@@ -153,14 +153,21 @@ class AsyncpgDialect(ReplayingDialect, PGDialect_asyncpg):
         version = _driver(connection).get_server_version()
         return version.major, version.minor
 
-    def _get_default_schema_name(self, connection: Connection) -> str:  # noqa: ARG002 - SQLAlchemy's signature
-        return self._told_schema_name
+    def _get_default_schema_name(self, connection: Connection) -> str:
+        if self._told_schema_name is not None:
+            return self._told_schema_name
+        return first_schema(getattr(_driver(connection).get_settings(), "search_path", "")) or "public"
 
     def get_default_isolation_level(self, dbapi_conn: DBAPIConnection) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
-        return "READ COMMITTED"
+        # The server is asked after the engine's own level was set. AUTOCOMMIT is none that it would name.
+        own = self._on_connect_isolation_level
+        return "READ COMMITTED" if own in {None, "AUTOCOMMIT"} else own
 
     def reset_isolation_level(self, dbapi_conn: Any) -> None:
-        dbapi_conn.set_isolation_level(None)  # whatever the server's default is
+        if self._on_connect_isolation_level is not None:
+            super().reset_isolation_level(dbapi_conn)  # type: ignore[no-untyped-call]
+        else:
+            dbapi_conn.set_isolation_level(None)  # whatever the server's default is
 
     def _set_backslash_escapes(self, connection: Connection) -> None:
         settings = _driver(connection).get_settings()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.dialects import registry
 
-from db.wire import psycopg_dialect
+from db.wire import asyncpg_dialect, psycopg_dialect
 
 registry.register("postgresql.serverless_async", psycopg_dialect.__name__, "AsyncServerlessDialect")
+registry.register("postgresql.serverless_asyncpg", asyncpg_dialect.__name__, "AsyncpgDialect")
 
 
 @pytest.hookimpl(tryfirst=True)
