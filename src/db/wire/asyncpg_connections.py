@@ -240,6 +240,8 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
     async def _postpone(self, text: str, kind: Kind) -> bool:
         if self._transaction is None:
             await self._begin()
+        if not self._connection.is_in_transaction():
+            return False  # a block of the driver's own has ended it: the refusal belongs to this command
         due = self._connection.door.due
         if kind.sets_modes:
             says_more = self.prologue is not None or self.plain_prologue is not None
