@@ -243,7 +243,7 @@ _INVALID_OPTION = re.compile(r"connection is bad: invalid \S* ?value: ")
 # What is said of the default database's settings and calls, and is another's where that has them.
 _SETTING = re.compile(r"\bDB_(?=[A-Z])")
 _CALL = re.compile(
-    r"\bdb\.(?=(?:aio\.)?(?:batch|begin|configure|copy_rows|dispose|engine|fetch|idempotent|once|purge_once|read|reflect|"
+    r"\bdb\.(?=(?:aio|batch|begin|configure|copy_rows|dispose|engine|fetch|idempotent|once|purge_once|read|reflect|"
     r"run|session|status)\b)"
 )
 

@@ -98,16 +98,17 @@ def warn_of_no_invocation() -> None:
     )
 
 
-_said_to_be_unchecked: set[str] = set()
+_said_to_be_unchecked: set[tuple[str, str]] = set()
 
 
-def warn_of_unchecked_tenants(engine: str) -> None:
+def warn_of_unchecked_tenants(engine: str, *, prefix: str) -> None:
     """Say, once, that tenants are named and nothing keeps them apart."""
-    if engine not in _said_to_be_unchecked:
-        _said_to_be_unchecked.add(engine)
+    if (engine, prefix) not in _said_to_be_unchecked:
+        _said_to_be_unchecked.add((engine, prefix))
         logger.warning(
-            "tenants are not kept apart: %s shows every row to each of them, as DB_SQLITE_TENANTS=unchecked allows",
+            "tenants are not kept apart: %s shows every row to each of them, as %sSQLITE_TENANTS=unchecked allows",
             engine,
+            prefix,
             extra={"see": f"{DOCUMENTATION}start/from-sqlalchemy/#sqlite"},
         )
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from db.environment.runtime import Runtime
     from db.pool.connect_arguments import Role
     from db.settings import Settings
-    from db.settings.engines.kinds import EngineKind
 
 # Between a block's function and whoever enters it.
 _IN_BETWEEN = {"contextlib", "db.transactions.blocks"}
@@ -35,7 +34,7 @@ def require_call(settings: Settings, *, tenant: object = None) -> None:
     if on_loop():
         kind.require("aio", "db.aio")
     if tenant is not None:
-        require_tenants(kind, unchecked=settings.sqlite_tenants == "unchecked")
+        require_tenants(settings)
 
 
 def require_unit(now: Runtime, role: Role, *, tenant: str | None, read_only: bool, isolation: str | None) -> None:
@@ -52,15 +51,16 @@ def require_unit(now: Runtime, role: Role, *, tenant: str | None, read_only: boo
         raise ConfigurationError([_ONE_WRITER.format(kind.title)])
 
 
-def require_tenants(kind: EngineKind, *, unchecked: bool) -> None:
+def require_tenants(settings: Settings) -> None:
     """Raise ConfigurationError where a unit of work has a tenant and the engine keeps none apart.
 
-    ``unchecked``, the settings let it pass, and it is warned of once a process.
+    The settings may let it pass; then it is warned of once a process.
     """
+    kind = settings.engine_kind
     if "tenant" in kind.can:
         return
-    if unchecked:
-        warn_of_unchecked_tenants(kind.title)
+    if settings.sqlite_tenants == "unchecked":
+        warn_of_unchecked_tenants(kind.title, prefix=settings.prefix)
         return
     kind.require("tenant", f"{called()}(tenant=…)")
 
