@@ -39,8 +39,8 @@ def test_a_tenant_sees_its_own_orders(shop, lambda_context):
 
     order = {"id": 1, "customer": "c-1001", "total_minor": 3490}
     assert answer("create") == (201, order)
-    assert answer("list") == (200, [order])
-    assert answer("list-foreign-tenant") == (200, [])
+    assert answer("list") == (200, {"orders": [order]})
+    assert answer("list-foreign-tenant") == (200, {"orders": []})
     assert answer("create-invalid")[0] == 422
     assert answer("list-no-tenant")[0] == 403
     assert answer("health") == (200, {"status": "ok"})
@@ -66,5 +66,5 @@ def test_uvicorn_serves_it_too(shop, monkeypatch):
             listed = client.get("/orders")
         server.should_exit = True
         thread.join()
-    assert (created.status_code, listed.json()) == (201, [created.json()])
+    assert (created.status_code, listed.json()) == (201, {"orders": [created.json()]})
     assert db.status()["totals"]["connects"] == db.status()["totals"]["closes"]

@@ -34,6 +34,10 @@ class Order(NewOrder):
     id: int
 
 
+class Page(BaseModel):
+    orders: list[Order]
+
+
 def tenant_of(scope) -> str | None:
     """The caller's tenant, from the token that API Gateway's authorizer has verified. Nothing else may name one."""
     claims = db.asgi.request_context(scope).get("authorizer", {}).get("jwt", {}).get("claims", {})
@@ -59,9 +63,9 @@ async def create_order(order: NewOrder, tx: Tx) -> Order:
 
 
 @routes.get("")
-def list_orders(conn: Conn, after: int = 0, limit: Annotated[int, Field(ge=1, le=100)] = 20) -> list[Order]:
+def list_orders(conn: Conn, after: int = 0, limit: Annotated[int, Field(ge=1, le=100)] = 20) -> Page:
     page = select(*shown).where(orders.c.id > after).order_by(orders.c.id).limit(limit)
-    return [Order(**row._asdict()) for row in conn.execute(page)]
+    return Page(orders=[Order(**row._asdict()) for row in conn.execute(page)])
 
 
 app = FastAPI(title="Orders", lifespan=db.asgi.lifespan)
