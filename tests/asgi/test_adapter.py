@@ -114,3 +114,22 @@ def test_the_answer_is_complete_when_the_work_behind_it_is_done(use: Use, capsys
 
     event_loop.run(app(told(), receive, send))
     assert seen == [("work", "8476a536"), (b'"done"', 0, True)]
+
+
+@pytest.mark.usefixtures("in_lambda")
+def test_an_error_behind_the_answer_keeps_none_of_it_back(use: Use) -> None:
+    """A background task fails: the client has its answer, trailers and all, and the server the error."""
+    use()
+    sent: list[str] = []
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        for kind in ("start", "body", "trailers"):
+            await send({"type": f"http.response.{kind}"})
+        raise ValueError
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"].removeprefix("http.response."))
+
+    with pytest.raises(ValueError):  # noqa: PT011 - it has no words
+        event_loop.run(db.asgi.Middleware(app)(told(), None, send))
+    assert sent == ["start", "body", "trailers"]

@@ -9,7 +9,7 @@ import pytest
 from fastapi import Depends, FastAPI, HTTPException
 from litestar import Litestar, get
 from litestar.di import NamedDependency, Provide
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session  # noqa: TC002 - FastAPI reads the annotations
 from starlette.responses import PlainTextResponse, StreamingResponse
@@ -22,6 +22,7 @@ from db.environment import event_loop
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from devkit.plugin import Database
     from tests.asgi.conftest import Ask, Use
 
 pytestmark = pytest.mark.usefixtures("ledger")
@@ -272,6 +273,23 @@ def test_any_block_may_be_a_dependency(ask: Ask) -> None:
         await orm.execute(INSERT, {"n": 2})
 
     assert [ask(app, f"POST {path}")[0].status_code for path in ("/plain", "/async")] == [200, 200]
+    assert rows() == 2
+
+
+def test_a_second_database_is_a_dependency_beside_the_default_one(ask: Ask, use: Use, database: Database) -> None:
+    """It has connections of its own, so a unit on one may be inside of a unit on the other."""
+    use(pool_size=1, max_overflow=0)
+    app = fastapi()
+    audit = db.Database(db.Settings(url=make_url(database.url())), name="audit")
+    audited = Annotated[AsyncConnection, Depends(db.asgi.dependency(audit.aio.begin), scope="function")]
+
+    async def both(tx: PlainTx, audit_tx: Any) -> None:
+        await audit_tx.execute(INSERT, {"n": 1})
+        await asyncio.to_thread(tx.execute, INSERT, {"n": 2})
+
+    both.__annotations__["audit_tx"] = audited  # a local name, which FastAPI could not look up
+    app.post("/")(both)
+    assert ask(app, "POST /")[0].status_code == 200
     assert rows() == 2
 
 

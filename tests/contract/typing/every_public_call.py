@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, assert_type
 
@@ -30,6 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
 import db
+import db.asgi
 import db.errors
 import db.settings
 from db import aio, migrations
@@ -395,6 +397,27 @@ def errors() -> None:
     except db.DbError as error:
         assert_type(error.database, str | None)
         assert_type(db.errors.connect_verdict(error), db.Verdict)
+
+
+# What an ASGI application takes.
+
+
+async def of_asgi(scope: dict[str, Any], app: Callable[[Any, Any, Any], Awaitable[None]]) -> Any:
+    await db.asgi.Middleware(app, tenant=lambda scope: str(scope["path"]), request_timeout_s=3)(scope, None, None)
+    assert_type(db.asgi.request_context(scope), Mapping[str, Any])
+    assert_type(db.asgi.transaction(), AsyncGenerator[AsyncConnection, None])
+    assert_type(db.asgi.reading(), AsyncGenerator[AsyncConnection, None])
+    assert_type(db.asgi.plain_transaction(), AsyncGenerator[Connection, None])
+    assert_type(db.asgi.plain_reading(), AsyncGenerator[Connection, None])
+    assert_type(
+        db.asgi.dependency(lambda: db.begin(isolation="SERIALIZABLE")), Callable[[], AsyncGenerator[Connection, None]]
+    )
+    assert_type(db.asgi.dependency(aio.read), Callable[[], AsyncGenerator[AsyncConnection, None]])
+    said: db.asgi.Answer = db.asgi.answer_to(ValueError())
+    assert_type((said.status, said.reason, said.retry_after_s), tuple[int, str, int | None])
+    async with db.asgi.lifespan(app):
+        await db.asgi.problem(None, ValueError())
+    return db.asgi.lambda_handler(app, lifespan="off")
 
 
 # Migrations.

@@ -9,6 +9,7 @@ from types import FunctionType
 import pytest
 
 import db
+import db.asgi
 from db import aio, errors, settings
 from db.migrations import operations
 
@@ -43,6 +44,7 @@ INTERNAL = {
 PUBLIC = {
     "db": set(db.__all__),
     "aio": set(aio.__all__),
+    "db.asgi": set(db.asgi.__all__),
     "operations": functions_of(operations),
     "db.errors": functions_of(errors) - set(db.__all__) - INTERNAL,
     "db.settings": functions_of(settings) - INTERNAL,
