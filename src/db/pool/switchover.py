@@ -27,7 +27,8 @@ SUSPECT_S = 30.0
 _DOUBTS = 4
 # The longest that a connection is told to serve.
 LONGEST_S = SUSPECT_S * 2 ** (_DOUBTS - 1)
-# What a server that takes no writes says of itself at connect, from PostgreSQL 14 on, at no trip. A standby says both.
+# What a server that takes no writes says of itself at connect, from PostgreSQL 14 on, at no trip: a standby the one,
+# and what is read-only by a setting, of its own or of the role, the other.
 _IS_STANDBY = "in_hot_standby"
 _IS_READ_ONLY = "default_transaction_read_only"
 
@@ -44,7 +45,7 @@ class Switchover:
     def suspect(self) -> None:
         """A sign: a connection was lost, or a writer refused to write."""
         self._suspected_until = self._clock() + SUSPECT_S
-        self._believe()
+        self._begin_anew()
 
     def bound(self, connection: Any, *, writes: bool) -> None:
         """Bound how long ``connection`` serves, just opened, if it may lead to the wrong server.
@@ -61,7 +62,7 @@ class Switchover:
         elif _says(connection, _IS_READ_ONLY):
             serve_until(connection, self._doubt(now))
         else:
-            self._believe()
+            self._begin_anew()
 
     def _doubt(self, now: float) -> float:
         """Until when a connection serves whose sessions are read-only: for ever, once that has been so for long."""
@@ -72,7 +73,7 @@ class Switchover:
             self._doubts += 1
         return self._doubted_until
 
-    def _believe(self) -> None:
+    def _begin_anew(self) -> None:
         """What is said from now on is news."""
         self._doubts, self._doubted_until = 0, -math.inf
 
