@@ -234,6 +234,8 @@ _OF_RATE = ("Rate of connection to proxy exceeded", "connection, rate exceeded",
 # protocol_violation: the one code that PgBouncer and RDS Proxy have for whatever they refuse; and
 # connection_does_not_exist, in which asyncpg hides it where that ends the connection.
 _OF_POOLERS = {"08P01", "08003"}
+# invalid_authorization_specification: of a role that may not, or of rules (pg_hba.conf) that name nobody like it.
+_NOT_LET_IN = "28000"
 # What psycopg raises where a connect fails, and what stands in for it with asyncpg.
 _OPERATIONAL = {"psycopg.OperationalError", "sqlalchemy.dialects.postgresql.asyncpg.OperationalError"}
 _QUOTED = re.compile(r"""\"[^"]*"|'[^']*'""")
@@ -325,6 +327,8 @@ def _driver_verdict(error: BaseException, *, lost: bool, connecting: bool) -> Ve
     otherwise = Verdict.RECONNECT if lost else Verdict.GIVE_UP
     if code in _OF_POOLERS and (said := _by_message(error)):
         return said
+    if code == _NOT_LET_IN and is_of_rules(error):
+        return Verdict.GIVE_UP  # no password was looked at, so none will help
     if code is not None:
         return _BY_SQLSTATE.get(code, otherwise)
     if lost:

@@ -137,6 +137,9 @@ class Connector:
     ) -> Exception | None:
         """Return when there may be another attempt, or raise ``refusal``: None once other credentials are at hand."""
         advice = _advice(refusal)
+        if advice is Verdict.GIVE_UP and is_of_rules(refusal) and effort.kept_waiting:
+            # Aurora has said so while it resumed: https://github.com/cyrilgdn/terraform-provider-postgresql/issues/540
+            advice = Verdict.RECONNECT
         if advice is Verdict.WAIT_FOR_CAPACITY and not is_of_rate(refusal):
             self.crowding.refused()
         if advice is Verdict.REFETCH_CREDENTIALS:
@@ -144,9 +147,6 @@ class Connector:
                 return None  # it was of others
             if self._source is None:
                 advice = Verdict.GIVE_UP  # the URL's: there is nowhere to look for another
-        if advice is Verdict.GIVE_UP and is_of_rules(refusal) and effort.kept_waiting:
-            # Aurora has said so while it resumed: https://github.com/cyrilgdn/terraform-provider-postgresql/issues/540
-            advice = Verdict.RECONNECT
         backoff = _SLOW_BACKOFF if advice in _SLOWLY else _BACKOFF
         delay_s = backoff.delay_s(advice, effort.attempts, left_s=effort.left_s())
         if delay_s is None:
