@@ -35,6 +35,7 @@ from db.pool.switchover import serves_until
 from db.settings import Settings
 from devkit.network.faults import Lost
 from devkit.network.pinning import no_pinning
+from devkit.network.strict_pooler import StrictPooler
 from devkit.servers.odyssey import Odyssey
 from devkit.servers.pgbouncer import NEWEST, PgBouncer
 from tests.dialect.test_cuts import KEPT, by_run, cut_each_flight
@@ -86,10 +87,15 @@ def through(database: Database, wire: PostgresWire | PgBouncer, **settings: Any)
     db.configure(Settings(url=make_url(database.through(wire).url()), sslmode="disable", **settings))
 
 
-@pytest.fixture(params=["PgBouncer", "the newest PgBouncer", "Odyssey"])
-def pooler(request: pytest.FixtureRequest, database: Database, pgbouncer: MakePgBouncer) -> Iterator[Endpoint]:
-    """One in transaction mode, with one connection to the server for all clients that log in alike."""
+@pytest.fixture(params=["PgBouncer", "the newest PgBouncer", "Odyssey", "the strict pooler"])
+def pooler(
+    request: pytest.FixtureRequest, database: Database, postgres: Postgres, pgbouncer: MakePgBouncer
+) -> Iterator[Endpoint]:
+    """One of transactions, with one connection to the server for all clients that log in alike."""
     match request.param:
+        case "the strict pooler":
+            with StrictPooler(postgres.host, postgres.port, backends=1) as strict:
+                yield strict
         case "Odyssey":
             with Odyssey(database, pool_size=1) as odyssey:
                 yield odyssey
