@@ -15,6 +15,7 @@ import pytest
 from devkit.cli import main
 from devkit.plan import changes, limits
 from devkit.plan.planned import Asked, Planned, planned
+from devkit.plan.plot import plot
 from devkit.plan.stack import UnsaidError
 from devkit.plan.sums import Line, Plan, Server, Side, Use
 
@@ -243,9 +244,11 @@ def test_capacity_units_take_the_row_below() -> None:
     assert [limits.by_acu(engine, 0.5, 32) for engine in ("postgresql", "mysql")] == [2000, 3000]
 
 
-def test_the_page_has_the_table_of_limits() -> None:
-    """Printed by `python -m devkit plan --limits`."""
+def test_the_page_has_the_table_of_limits_and_the_picture_of_a_plan() -> None:
+    """Printed by `python -m devkit plan --limits`, and drawn by `--plot` of the published outage."""
     assert limits.as_markdown() in (ROOT / "docs/run/plan.md").read_text()
+    drawn = plot(sides(plan_of("rest")), "Connections of rest.yaml, at most")
+    assert (ROOT / "docs/run/plan.svg").read_text() == drawn
 
 
 def planned_of(tmp_path: Path, resources: dict[str, object], **said: object) -> Planned:
@@ -298,10 +301,34 @@ def test_what_all_functions_are_told_is_no_evidence(tmp_path: Path) -> None:
     assert lines(server) == {"Token": (2, 4), "Foreign": (3, 6)}
 
 
+def test_what_a_condition_gives_a_function_counts(tmp_path: Path) -> None:
+    """Its whole environment, and a resource that is there or is not; no branch is taken for the other."""
+    chosen = {"Fn::If": ["Here", {"Variables": {"DB_SECRET_ID": "x"}}, {"Ref": "AWS::NoValue"}]}
+    properties = {"ReservedConcurrentExecutions": 2, "Environment": chosen}
+    template = tmp_path / "template.json"
+    content = {
+        "Conditions": {
+            "Here": {"Fn::Equals": [{"Ref": "AWS::Region"}, "us-east-1"]},
+            "There": {"Fn::Not": [{"Condition": "Here"}]},
+        },
+        "Resources": {
+            "F": {"Type": "AWS::Lambda::Function", "Properties": properties},
+            "G": {"Type": "AWS::Lambda::Function", "Properties": properties, "Condition": "There"},
+        },
+    }
+    template.write_text(json.dumps(content))
+    found = planned(Asked(template=template, max_connections=100))
+    assert lines(sides(found)[0]) == {"F": (2, 4)}
+    elsewhere = planned(Asked(template=template, parameters={"AWS::Region": "eu-west-1"}))
+    assert (elsewhere.plan, [one.name for one in elsewhere.out]) == (None, ["F", "G"])
+
+
 def test_a_setting_that_db_would_refuse_is_told(tmp_path: Path) -> None:
     """In the words of db itself; the plan makes nothing of it."""
     with pytest.raises(UnsaidError, match=r"F: .*DB_POOL_SIZE"):
         planned_of(tmp_path, {"F": function({"DB_SECRET_ID": "x", "DB_POOL_SIZE": "0"})})
+    with pytest.raises(UnsaidError, match=r"^F: DB_POOL_SIZE is {{resolve:ssm:/n}}, which CloudFormation looks up"):
+        planned_of(tmp_path, {"F": function({"DB_SECRET_ID": "x", "DB_POOL_SIZE": "{{resolve:ssm:/n}}"})})
     assert planned_of(tmp_path, {"F": function({})}).plan is None
 
 

@@ -47,7 +47,7 @@ def of(stack: Stack, properties: Mapping[str, Any], prefix: str = PREFIX) -> Evi
 
     Under another ``prefix`` than that of ``db``, of that further database of ``db`` alone.
     """
-    variables = told(properties, prefix)
+    variables = told(stack, properties, prefix)
     if evidence := _of_ours(stack, variables, prefix):
         return evidence
     if prefix != PREFIX:
@@ -79,9 +79,10 @@ def _looks_like_a_database(name: str) -> bool:
     return _NAME.search(name) is not None and _OTHERS.search(name) is None
 
 
-def told(properties: Mapping[str, Any], prefix: str = PREFIX) -> dict[str, Any]:
+def told(stack: Stack, properties: Mapping[str, Any], prefix: str = PREFIX) -> dict[str, Any]:
     """The variables of a function; those under another prefix as if they were the default database's, and no others."""
-    variables: dict[str, Any] = section(section(properties, "Environment"), "Variables")
+    environment = stack.part(properties, "Environment", "a function")
+    variables = stack.part(environment, "Variables", "a function's Environment")
     if prefix == PREFIX:
         return variables
     return {PREFIX + name.removeprefix(prefix): one for name, one in variables.items() if name.startswith(prefix)}
@@ -91,7 +92,7 @@ def further(stack: Stack) -> dict[str, str]:
     """For each prefix of a further database of `db`, the function that has its secret or its like."""
     found: dict[str, str] = {}
     for name, properties in stack.of("AWS::Lambda::Function").items():
-        for variable in told(properties):
+        for variable in told(stack, properties):
             prefix, is_one, rest = variable.partition(f"_{PREFIX}")
             if is_one and PREFIX + rest in OURS:
                 found.setdefault(f"{prefix}_{PREFIX}", name)
@@ -157,7 +158,7 @@ def _of_containers(task: Mapping[str, Any]) -> dict[str, Any]:
 def engine(stack: Stack, prefix: str = PREFIX) -> str:
     """What the functions of `db` are told that the database is; PostgreSQL where they are told nothing."""
     for properties in stack.of("AWS::Lambda::Function").values():
-        said = told(properties, prefix).get("DB_ENGINE", "")
+        said = told(stack, properties, prefix).get("DB_ENGINE", "")
         if text := stack.known.text_or_none(said):
             return text
     return POSTGRESQL

@@ -106,7 +106,7 @@ class _Function:
 
     @cached_property
     def variables(self) -> dict[str, Any]:
-        return evidence.told(self.properties, self.prefix)
+        return evidence.told(self.stack, self.properties, self.prefix)
 
     @cached_property
     def shown(self) -> evidence.Evidence:

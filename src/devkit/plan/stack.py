@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Its default is the name under which Systems Manager has the value.
 ELSEWHERE = "AWS::SSM::Parameter::Value"
+# https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/dynamic-references.html
+DYNAMIC = "{{resolve:"
 
 
 class UnsaidError(Exception):
@@ -78,9 +80,12 @@ class Stack:
         if value is None:
             return ""
         try:
-            return self.known.text(value)
+            text = self.known.text(value)
         except UnknownValueError as error:
             raise self.unsaid(where, value, error) from error
+        if DYNAMIC in text:
+            raise UnsaidError(f"{where} is {text}, which CloudFormation looks up as it deploys")
+        return text
 
     def number(self, value: Any, where: str) -> float | None:
         """The number that ``value`` comes to; None where it is absent. Raises UnsaidError."""
