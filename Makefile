@@ -22,7 +22,7 @@ unexport RUNTIME
 ROOT := .
 # Each process has servers of its own. They take over tests from one another, so they end together.
 PYTEST := $(BIN)/pytest --numprocesses auto --dist worksteal
-CORE := tests/unit tests/postgres tests/dialect tests/aio tests/runtime
+CORE := tests/unit tests/postgres tests/dialect tests/aio tests/mysql tests/runtime
 export PATH := $(CURDIR)/$(BIN):$(CURDIR)/.uv/bin:$(PATH)
 # SAM's usage reports are no part of a build.
 export SAM_CLI_TELEMETRY := 0

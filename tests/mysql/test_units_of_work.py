@@ -359,6 +359,5 @@ def test_a_statement_that_is_too_long_for_the_server_is_not_sent(
             long = conn.execute(text("SELECT length(:x)"), {"x": "x" * 1_047_500}).scalar_one()
         assert long == 1_047_500
         assert (wire.counts() - before).connections == 0
-        assert db.copy_rows("ledger", [{"n": n, "note": "abcde"} for n in range(100, 60_000)]) == 59_900
     finally:
         mariadb.execute("SET GLOBAL max_allowed_packet = DEFAULT")
