@@ -16,7 +16,7 @@ from .conftest import numbers
 from .test_work import LEDGER, failed, record
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -165,14 +165,28 @@ def test_a_cancelled_statement_is_ended_on_the_server(before: tuple[int, ...], r
     assert numbers() == [2]
 
 
+async def cancelled_once(come: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Await ``work``, and cancel it when it waits for the first time after ``come``."""
+    task = asyncio.create_task(work)
+    await come.wait()
+    task.cancel()
+    await task
+
+
 def test_a_task_that_is_cancelled_between_statements_rolls_back(wire: MySqlWire) -> None:
     """And the connection is good for the next."""
 
     async def scenario() -> None:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1), aio.begin() as tx:
+        inserted = asyncio.Event()
+
+        async def work() -> None:
+            async with aio.begin() as tx:
                 await insert(tx, 1)
+                inserted.set()
                 await asyncio.sleep(30)
+
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled_once(inserted, work())
         await add(2)
 
     before = wire.counts()
@@ -182,13 +196,18 @@ def test_a_task_that_is_cancelled_between_statements_rolls_back(wire: MySqlWire)
 
 
 def test_a_task_that_is_cancelled_while_it_commits_does_not_know(wire: MySqlWire) -> None:
-    """COMMIT has been sent: whoever hears of a time-out would take it for undone."""
+    """COMMIT has been sent: whoever hears of a cancellation would take it for undone."""
 
     async def scenario() -> None:
-        await nothing()
-        async with asyncio.timeout(0.3), aio.begin() as tx:
-            await insert(tx, 1)
-            wire.blackhole()
+        silent = asyncio.Event()
+
+        async def work() -> None:
+            async with aio.begin() as tx:
+                await insert(tx, 1)
+                wire.blackhole()
+                silent.set()
+
+        await cancelled_once(silent, work())
 
     with pytest.raises(db.OutcomeUnknownError, match="cancelled"):
         event_loop.run(scenario())
