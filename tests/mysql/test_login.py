@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
+import socket
 import ssl
 import subprocess
 import tempfile
@@ -13,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 import pymysql
 import pytest
 from sqlalchemy import make_url, text
+from sqlalchemy.util import greenlet_spawn
 
 import db
 from db import aio
 from db.credentials.rds_iam import RdsIamSource
 from db.environment import event_loop, process
 from db.settings import Settings
+from db.wire.mysql_async_connections import AsyncMySqlConnection
+from db.wire.mysql_connections import MySqlConnection
 from db.wire.mysql_session import _ClearPassword
 from devkit.servers.database import create_mariadb_database
 from devkit.servers.mariadb import MariaDb
@@ -225,3 +230,16 @@ def test_a_token_is_signed_for_the_engines_port(monkeypatch: pytest.MonkeyPatch)
     token = RdsIamSource(settings, "db.example.com", clock=time.time).current()
     assert token.password.startswith("db.example.com:3306/?Action=connect&DBUser=u")
     assert token.port == 3306
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["db", "aio"])
+def test_a_server_that_lets_in_and_says_nothing_is_given_up(*, asynchronous: bool) -> None:
+    """After DB_CONNECT_TIMEOUT_S, as one that is out of reach: PyMySQL's own limit is for the connect alone."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place: dict[str, Any] = {"host": "127.0.0.1", "port": silent.getsockname()[1], "connect_timeout": 0.1}
+        with pytest.raises(pymysql.err.OperationalError) as refused:
+            if asynchronous:
+                event_loop.run(greenlet_spawn(functools.partial(AsyncMySqlConnection, user="u", **place)))
+            else:
+                MySqlConnection(user="u", **place)
+    assert db.verdict(refused.value) is db.Verdict.RECONNECT

@@ -29,7 +29,6 @@ class Limited(Packets):
     read_only = False
     _is_limited = False  # a unit's limits hold for the session
     _statement_s = math.inf  # how long a statement may take that the server does not limit
-    _read_timeout: float | None = None  # PyMySQL's: seconds to wait for a packet
     _patience_s: Callable[[], float | None] | None = None
 
     def hold(self, statement_s: float, lock_s: float) -> None:

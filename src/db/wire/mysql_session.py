@@ -51,6 +51,7 @@ class Session(connections.Connection):  # type: ignore[misc]  # PyMySQL is not t
     wait_timeout_s = math.inf
     facts: dict[str, Any]
     _last_used = 0.0
+    _read_timeout: float | None  # PyMySQL's: seconds to wait for a packet
     _peer: tuple[str, int] | None = None  # the address of the server, which a name may lead elsewhere from
     _result: Any
 
@@ -65,8 +66,12 @@ class Session(connections.Connection):  # type: ignore[misc]  # PyMySQL is not t
         return cast("ssl.SSLContext", super()._create_ssl_ctx(sslp)) if sslp else _unverified()
 
     def connect(self, sock: Any = None) -> None:
-        """PyMySQL's; a peer that goes silent is given up as soon as psycopg's is."""
-        super().connect(sock)
+        """PyMySQL's; a peer that goes silent is given up as soon as psycopg's is, in the login as well."""
+        self._read_timeout = self.connect_timeout
+        try:
+            super().connect(sock)
+        finally:
+            self._read_timeout = None
         if self.unix_socket is None:
             self._peer = self._sock.getpeername()[:2]
             for option, value in _SILENT_PEER.items():
