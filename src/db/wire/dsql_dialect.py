@@ -6,6 +6,7 @@ is the connection (``dsql_connections``), that there are no savepoints, and that
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,14 +14,19 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.base import PGDDLCompiler
 
-from db.errors import ConfigurationError
+from db.errors import ConfigurationError, Verdict, sqlstate
 from db.settings.engines.dsql import KIND
+from db.timing.backoff import Backoff
+from db.timing.waiting import sleep
 
 from .dsql_connections import AsyncDsqlConnection, DsqlConnection
 from .psycopg_dialect import AsyncServerlessDialect, ServerlessDialect
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import URL, Connection
+    from sqlalchemy.engine import ExecutionContext
     from sqlalchemy.engine.interfaces import DBAPIConnection
 
     DialectMixin = ServerlessDialect
@@ -30,6 +36,8 @@ else:
 
 DRIVER = "dsql+serverless"
 LEVEL = "REPEATABLE READ"
+_CONFLICT = "40001"
+_BACKOFF = Backoff()
 _SERIAL = re.compile(r" (?:BIG|SMALL)?SERIAL\b")
 
 
@@ -66,6 +74,38 @@ class _OfDsql(DialectMixin):
     def do_savepoint(self, connection: Connection, name: str) -> None:  # noqa: ARG002 - SQLAlchemy's
         KIND.require("savepoints", "begin_nested()")
         raise ConfigurationError([f"begin_nested() on {KIND.title}"])
+
+    # What commits by itself and met a conflict has done nothing. DDL meets one with any other change of the schema.
+
+    def do_execute(self, cursor: Any, statement: str, parameters: Any, context: ExecutionContext | None = None) -> None:
+        self._until_accepted(lambda: super(_OfDsql, self).do_execute(cursor, statement, parameters, context), context)
+
+    def do_execute_no_params(self, cursor: Any, statement: str, context: ExecutionContext | None = None) -> None:
+        self._until_accepted(lambda: super(_OfDsql, self).do_execute_no_params(cursor, statement, context), context)
+
+    def _until_accepted(self, execute: Callable[[], None], context: ExecutionContext | None) -> None:
+        attempt = 1
+        while True:
+            try:
+                execute()
+            except self.loaded_dbapi.Error as error:
+                delay_s = self._delay_s(error, context, attempt)
+                if delay_s is None:
+                    raise
+            else:
+                return
+            sleep(delay_s)
+            attempt += 1
+
+    def _delay_s(self, error: BaseException, context: ExecutionContext | None, attempt: int) -> float | None:
+        """Seconds until it is tried again; None where the error has to stand, as that of a transaction has."""
+        if context is None or sqlstate(error) != _CONFLICT:
+            return None
+        driver = self._driver(context.root_connection.connection.dbapi_connection)
+        if not driver._autocommit:
+            return None
+        left_s = driver.patience_s() if driver.patience_s is not None else None
+        return _BACKOFF.delay_s(Verdict.RETRY_TRANSACTION, attempt, left_s=math.inf if left_s is None else left_s)
 
 
 class DsqlDialect(_OfDsql, ServerlessDialect):
