@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from alembic import command
 from sqlalchemy import Column, Integer, MetaData, Table, exc, text
 
 import db
 from db import migrations
+from db.environment import process
 from db.errors import ConfigurationError
 from db.migrations.lease import Lease
 from db.migrations.lock import LOCK_KEY, locked_connection
@@ -109,6 +111,20 @@ def test_a_migration_commits_each_statement(use: Use, dsql: DsqlStandIn, tmp_pat
     with db.read() as conn:
         assert conn.execute(text("SELECT count(*) FROM made")).scalar_one() == 1
         assert conn.execute(text("SELECT count(*) FROM db_migration_lease")).scalar_one() == 0
+
+
+def test_migrations_are_written_down_as_dsql_takes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``alembic upgrade head --sql`` needs no cluster: no transaction around it, and indexes in DSQL's words."""
+    (tmp_path / "a1.py").write_text(REVISION)
+    for name, value in {"AUTH": "dsql", "HOST": "abc0.dsql.us-east-2.on.aws", "USER": "admin"}.items():
+        monkeypatch.setenv(f"DB_{name}", value)
+    command.upgrade(migrations.config(tmp_path), "head", sql=True)
+    process.DEFAULT._runtime = None
+    said = capsys.readouterr().out
+    assert "CREATE UNIQUE INDEX ASYNC ix_made_note ON made (note);" in said
+    assert "BEGIN;" not in said
 
 
 def test_a_second_runner_waits_for_the_lease(use: Use, dsql: DsqlStandIn) -> None:
