@@ -212,6 +212,7 @@ def test_what_is_taken_for_something_else_is_said_of_its_own_call() -> None:
 def test_it_is_collected_with_its_last_user(caplog: pytest.LogCaptureFixture) -> None:
     """What it kept is closed; whoever is at work on it keeps it."""
     gc.collect()  # those of other tests
+    caplog.clear()
     caplog.set_level(logging.INFO)
     with db.Database(db.Settings(url="sqlite://"), name="audit").begin() as tx:
         gc.collect()
