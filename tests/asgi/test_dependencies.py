@@ -21,6 +21,7 @@ from db.environment import event_loop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from devkit.plugin import Database
     from tests.asgi.conftest import Ask, Use
@@ -291,6 +292,21 @@ def test_a_second_database_is_a_dependency_beside_the_default_one(ask: Ask, use:
     app.post("/")(both)
     assert ask(app, "POST /")[0].status_code == 200
     assert rows() == 2
+
+
+@pytest.mark.parametrize("file", ["", "/notes.db"])
+def test_sqlite_serves_the_tests_of_plain_routes(ask: Ask, tmp_path: Path, file: str) -> None:
+    """In memory and in a file, though the block, the route and the end of it are in different threads."""
+    db.configure(db.Settings(url=make_url(f"sqlite:///{tmp_path}{file}" if file else "sqlite://")))
+    app = fastapi()
+
+    @app.post("/")
+    def plain(tx: PlainTx) -> int:
+        tx.execute(text("CREATE TABLE IF NOT EXISTS notes (n int)"))
+        tx.execute(text("INSERT INTO notes VALUES (1)"))
+        return tx.scalar(text("SELECT count(*) FROM notes")) or 0
+
+    assert sorted(answer.text for answer in ask(app, *["POST /"] * 4)) == ["1", "2", "3", "4"]
 
 
 def test_a_block_that_is_made_already_is_no_dependency() -> None:

@@ -16,11 +16,11 @@ from sqlalchemy import text
 import db
 import db.asgi
 from db import aio
-from db.environment import event_loop
+from db.environment import event_loop, process
 from db.timing.invocation import current_invocation
 
 if TYPE_CHECKING:
-    from tests.asgi.conftest import Ask, Lines
+    from tests.asgi.conftest import Ask, Lines, Use
 
 TENANT = text("SELECT current_setting('app.tenant_id', true)")
 ONE = text("SELECT 1")
@@ -188,6 +188,24 @@ def test_a_connection_that_a_request_left_is_warned_of(ask: Ask, lines: Lines) -
     ask(app, "GET /")
     assert [line["checked_out"] for line in lines.of("leak")] == [1]
     kept.pop().close()
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_a_crowded_database_has_its_connections_back_after_each_request(ask: Ask, use: Use, driver: str) -> None:
+    """Those of db.aio, too, which are closed on their loop."""
+    use(async_driver=driver)
+    app = fastapi()
+
+    @app.get("/")
+    async def route() -> None:
+        async with aio.read() as conn:
+            await conn.execute(ONE)
+        with db.read() as plain:
+            plain.execute(ONE)
+        process.current()._crowding.refused()
+
+    assert ask(app, "GET /")[0].status_code == 200
+    assert (db.status()["totals"]["connects"], db.status()["totals"]["closes"]) == (2, 2)
 
 
 def test_background_tasks_belong_to_their_request(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
