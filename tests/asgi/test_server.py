@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import re
 import socket
 import threading
 import time
@@ -14,11 +16,14 @@ import pytest
 import uvicorn
 from fastapi import Depends, FastAPI
 from sqlalchemy import Connection, make_url, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import StreamingResponse
 
 import db
 import db.asgi
 from db import aio
+from db.timing.invocation import current_invocation
+from db.transactions.open_units import open_units
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
 
 ONE = text("SELECT 1")
 PlainConn = Annotated[Connection, Depends(db.asgi.plain_reading)]
+Conn = Annotated[AsyncConnection, Depends(db.asgi.reading)]
+LAST = "Connection: close\r\n"
 WAIT_S = 20.0
 
 
@@ -105,6 +112,28 @@ def test_a_client_that_goes_amid_a_stream_leaves_no_transaction_open(use: Use) -
         while db.status()["engines"]["aio writer"]["checked_out"] and time.monotonic() < until:
             time.sleep(0.01)
         assert db.status()["engines"]["aio writer"]["checked_out"] == 0
+
+
+def test_a_pipelined_request_has_nothing_of_the_one_before_it(use: Use) -> None:
+    """uvicorn begins it in that one's context: with its tenant, its request id and its units."""
+    use()
+    app = FastAPI()
+    app.add_middleware(db.asgi.Middleware, tenant=lambda scope: scope["path"].strip("/") or None)
+
+    @app.get("/{path:path}")
+    async def route(conn: Conn) -> Any:
+        tenant = await conn.scalar(text("SELECT current_setting('app.tenant_id', true)"))
+        return [tenant or None, current_invocation().request_id, len(open_units())]
+
+    requests = "".join(f"GET /{path} HTTP/1.1\r\nHost: app\r\n{more}\r\n" for path, more in (("acme", ""), ("", LAST)))
+    with served(app) as client, socket.create_connection((client.base_url.host, client.base_url.port or 0)) as line:
+        line.settimeout(WAIT_S)
+        line.sendall(requests.encode())
+        answers = b"".join(iter(lambda: line.recv(65536), b"")).decode()
+    first, second = (json.loads(body) for body in re.findall(r"^\[.*?\]", answers, re.MULTILINE))
+    assert (first[0], second[0]) == ("acme", None)
+    assert first[1] != second[1]
+    assert (first[2], second[2]) == (1, 1)
 
 
 @pytest.mark.parametrize("path", ["/plain", "/async"])

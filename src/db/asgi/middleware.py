@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import inspect
 import math
 import time
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from db.environment.handler_decorator import is_first_call, served
 from db.errors import TenantError
-from db.timing.invocation import bound_invocation
+from db.timing.invocation import bound_invocation, unbound
+from db.transactions.open_units import no_units
+from db.transactions.tenant_scope import no_scope
 from db.transactions.tenant_scope import scope as tenant_scope
 
 from .caller import invocation_of, is_by_adapter
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
     Scope = MutableMapping[str, Any]
     Send = Callable[[Any], Awaitable[None]]
     App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+_KEY = "db.asgi"  # in the scope of a request that is an invocation by now
+_bound_by_us: contextvars.ContextVar[bool | None] = contextvars.ContextVar("db_asgi_bound", default=None)
 
 
 class Middleware:
@@ -63,9 +70,18 @@ class Middleware:
         self.request_timeout_s = request_timeout_s
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+        with contextlib.ExitStack() as apart:
+            if _KEY not in scope and _bound_by_us.get() is not None:
+                # A server begins a request in the context of the one before it on the same connection: where requests
+                # are pipelined, or reading was paused. What that one had bound is not this one's, its tenant above all.
+                for without in (unbound, no_scope, no_units):
+                    apart.enter_context(without())
+            if scope["type"] == "http":
+                await self._serve(scope, receive, send)
+            else:
+                await self.app(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Any, send: Send) -> None:
         answer = _Answering(send, held_back=is_by_adapter(scope))
         try:
             async with self._invocation(scope), _units() as units:
@@ -85,12 +101,17 @@ class Middleware:
         if bound_invocation() is not None:  # by @db.invocation, or by this middleware around a part of it
             yield
             return
+        scope[_KEY] = True
+        token = _bound_by_us.set(True)
         invocation = invocation_of(
             scope, request_timeout_s=self.request_timeout_s, cold=is_first_call(), now=time.time()
         )
         # Lambda's own process serves one at a time; a server, inside of Lambda too, what comes.
-        with served(invocation, alone="aws.context" in scope):
-            yield
+        try:
+            with served(invocation, alone="aws.context" in scope):
+                yield
+        finally:
+            _bound_by_us.reset(token)
 
     def _tenant(self, scope: Scope) -> contextlib.AbstractContextManager[None]:
         tenant = self.tenant(scope) if self.tenant is not None else None

@@ -59,6 +59,16 @@ def bound_invocation() -> Invocation | None:
     return _bound.get()
 
 
+@contextlib.contextmanager
+def unbound() -> Iterator[None]:
+    """Bind none for the length of the block: what this context has is another's, by whom it was begun."""
+    token = _bound.set(None)
+    try:
+        yield
+    finally:
+        _bound.reset(token)
+
+
 def is_bound_here() -> bool:
     """Whether the invocation that runs, if any, is of this context: a thread of its handler's has none of its own."""
     return _bound.get() is not None or not _running

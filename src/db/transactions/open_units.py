@@ -39,6 +39,16 @@ def open_units() -> tuple[Unit, ...]:
     return tuple(unit for unit in _units.get() if unit.open)
 
 
+@contextmanager
+def no_units() -> Iterator[None]:
+    """Without the units of this context for the length of the block: they are another's, by whom it was begun."""
+    token = _units.set(())
+    try:
+        yield
+    finally:
+        _units.reset(token)
+
+
 def join(units: Iterable[Unit]) -> None:
     """Have this context see ``units``, too: what another task has opened for it."""
     here = open_units()

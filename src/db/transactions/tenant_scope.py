@@ -18,7 +18,7 @@ from .blocks import NotABlockError, by_name, warn_of_unused
 from .callables import WrongKindError, named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType, TracebackType
 
 P = ParamSpec("P")
@@ -139,6 +139,16 @@ def _bound() -> str | None:
     while binding is not None and not binding.holds_here():
         binding = binding.outer
     return None if binding is None else binding.tenant
+
+
+@contextlib.contextmanager
+def no_scope() -> Iterator[None]:
+    """Without the scopes of this context for the length of the block: they are another's, by whom it was begun."""
+    token = _innermost.set(None)
+    try:
+        yield
+    finally:
+        _innermost.reset(token)
 
 
 def carry(fn: Callable[P, T]) -> Callable[P, T]:
