@@ -292,6 +292,7 @@ def test_a_second_database_is_a_dependency_beside_the_default_one(ask: Ask, use:
     app.post("/")(both)
     assert ask(app, "POST /")[0].status_code == 200
     assert rows() == 2
+    audit.dispose()  # else whenever it is collected
 
 
 @pytest.mark.parametrize("file", ["", "/notes.db"])
