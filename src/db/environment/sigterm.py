@@ -144,6 +144,8 @@ def _close(connection: Any, left_s: float) -> str:
     driver = getattr(connection, "driver_connection", connection)
     pgconn = getattr(driver, "pgconn", None)
     try:
+        if (cut_off := getattr(driver, "cut_off", None)) is not None:  # PyMySQL's
+            return str(cut_off(left_s))
         if pgconn is None:  # SQLite's, or asyncpg's
             getattr(driver, "hang_up", connection.close)()
             return "closed"

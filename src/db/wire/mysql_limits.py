@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # How long the KILL of a statement, and the answer to what was killed, may take.
 _KILL_S = 2.0
+_SHORTEST_S = 1e-3  # 0 would be none
 
 
 class Limited(Packets):
@@ -108,6 +109,21 @@ class Limited(Packets):
         finally:
             super()._interrupted()
 
+    def cut_off(self, left_s: float) -> str:
+        """Hang up, and say how: a statement under way is ended within ``left_s`` seconds. Takes no lock.
+
+        Raises whatever kept it from that; hung up it is.
+        """
+        is_answering = self.is_answering
+        self.unproven = False  # what is lost now is not sent again over a new one
+        try:
+            if is_answering:
+                self._kill_over_another(max(left_s, _SHORTEST_S))
+        finally:
+            self.hang_up()
+            self.is_answering = False  # nobody has to end it any more
+        return "cancelled" if is_answering else "closed"
+
     def _kill(self) -> None:
         """End, over another connection, what this one's statement does; the answer says so (1317).
 
@@ -116,7 +132,7 @@ class Limited(Packets):
         with contextlib.suppress(err.MySQLError, OSError):
             self._kill_over_another()
 
-    def _kill_over_another(self) -> None:
+    def _kill_over_another(self, limit_s: float = _KILL_S) -> None:
         other = connections.Connection(
             defer_connect=True,
             host=self.host,
@@ -124,8 +140,8 @@ class Limited(Packets):
             unix_socket=self.unix_socket,
             user=self.user,
             password=self.password,
-            connect_timeout=_KILL_S,
-            read_timeout=_KILL_S,
+            connect_timeout=limit_s,
+            read_timeout=limit_s,
             ssl=self.ctx if self.ssl else None,
             ssl_disabled=not self.ssl,
             auth_plugin_map=self._auth_plugin_map,
@@ -133,7 +149,7 @@ class Limited(Packets):
         try:
             # To the address, not the name: a reader's name, or a writer's after a failover, may lead to another server,
             # where somebody else's connection has the number.
-            other.connect(socket.create_connection(self._peer, _KILL_S) if self._peer is not None else None)
+            other.connect(socket.create_connection(self._peer, limit_s) if self._peer is not None else None)
             other.query(f"KILL QUERY {self.thread_id()}")
         finally:
             if other.open:

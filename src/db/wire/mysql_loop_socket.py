@@ -86,6 +86,9 @@ class LoopSocket:
             self._tls.write(data)
             self._flush()
 
+    def shutdown(self, how: int) -> None:
+        self._line.shutdown(how)
+
     def close(self) -> None:
         """At once, on whatever loop or on none."""
         self._is_closed = True

@@ -11,6 +11,7 @@ alone, with the server told before to refuse that, as it does to who has not ask
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,12 @@ class Packets(Session):
 
     def hang_up(self) -> None:
         """Close it without a word: the server may be in the middle of one."""
-        self._force_close()
+        if self.is_answering and self._sock is not None:
+            # Whoever waits for the answer may be interrupted in the middle of a read, which a close would be part of.
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+        else:
+            self._force_close()
 
     def _fly(self, statements: Sequence[bytes], closing: Sequence[bytes] = ()) -> None:
         """Send all in one packet, and read the answers; what stays as the result is that of the last of ``statements``.

@@ -133,7 +133,7 @@ CAN: Mapping[Capability, str] = {
     "savepoints": "`SAVEPOINT`, on the way to the next statement",
     "once": "the row's unique key is the lock",
     "advisory lock": "`GET_LOCK`, which ends with the connection",
-    "cancel": "`KILL QUERY` over a second connection, where a task is cancelled or a signal's handler raises",
+    "cancel": "`KILL QUERY` over a second connection, at SIGTERM and where a task is cancelled or a handler raises",
     "aio": "PyMySQL in greenlets: where it waits, the event loop goes on",
 }
 LACKS: Mapping[Capability, str] = {
