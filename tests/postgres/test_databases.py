@@ -41,6 +41,7 @@ ONE = text("SELECT 1")
 NOTE = text("INSERT INTO effects (note) VALUES (:note)")
 NOTES = text("SELECT note FROM effects ORDER BY note")
 SLOW = text("SELECT pg_sleep(5)")
+BROKEN = text("SELECT nothing FROM nowhere")
 
 
 @pytest.fixture
@@ -198,6 +199,31 @@ def test_another_databases_connection_is_refused_by_name(audit: db.Database) -> 
                 aio.once("k", tx=theirs)
 
     event_loop.run(mixed())
+
+
+@pytest.mark.parametrize("name", [None, "audit"])
+def test_a_failed_statement_names_its_own_database(audit: db.Database, name: str | None) -> None:
+    """Not that of the block which its error leaves first; over an engine, and in coroutines, too."""
+    its, other = (db, audit) if name is None else (audit, db)
+
+    def over_an_engine() -> None:
+        with other.begin(), its.engine().connect() as conn:
+            conn.execute(BROKEN)
+
+    def around() -> None:
+        with its.begin() as tx, other.begin():
+            tx.execute(BROKEN)
+
+    async def awaited() -> None:
+        of_its, of_other = (audit.aio if one is audit else aio for one in (its, other))
+        async with of_its.begin() as tx, of_other.begin():
+            await tx.execute(BROKEN)
+
+    for fail in (over_an_engine, around, lambda: event_loop.run(awaited())):
+        with pytest.raises(exc.ProgrammingError) as raised:
+            fail()
+        assert vars(raised.value)["database"] == name
+        assert getattr(raised.value, "__notes__", []) == ([] if name is None else ["on the database 'audit'"])
 
 
 def test_configure_is_refused_within_a_unit_of_the_same_database_alone(audit: db.Database) -> None:

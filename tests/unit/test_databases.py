@@ -198,6 +198,20 @@ def test_an_error_names_the_database_that_it_is_about() -> None:
     assert str(raised.value).startswith("a unit of work that writes")
 
 
+def test_a_name_or_a_key_that_is_none_is_not_of_the_block_around_it() -> None:
+    """It is of the call that was given it, or of no database."""
+    audit = db.Database(db.Settings(url="sqlite://"), name="audit")
+    with pytest.raises(db.InvalidKeyError) as key, audit.begin():
+        db.once("")
+    with pytest.raises(db.InvalidKeyError) as missing, audit.begin():
+        db.idempotent(key="id")(lambda *_: None)({})
+    with pytest.raises(db.TenantError) as tenant, audit.begin(), db.scope(tenant=""):
+        pass
+    assert [raised.value.database for raised in (key, missing, tenant)] == [None, None, None]
+    with pytest.raises(db.InvalidKeyError, match=r"^database 'audit': a key is"), db.begin():
+        audit.once("")
+
+
 def test_what_is_taken_for_something_else_is_said_of_its_own_call() -> None:
     """As the module's calls say it of theirs."""
     audit = db.Database(db.Settings(url="sqlite://"), name="audit")

@@ -254,6 +254,9 @@ class ConnectionEvents:
         self._log(logging.INFO, "replay", backend_pid=connection.info.get(BACKEND_PID), error=named(error))
 
     def _failed(self, context: ExceptionContext) -> None:
+        if context.sqlalchemy_exception is not None:
+            # Here, and not where it leaves its unit of work: that of another database may be the inner one.
+            claim(context.sqlalchemy_exception, database=self._database, prefix=self._prefix)
         conn = context.connection
         if conn is None or conn.invalidated or conn.closed:
             return

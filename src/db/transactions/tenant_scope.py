@@ -11,7 +11,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast
 
-from db.errors import DOCUMENTATION, TenantError
+from db.errors import DOCUMENTATION, TenantError, claim
+from db.settings import PREFIX
 from db.timing.invocation import current_invocation, is_bound_here
 
 from .blocks import NotABlockError, by_name, warn_of_unused
@@ -94,7 +95,11 @@ class scope(_Binding):  # noqa: N801 - read as a word: with db.scope(tenant=...)
 
     @by_name("db.scope", places=1)
     def __init__(self, *, tenant: str) -> None:
-        self.tenant = checked_tenant(tenant)
+        try:
+            self.tenant = checked_tenant(tenant)
+        except TenantError as error:
+            claim(error, database=None, prefix=PREFIX)  # it is about none, whatever units are around
+            raise
         self.outer = None
         self.is_active = False
         self._generator = None

@@ -74,12 +74,12 @@ def idempotent_on(
 
         @functools.wraps(fn)
         def handler(event: EventT, context: Any = None) -> T:
-            found = find_key(event)
-            if _is_missing(found):
-                raise InvalidKeyError(f"the event holds no key: {key}")
-            whose = find_tenant(event)
-            if tenant is not None and whose is None:
-                raise TenantError(f"the event names no tenant: {tenant}")
+            found, whose = find_key(event), find_tenant(event)
+            with holder.named():
+                if _is_missing(found):
+                    raise InvalidKeyError(f"the event holds no key: {key}")
+                if tenant is not None and whose is None:
+                    raise TenantError(f"the event names no tenant: {tenant}")
             as_json(found, called=f"the key {key}")  # so that what it cannot hold has its place in the key
             # The hash has one length, whatever the event brings.
             hashed = hash_of([prefix, found], of=f"the key {key}")

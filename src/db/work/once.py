@@ -78,7 +78,8 @@ class Once:
             raise TypeError(f"expires_in_s is a number of seconds, not a {type(given).__name__}{hint}")
         if not 0 < expires_in_s <= _LONGEST_S:
             raise ValueError(f"expires_in_s is {expires_in_s}, not more than 0 and at most {_LONGEST_S:.0f}")
-        self.key: str = checked_key(key)
+        with holder.named():
+            self.key: str = checked_key(key)
         self.named = f"the key {self.key!r}"  # in errors
         self.result: Any = None
         self.replayed: bool = False
