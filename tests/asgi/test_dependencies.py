@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
@@ -18,6 +19,7 @@ import db
 import db.asgi
 from db import aio
 from db.environment import event_loop
+from tests.postgres.fix_once import effects
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,10 +28,14 @@ if TYPE_CHECKING:
     from devkit.plugin import Database
     from tests.asgi.conftest import Ask, Use
 
+__all__ = ["effects"]  # a fixture
+
 pytestmark = pytest.mark.usefixtures("ledger")
 
 INSERT = text("INSERT INTO ledger (n) VALUES (:n)")
 COUNT = text("SELECT count(*) FROM ledger")
+NOTE = text("INSERT INTO effects (note) VALUES (gen_random_uuid())")
+TENANT = text("SELECT current_setting('app.tenant_id', true)")
 DEFERRED = "ALTER TABLE ledger ADD CONSTRAINT once UNIQUE (tenant) DEFERRABLE INITIALLY DEFERRED"
 
 Tx = Annotated[AsyncConnection, Depends(db.asgi.transaction, scope="function")]
@@ -39,6 +45,9 @@ PlainConn = Annotated[Connection, Depends(db.asgi.plain_reading)]
 
 
 sessions, awaited_sessions = db.asgi.dependency(db.session), db.asgi.dependency(aio.session)
+plain_once = db.asgi.dependency(functools.partial(db.once, "plain"))
+awaited_once = db.asgi.dependency(functools.partial(aio.once, "awaited"))
+acme = db.asgi.dependency(functools.partial(db.scope, tenant="acme"))
 
 
 async def of_the_user() -> AsyncIterator[AsyncConnection]:
@@ -293,6 +302,29 @@ def test_a_second_database_is_a_dependency_beside_the_default_one(ask: Ask, use:
     assert ask(app, "POST /")[0].status_code == 200
     assert rows() == 2
     audit.dispose()  # else whenever it is collected
+
+@pytest.mark.usefixtures("effects")
+def test_what_is_no_connection_may_be_one_too(ask: Ask) -> None:
+    """``once`` of either kind, which skips what was done; and a tenant, for all that comes behind it."""
+    app = fastapi()
+
+    @app.post("/plain")
+    def plain(tx: Annotated[Connection, Depends(plain_once, scope="function")]) -> None:
+        tx.execute(NOTE)
+
+    @app.post("/async")
+    async def awaited(tx: Annotated[AsyncConnection, Depends(awaited_once, scope="function")]) -> None:
+        await tx.execute(NOTE)
+
+    @app.get("/tenant")
+    def tenant(_: Annotated[None, Depends(acme)], conn: PlainConn) -> Any:
+        return conn.scalar(TENANT)
+
+    app.add_exception_handler(db.AlreadyDoneError, lambda *_: PlainTextResponse("done", 409))
+    for path in ("/plain", "/async"):
+        assert [ask(app, f"POST {path}")[0].status_code for _ in range(2)] == [200, 409]
+    assert ask(app, "GET /tenant")[0].json() == "acme"
+
 
 
 @pytest.mark.parametrize("file", ["", "/notes.db"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from sqlalchemy.util import greenlet_spawn
 
@@ -80,6 +80,8 @@ class AsyncOnce:
 
     ``result`` and ``replayed`` are those of what ``db.once`` gives.
     """
+
+    is_awaited: ClassVar = True
 
     def __init__(self, plain: Once, call: str) -> None:
         self.as_plain = plain

@@ -15,7 +15,7 @@ import contextlib
 import contextvars
 from collections.abc import AsyncGenerator  # noqa: TC003 - Litestar reads the annotations
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from sqlalchemy import Connection  # noqa: TC002 - likewise
 
@@ -174,9 +174,7 @@ async def _shared(name: object, block: Callable[[], Any]) -> AsyncIterator[Any]:
 
 
 def _as_async(block: Any) -> AbstractAsyncContextManager[Any]:
-    # Both kinds of block have methods for the other, which say what they are.
-    from db.transactions.blocks import AsyncBlock, Block
-
-    if isinstance(block, AsyncBlock) or (hasattr(block, "__aenter__") and not isinstance(block, Block)):
-        return block
+    # Those of ``db`` have methods for the other kind, too, which say what they are.
+    if getattr(type(block), "is_awaited", hasattr(block, "__aenter__")):
+        return cast("AbstractAsyncContextManager[Any]", block)
     return entered(block)

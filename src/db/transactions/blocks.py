@@ -10,7 +10,7 @@ import functools
 import inspect
 import warnings
 from contextlib import _AsyncGeneratorContextManager, _GeneratorContextManager
-from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, NoReturn, ParamSpec, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
@@ -29,6 +29,7 @@ class NotABlockError(TypeError, AttributeError):
 class Block(_GeneratorContextManager[Any]):
     """What a function under ``block`` gives."""
 
+    is_awaited: ClassVar = False  # though it has the methods of the other kind, which say what it is
     holder: Holder  # of its database
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -47,6 +48,7 @@ class Block(_GeneratorContextManager[Any]):
 class AsyncBlock(_AsyncGeneratorContextManager[Any]):
     """What a function under ``async_block`` gives."""
 
+    is_awaited: ClassVar = True
     holder: Holder
 
     def __getattr__(self, name: str) -> NoReturn:

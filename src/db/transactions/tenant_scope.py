@@ -9,7 +9,7 @@ import functools
 import inspect
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, TypeVar, cast
 
 from db.errors import DOCUMENTATION, TenantError, claim
 from db.settings import PREFIX
@@ -38,6 +38,7 @@ _CONTEXT_MANAGERS = ("contextlib", "_pytest.")
 class _Binding(contextlib.ContextDecorator):
     """A scope that has been entered. Unlike one that was not, it has no ``__del__``: see ``blocks``."""
 
+    is_awaited: ClassVar = False
     tenant: str
     outer: _Binding | None
     is_active: bool

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from sqlalchemy import exc
 
@@ -56,6 +56,8 @@ class Once:
     ``result`` is what the record stores: to be set in the block, anything that ``json.dumps`` takes. ``replayed`` tells
     afterwards whether the work had been done before.
     """
+
+    is_awaited: ClassVar = False
 
     def __init__(
         self,
