@@ -13,7 +13,7 @@ import db
 import db.asgi
 from db import aio
 from db.asgi.caller import invocation_of, request_context
-from db.environment import event_loop
+from db.environment import event_loop, handler_decorator
 from db.timing.invocation import current_invocation
 from tests.asgi.test_middleware import ONE
 
@@ -84,6 +84,20 @@ def test_what_is_no_such_header_is_none(scope: dict[str, Any]) -> None:
     """The request is served as any."""
     invocation = invocation_of(scope, request_timeout_s=None, cold=True, now=0)
     assert (len(invocation.request_id or ""), invocation.deadline, request_context(scope)) == (36, None, {})
+
+
+@pytest.mark.usefixtures("in_lambda")
+def test_the_first_event_is_cold_whatever_the_adapter_asks_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its readiness check is no invocation."""
+    monkeypatch.setattr(handler_decorator, "_cold", True)
+    seen: list[bool] = []
+
+    async def app(*_: object) -> None:
+        seen.append(current_invocation().cold)
+
+    for scope in (scope_with(), scope_with(), told(), told()):
+        event_loop.run(db.asgi.Middleware(app)(scope, None, None))
+    assert seen == [False, False, True, False]
 
 
 @pytest.mark.usefixtures("in_lambda")

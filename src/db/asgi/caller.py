@@ -52,6 +52,11 @@ def is_by_adapter(scope: Scope) -> bool:
     return bool(_of_adapter(scope, LAMBDA_CONTEXT))
 
 
+def is_a_call(scope: Scope) -> bool:
+    """Whether somebody calls: inside of Lambda an event does, and without one it is the adapter's readiness check."""
+    return "AWS_LAMBDA_RUNTIME_API" not in os.environ or "aws.context" in scope or is_by_adapter(scope)
+
+
 def invocation_of(scope: Scope, *, request_timeout_s: float | None, cold: bool, now: float) -> Invocation:
     """The invocation that brought the request, or one that stands for it, which may take ``request_timeout_s``."""
     if "aws.context" in scope:

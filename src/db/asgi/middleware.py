@@ -16,7 +16,7 @@ from db.transactions.open_units import no_units
 from db.transactions.tenant_scope import no_scope
 from db.transactions.tenant_scope import scope as tenant_scope
 
-from .caller import invocation_of, is_by_adapter
+from .caller import invocation_of, is_a_call, is_by_adapter
 from .problems import problem
 from .units import Units, of_request
 
@@ -103,9 +103,9 @@ class Middleware:
             return
         scope[_KEY] = True
         token = _bound_by_us.set(True)
-        invocation = invocation_of(
-            scope, request_timeout_s=self.request_timeout_s, cold=is_first_call(), now=time.time()
-        )
+        # Cold is the first event, not what the adapter asks before it.
+        cold = is_a_call(scope) and is_first_call()
+        invocation = invocation_of(scope, request_timeout_s=self.request_timeout_s, cold=cold, now=time.time())
         # Lambda's own process serves one at a time; a server, inside of Lambda too, what comes.
         try:
             with served(invocation, alone="aws.context" in scope):
