@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 import time
@@ -153,6 +154,22 @@ def test_what_is_no_request_goes_through_untouched(ask: Ask) -> None:
     for kind in ("websocket", "lifespan"):
         event_loop.run(db.asgi.Middleware(app)({"type": kind}, None, send))
     assert seen == [("websocket", send, None), ("lifespan", send, None)]
+
+
+def test_what_begins_in_a_requests_context_has_none_of_its_units(use: Use) -> None:
+    """A server may begin a WebSocket there, as it does a request."""
+    given: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async with contextlib.asynccontextmanager(db.asgi.reading)() as conn:
+            given.append(conn)
+            if scope["type"] == "http":
+                await served({"type": "websocket"}, receive, send)
+
+    use()
+    served = db.asgi.Middleware(app)
+    event_loop.run(served({"type": "http"}, None, None))
+    assert len(set(map(id, given))) == 2
 
 
 def told_by_metrics(printed: str) -> list[dict[str, Any]]:

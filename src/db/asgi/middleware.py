@@ -18,7 +18,7 @@ from db.transactions.tenant_scope import scope as tenant_scope
 
 from .caller import invocation_of, is_a_call, is_by_adapter
 from .problems import problem
-from .units import Units, of_request
+from .units import Units, none_shared, of_request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
@@ -74,7 +74,7 @@ class Middleware:
             if _KEY not in scope and _bound_by_us.get() is not None:
                 # A server begins a request in the context of the one before it on the same connection: where requests
                 # are pipelined, or reading was paused. What that one had bound is not this one's, its tenant above all.
-                for without in (unbound, no_scope, no_units):
+                for without in (unbound, no_scope, no_units, none_shared):
                     apart.enter_context(without())
             if scope["type"] == "http":
                 await self._serve(scope, receive, send)

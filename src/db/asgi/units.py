@@ -27,7 +27,7 @@ from db.transactions.read import read
 from .entering import entered
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -165,6 +165,16 @@ class _Block:
 
 
 of_request: contextvars.ContextVar[Units | None] = contextvars.ContextVar("db_asgi_units", default=None)
+
+
+@contextlib.contextmanager
+def none_shared() -> Iterator[None]:
+    """Without the units of this context's request for the length of the block: they are another's."""
+    token = of_request.set(None)
+    try:
+        yield
+    finally:
+        of_request.reset(token)
 
 
 @asynccontextmanager
