@@ -214,6 +214,20 @@ def test_a_writer_inside_of_a_writer_is_refused_at_once(file: File) -> None:
     assert file.rows() == [1]
 
 
+def test_two_databases_in_one_file_have_one_writer(file: File) -> None:
+    """However its path is spelled: the inner one would wait for the outer until it gave up."""
+    spelled = file.path.parent / ".." / file.path.parent.name / file.path.name
+    other = db.Database(Settings(url=f"sqlite:///{spelled}"), name="other")
+    with db.begin() as tx:
+        tx.execute(INSERT, {"n": 1})
+        with pytest.raises(db.ConfigurationError, match=r"^database 'other': .* the same file"), other.begin():
+            pass
+    with other.begin() as tx:
+        tx.execute(INSERT, {"n": 2})
+        assert file.rows() == [1]
+    other.dispose()
+
+
 @pytest.mark.usefixtures("memory")
 def test_ddl_is_of_the_transaction() -> None:
     """sqlite3's own handling would have committed at CREATE TABLE."""

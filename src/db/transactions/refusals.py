@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
 from db.errors import ConfigurationError
+from db.settings.engines.kinds import kind_named
 from db.telemetry.log import warn_of_unchecked_tenants
 from db.timing.waiting import on_loop
 
@@ -13,6 +15,8 @@ from .open_units import open_units
 
 if TYPE_CHECKING:
     from types import FrameType
+
+    from sqlalchemy import Engine
 
     from db.environment.runtime import Runtime
     from db.pool.connect_arguments import Role
@@ -23,6 +27,10 @@ _IN_BETWEEN = {"contextlib", "db.transactions.blocks"}
 _ONE_WRITER = (
     "a unit of work that writes, inside of another of its context that does: {} has one writer at a time, and it would "
     "wait for itself. Use the outer one's connection (tx, or db.session(tx=tx))"
+)
+_ONE_FILE = (
+    "a unit of work that writes, inside of another of its context that writes to the same file, as another database: "
+    "{} has one writer at a time, and it would wait for itself. Give each database a file of its own"
 )
 
 
@@ -43,12 +51,23 @@ def require_unit(now: Runtime, role: Role, *, tenant: str | None, read_only: boo
     kind, engine = now.settings.engine_kind, now.engine(role)
     if isolation not in {None, "REPEATABLE READ"}:
         kind.require("isolation", f"{called()}(isolation=…)")
-    if (
-        kind.has_one_writer
-        and not read_only
-        and any(unit.engine is engine and not unit.read_only for unit in open_units())
-    ):
-        raise ConfigurationError([_ONE_WRITER.format(kind.title)])
+    if kind.has_one_writer and not read_only:
+        writing = [unit.engine for unit in open_units() if unit.engine is not None and not unit.read_only]
+        if engine in writing:
+            raise ConfigurationError([_ONE_WRITER.format(kind.title)])
+        if any(_are_of_one_file(engine, other) for other in writing):
+            raise ConfigurationError([_ONE_FILE.format(kind.title)])
+
+
+def _are_of_one_file(engine: Engine, other: Engine) -> bool:
+    """Whether two databases are one, by how their URLs name it."""
+    one, another = engine.url, other.url
+    if engine.dialect.name != other.dialect.name or not (one.database and another.database):
+        return False
+    kind = kind_named(engine.dialect.name)
+    if kind is None or kind.in_one_connection(one) or kind.in_one_connection(another):
+        return False
+    return os.path.realpath(one.database) == os.path.realpath(another.database)
 
 
 def require_tenants(settings: Settings) -> None:
