@@ -172,6 +172,23 @@ def test_a_transaction_that_would_commit_behind_the_answer_is_refused(ask: Ask) 
     assert (len(failures), rows()) == (2, 0)
 
 
+def test_a_middleware_that_runs_the_route_in_a_task_of_its_own_stands_around_ours(ask: Ask) -> None:
+    """What ``@app.middleware("http")`` makes is one: ours sees the transactions of its own task and below."""
+    app = FastAPI()
+    app.add_middleware(db.asgi.Middleware)  # first, so it is the inner one
+
+    @app.middleware("http")
+    async def nothing(request: Any, call_next: Any) -> Any:
+        return await call_next(request)
+
+    @app.post("/")
+    async def route(tx: Annotated[AsyncConnection, Depends(of_the_user)]) -> None:
+        await tx.execute(INSERT, {"n": 1})
+
+    assert ask(app, "POST /")[0].status_code == 500
+    assert rows() == 0
+
+
 def test_what_reads_may_last_as_long_as_the_answer(ask: Ask) -> None:
     """Rows are streamed over it."""
     app = fastapi()
@@ -286,23 +303,6 @@ def test_any_block_may_be_a_dependency(ask: Ask) -> None:
     assert rows() == 2
 
 
-def test_a_second_database_is_a_dependency_beside_the_default_one(ask: Ask, use: Use, database: Database) -> None:
-    """It has connections of its own, so a unit on one may be inside of a unit on the other."""
-    use(pool_size=1, max_overflow=0)
-    app = fastapi()
-    audit = db.Database(db.Settings(url=make_url(database.url())), name="audit")
-    audited = Annotated[AsyncConnection, Depends(db.asgi.dependency(audit.aio.begin), scope="function")]
-
-    async def both(tx: PlainTx, audit_tx: Any) -> None:
-        await audit_tx.execute(INSERT, {"n": 1})
-        await asyncio.to_thread(tx.execute, INSERT, {"n": 2})
-
-    both.__annotations__["audit_tx"] = audited  # a local name, which FastAPI could not look up
-    app.post("/")(both)
-    assert ask(app, "POST /")[0].status_code == 200
-    assert rows() == 2
-    audit.dispose()  # else whenever it is collected
-
 @pytest.mark.usefixtures("effects")
 def test_what_is_no_connection_may_be_one_too(ask: Ask) -> None:
     """``once`` of either kind, which skips what was done; and a tenant, for all that comes behind it."""
@@ -325,6 +325,23 @@ def test_what_is_no_connection_may_be_one_too(ask: Ask) -> None:
         assert [ask(app, f"POST {path}")[0].status_code for _ in range(2)] == [200, 409]
     assert ask(app, "GET /tenant")[0].json() == "acme"
 
+
+def test_a_second_database_is_a_dependency_beside_the_default_one(ask: Ask, use: Use, database: Database) -> None:
+    """It has connections of its own, so a unit on one may be inside of a unit on the other."""
+    use(pool_size=1, max_overflow=0)
+    app = fastapi()
+    audit = db.Database(db.Settings(url=make_url(database.url())), name="audit")
+    audited = Annotated[AsyncConnection, Depends(db.asgi.dependency(audit.aio.begin), scope="function")]
+
+    async def both(tx: PlainTx, audit_tx: Any) -> None:
+        await audit_tx.execute(INSERT, {"n": 1})
+        await asyncio.to_thread(tx.execute, INSERT, {"n": 2})
+
+    both.__annotations__["audit_tx"] = audited  # a local name, which FastAPI could not look up
+    app.post("/")(both)
+    assert ask(app, "POST /")[0].status_code == 200
+    assert rows() == 2
+    audit.dispose()  # else whenever it is collected
 
 
 @pytest.mark.parametrize("file", ["", "/notes.db"])
