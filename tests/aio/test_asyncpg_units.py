@@ -31,6 +31,11 @@ def stored(database: Database, postgres: Postgres) -> Callable[[], list[tuple[An
     return lambda: postgres.execute("SELECT n, tenant FROM ledger ORDER BY n", database=database.name)
 
 
+async def add(n: int) -> None:
+    async with aio.begin(tenant="acme") as tx:
+        await tx.execute(INSERT, {"n": n})
+
+
 @pytest.mark.parametrize("words", ["COMMIT", "END TRANSACTION", "ROLLBACK", "SELECT 1; COMMIT", "COMMIT; SELECT 1"])
 def test_asyncpg_is_not_sent_what_ends_a_unit_behind_it(
     words: str, use: Use, stored: Callable[[], list[tuple[Any, ...]]]
@@ -48,6 +53,68 @@ def test_asyncpg_is_not_sent_what_ends_a_unit_behind_it(
 
     event_loop.run(scenario())
     assert stored() == [(1, "acme"), (2, "acme")]
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("SAVEPOINT a;COMMIT", exc.InterfaceError),
+        ("SAVEPOINT a;SET/**/app.tenant_id='globex'", exc.ProgrammingError),
+    ],
+)
+def test_a_savepoint_has_nothing_behind_it(
+    said: str, error: type[Exception], stored: Callable[[], list[tuple[Any, ...]]]
+) -> None:
+    """What waits goes in a text that may hold several commands; the text of one statement may not."""
+
+    async def scenario() -> None:
+        async with aio.begin(tenant="acme") as tx:
+            await tx.execute(INSERT, {"n": 1})
+            await tx.exec_driver_sql(said)
+            await tx.execute(INSERT, {"n": 2})
+
+    with pytest.raises(error):
+        event_loop.run(scenario())
+    assert stored() == []
+
+
+def test_a_comment_ends_with_its_command(stored: Callable[[], list[tuple[Any, ...]]]) -> None:
+    """It would hide the prologue, or COMMIT, which go behind it in one text."""
+
+    async def scenario() -> None:
+        async with aio.begin(tenant="acme") as tx:
+            await tx.exec_driver_sql("SET TRANSACTION READ WRITE -- for once")
+            await tx.execute(INSERT, {"n": 1})
+            assert await tx.scalar(TENANT) == "acme"
+
+    event_loop.run(scenario())
+    assert stored() == [(1, "acme")]
+
+
+@pytest.mark.parametrize("said", ["SET TRANSACTION READ MORE", "SAVEPOINT select"])
+@pytest.mark.parametrize("savepoint", [False, True])
+def test_what_follows_an_opening_that_cannot_be_read_is_refused(
+    said: str, savepoint: bool, stored: Callable[[], list[tuple[Any, ...]]]
+) -> None:
+    """The server runs nothing of such a text, not BEGIN either: the rest would commit by itself, without tenant."""
+
+    async def scenario() -> None:
+        async with aio.begin(tenant="acme") as tx:
+            await tx.exec_driver_sql(said)
+            with pytest.raises(exc.ProgrammingError, match="syntax error"):
+                await tx.execute(INSERT, {"n": 1})
+            with pytest.raises(exc.InternalError, match="refused as it began"):
+                await tx.execute(INSERT, {"n": 2})
+            if savepoint:
+                with pytest.raises(exc.SQLAlchemyError):
+                    async with tx.begin_nested():
+                        await tx.execute(INSERT, {"n": 3})
+
+    with pytest.raises(exc.PendingRollbackError, match="had failed"):
+        event_loop.run(scenario())
+    assert stored() == []
+    event_loop.run(add(4))
+    assert stored() == [(4, "acme")]
 
 
 def test_autocommit_of_the_drivers_is_refused_in_a_unit_and_ends_with_it(

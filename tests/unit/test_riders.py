@@ -109,9 +109,15 @@ def test_in_a_failed_transaction_only_a_way_back_can_wait() -> None:
     assert riders.mends
 
 
-@pytest.mark.parametrize("text", ["SELECT 1", "savepoint a", 'SAVEPOINT "a b"', "ROLLBACK TO a", "RELEASE SAVEPOINT a"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("SELECT 1", "savepoint a", 'SAVEPOINT "a b"', "ROLLBACK TO a", "RELEASE SAVEPOINT a"),
+        *("SAVEPOINT a;COMMIT", "SAVEPOINT a--b", "SAVEPOINT a/*"),
+    ],
+)
 def test_what_it_does_not_know_is_sent(text: str) -> None:
-    """Another spelling, a name with a blank, a savepoint of nobody's."""
+    """Another spelling, a name with a blank or with something behind it, a savepoint of nobody's."""
     assert not Riders().postpone(text, failed=False)
 
 

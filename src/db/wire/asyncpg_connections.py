@@ -197,7 +197,8 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
     @property
     def failed(self) -> bool | None:
         """Whether the server refuses everything but a rollback; None where it has to be asked."""
-        return None if self._connection.door.due.is_failed else False
+        due = self._connection.door.due
+        return True if due.never_began else None if due.is_failed else False
 
     @property
     def abandoned(self) -> bool:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from .riders import Command
 
+# Between commands in one text: a comment at the end of one ends with its line.
+SEPARATOR = "\n; "
 # A quoted name or a literal, in which nothing is replaced; or the place of a value.
 _PLACE = re.compile(r""""(?:[^"]|"")*"|'(?:[^']|'')*'|\$(\d+)""")
 
@@ -55,12 +57,16 @@ class Opening:
 
 
 class Due:
-    """Commands that wait for the next statement. ``may_have_failed``: a statement of the transaction did, and so it."""
+    """Commands that wait for the next statement.
+
+    ``may_have_failed``: a statement of the transaction did, and so it. ``never_began``: its opening was refused as a
+    whole, so that the server knows of none, and would run what follows by itself.
+    """
 
     def __init__(self) -> None:
         self.opening: Opening | None = None
         self.riders = Riders()
-        self.may_have_failed = False
+        self.may_have_failed = self.never_began = False
         self._left = False
 
     def __bool__(self) -> bool:
@@ -69,7 +75,7 @@ class Due:
     @property
     def is_failed(self) -> bool:
         """Whether the server may refuse everything but a rollback, and none is due."""
-        return self.may_have_failed and not self.riders.mends
+        return self.never_began or (self.may_have_failed and not self.riders.mends)
 
     def take(self) -> list[str]:
         """What is due, which is on its way now."""
@@ -92,6 +98,6 @@ class Due:
     def clear(self) -> None:
         """The transaction has ended, and they with it."""
         self.opening = None
-        self.may_have_failed = self._left = False
+        self.may_have_failed = self.never_began = self._left = False
         if self.riders.begun:
             self.riders.clear()

@@ -22,7 +22,7 @@ import asyncpg
 
 from db.errors import sqlstate
 
-from .asyncpg_due import Due
+from .asyncpg_due import SEPARATOR, Due
 from .asyncpg_errors import NoAnswerError, is_unsent, server_error
 from .commit_outcome import Unit, is_refusal
 from .pipeline import is_readable
@@ -47,6 +47,7 @@ _TOO_LATE = (
     "all queries only: say isolation= of db.aio.begin() or run(), or snapshot=True of read(); for the rest there is "
     "db.aio.engine()"
 )
+_NEVER_BEGAN = "the transaction was refused as it began: commands are ignored until its end"
 _GONE = "the server closed the connection ahead of COMMIT"
 _END_OF_STREAM = getattr(select, "POLLRDHUP", 0)  # Linux's; an error of the socket is told unasked
 _NO_ANSWER = "no answer from the server within the time that was left: connection closed"
@@ -120,11 +121,13 @@ class WatchedProtocol:
         due = self.due
         opening, mends = due.opening, due.riders.mends
         try:
-            text = "; ".join(due.take())
+            text = SEPARATOR.join(due.take())
             with self.ours():
                 tag = await self._sent(partial(self._protocol.query, text, None))
         except BaseException as error:
             if opening is not None:
+                # Of a text that it cannot read the server runs nothing, BEGIN no more than the rest.
+                due.never_began = not self._protocol.is_in_transaction()
                 opening.failed(error)
             raise
         if mends:
@@ -199,6 +202,8 @@ class WatchedProtocol:
     async def _sent(self, send: Callable[[], Awaitable[Any]], *, runs: bool = True) -> Any:
         is_theirs = not self._ours
         self.sent += is_theirs  # before all else: what is lost with BEGIN, and caught, must not be left out
+        if is_theirs and self.due.never_began:
+            raise asyncpg.InFailedSQLTransactionError(_NEVER_BEGAN)
         if is_theirs and self.due:
             await self.settle()
         self._under_way += 1
@@ -262,7 +267,7 @@ class WatchedProtocol:
         commands += [CHECKING.decode()] if cleans and commits else []
         commands.append(query.rstrip(";"))
         commands += [text.decode() for text in CLEANING] if cleans else []
-        query = "; ".join(commands)
+        query = SEPARATOR.join(commands)
         send = partial(self._protocol.query, query, timeout)
         if unit is None:
             return await self._watched(query, (), send)

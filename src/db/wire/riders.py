@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     # A statement's text with $1, $2, … and its values in text format; no values for what only steers the transaction.
     Command = tuple[bytes, Sequence[bytes | None] | None]
 
-_SAVEPOINT = re.compile(r"(SAVEPOINT|RELEASE SAVEPOINT|ROLLBACK TO SAVEPOINT) (\S+)")
+# With a name and nothing behind it: what waits may share a text with other commands, which is no one's place to add to.
+_SAVEPOINT = re.compile(r"""(SAVEPOINT|RELEASE SAVEPOINT|ROLLBACK TO SAVEPOINT) ([^\W\d][\w$]*|"(?:[^"\s\0]|"")+");?""")
 
 
 class Riders:
