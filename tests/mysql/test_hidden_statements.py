@@ -92,6 +92,18 @@ def test_a_backslash_hides_no_second_statement(
     assert numbers() == [1]
 
 
+@pytest.mark.parametrize("hidden", ["SAVEPOINT a; COMMIT", "ROLLBACK TO a; DELETE FROM ledger; COMMIT"])
+def test_a_savepoint_hides_no_second_statement(hidden: str) -> None:
+    """It waits for the next packet, which may hold several; a text with a semicolon behind it is refused by itself."""
+    add(1)
+    with pytest.raises(exc.ProgrammingError, match="1064"), db.begin() as tx:
+        tx.execute(INSERT, {"n": 2})
+        tx.exec_driver_sql("SAVEPOINT a")
+        tx.exec_driver_sql(hidden)
+        tx.execute(INSERT, {"n": 3})
+    assert numbers() == [1]
+
+
 def test_set_transaction_is_not_the_next_units() -> None:
     """It would wait for it on a connection that is kept."""
     with db.engine().connect() as conn:

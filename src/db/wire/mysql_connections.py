@@ -34,7 +34,8 @@ class MySqlConnection(Ending):
         self._look_at(kind)
         if self.unit is not None:
             self._discard_unread()
-        if kind.waits and self.unit is not None and not unbuffered:
+        # Nothing is known of what may be more than a savepoint's text: that goes alone.
+        if kind.waits and self.unit is not None and not unbuffered and not self._may_be_several(text):
             return self._keep(text)
         if self.unproven and not self.is_fit:
             self._force_close()
@@ -61,7 +62,7 @@ class MySqlConnection(Ending):
         """Whether the server says that ``text`` has ended the transaction in which it ran."""
         opening = self._opening()
         ahead = [*opening, *self._due]
-        is_several = may_be_several(text, backslashes=self._has_backslashes()) or (self._is_recoded and b";" in text)
+        is_several = self._may_be_several(text)
         rides = bool(ahead) and kind.rides and not unbuffered and not is_several
         closing = self._closing(b"COMMIT") if opening and rides and self.single_reads and kind.reads else []
         if opening:
@@ -78,6 +79,9 @@ class MySqlConnection(Ending):
             self._note_end()
         self._due.clear()
         return was_within and not (closing or unbuffered or self._is_within)
+
+    def _may_be_several(self, text: bytes) -> bool:
+        return may_be_several(text, backslashes=self._has_backslashes()) or (self._is_recoded and b";" in text)
 
     def _keep(self, text: bytes) -> int:
         """Let ``text``, which is about a savepoint, go with the next statement; it has no rows."""
