@@ -129,6 +129,16 @@ def test_a_row_that_does_not_fit_fails_the_load(
     assert loaded() == []
 
 
+def test_chunks_number_their_rows_among_all(loaded: Callable[..., list[Any]]) -> None:
+    """And stay, each as it was committed."""
+    for bad in ("x", "b"), (3, "b", "c"):
+        with pytest.raises(exc.DataError, match=r"row 3\b"):
+            copied(
+                "loaded", [(len(loaded()) + n, "a") for n in (1, 2)] + [bad], columns=["n", "Mixed Case"], chunk_rows=2
+            )
+    assert loaded() == [(1,), (2,), (3,), (4,)]
+
+
 def test_rows_that_cannot_be_read_on_leave_nothing(loaded: Callable[..., list[Any]]) -> None:
     """Their error is raised as it is; within a unit that caught it, nothing is committed."""
 

@@ -51,6 +51,10 @@ def test_columns_are_named_or_come_from_mappings() -> None:
     assert db.copy_rows("loaded", [{"Mixed Case": "x", "n": 1}]) == 1
     assert db.copy_rows(LOADED, [("y", 2)], columns=["Mixed Case", "n"]) == 1
     assert [row[:2] for row in loaded()] == [(1, "x"), (2, "y")]
+    with pytest.raises(exc.IntegrityError) as failed:
+        db.copy_rows("loaded", [(3,), (4,), (1,)], columns=["n"], chunk_rows=2)
+    assert "2 rows" in failed.value.__notes__[0]
+    assert len(loaded()) == 4
 
 
 ODD = Table("odd", MetaData(), Column("100 %", Integer, key="share"), Column("a%%b", Text, key="note"))
@@ -164,6 +168,45 @@ def test_a_connection_lost_in_the_middle_is_not_kept(database: Database, postgre
     with pytest.raises(exc.OperationalError) as caught:
         db.copy_rows(LOADED, rows())
     assert db.verdict(caught.value) is db.Verdict.RECONNECT
+    assert loaded() == []
+
+
+def test_chunks_commit_one_by_one(database: Database, postgres: Postgres) -> None:
+    """A connection that is lost between two of them is replaced; who counts is told what has committed."""
+    told: list[int] = []
+
+    def rows() -> Iterator[tuple[int, str]]:
+        for n in range(5):
+            if n == 3:
+                assert postgres.terminate(database.name)
+            yield n, "x"
+
+    assert db.copy_rows(LOADED, rows(), columns=["n", "Mixed Case"], chunk_rows=2, progress=told.append) == 5
+    assert (told, [row[0] for row in loaded()]) == ([2, 4, 5], [0, 1, 2, 3, 4])
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "says"),
+    [
+        ([(1,), (2,), (3,), {"n": 4}], ValueError, "row 4 is a dict"),
+        ([{"n": 1}, {"n": 2}, {"m": 3}], ValueError, "row 3 has no value"),
+        ([(1,), (2,), None], ValueError, "row 3 is None"),
+        ([(1,), (2,), ("x",)], exc.DataError, "line 1, column n"),
+    ],
+)
+def test_a_row_is_numbered_among_all_and_not_in_its_chunk(rows: list[Any], error: type[Exception], says: str) -> None:
+    """The server alone counts the lines of one COPY. The chunks before it stay, and the note says so."""
+    with pytest.raises(error, match=says) as failed:
+        db.copy_rows(LOADED, rows, columns=["n"], chunk_rows=2)
+    assert failed.value.__notes__ == ["2 rows had been loaded and committed before, by chunk_rows=2"]
+    assert [row[0] for row in loaded()] == [1, 2]
+
+
+@pytest.mark.parametrize(("size", "error"), [(0, ValueError), (True, TypeError), (2.0, TypeError), ("2", TypeError)])
+def test_a_chunk_has_rows(size: Any, error: type[Exception]) -> None:
+    """Nothing is loaded by a size that is none."""
+    with pytest.raises(error, match="chunk_rows is"):
+        db.copy_rows(LOADED, [(1, "x", None)], chunk_rows=size)
     assert loaded() == []
 
 

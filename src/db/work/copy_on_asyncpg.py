@@ -31,8 +31,10 @@ class _Source:
         columns: int,
         refusal: type[Exception],
         progress: Callable[[int], object] | None,
+        first_number: int,
     ) -> None:
         self._rows = rows
+        self._first_number = first_number
         self._columns = columns
         self._refusal = refusal
         self._progress = progress
@@ -55,10 +57,15 @@ class _Source:
             self.failed = True
             raise
 
+    @property
+    def number(self) -> int:
+        """Of the last row that was read, in errors."""
+        return self._first_number - 1 + self.count
+
     def _fitting(self, given: Sequence[Any]) -> Sequence[Any]:
         row = given if isinstance(given, tuple | list) else tuple(given)
         if len(row) != self._columns:
-            raise self._refusal(f"row {self.count} has {len(row)} values for {self._columns} columns")
+            raise self._refusal(f"row {self.number} has {len(row)} values for {self._columns} columns")
         return row
 
     def _tell(self) -> None:
@@ -77,7 +84,7 @@ def copy_on_asyncpg(
     if columns is None:
         found = conn.exec_driver_sql(_COLUMNS, (plan.target(dialect),), execution_options={OWN_STATEMENT: True})
         columns = list(found.scalars())
-    source = _Source(rows, len(columns), dbapi.DataError, progress)
+    source = _Source(rows, len(columns), dbapi.DataError, progress, plan.first_number)
     try:
         # Rows can be read once: whether the kept connection lives is found out, and made good, before the first.
         dialect.settle(conn.connection)
@@ -89,5 +96,5 @@ def copy_on_asyncpg(
         if source.failed:
             raise
         # Of an encoder of asyncpg's, which knows no row.
-        refused = dbapi.DataError(f"row {source.count}: {error}")
+        refused = dbapi.DataError(f"row {source.number}: {error}")
         raise driver_error(conn, plan.statement(dialect), refused) from error

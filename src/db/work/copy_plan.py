@@ -38,6 +38,8 @@ class CopyPlan:
             _require_row(firsts[0], 1)
         self._is_mapped = bool(firsts) and isinstance(firsts[0], Mapping)
         self._rows: Iterable[Any] = itertools.chain(firsts, iterator)
+        self.first_number = 1
+        """Of its first row, in errors: of a later chunk, the rows before it count."""
         if columns is None and self._is_mapped:
             columns = list(cast("Mapping[str, Any]", firsts[0]))
         elif columns is None and self._is_described:
@@ -71,26 +73,40 @@ class CopyPlan:
 
     def rows(self, dialect: Dialect) -> Iterator[Sequence[Any]]:
         """The rows as sequences in the order of the columns, as their types are bound."""
-        rows = self._as_sequences() if self._is_mapped else _sequences(self._rows)
+        rows = self._as_sequences() if self._is_mapped else self._sequences()
         processors = self._processors(dialect)
         return map(_bound_by(processors), rows) if any(processors) else rows
 
     def chunks(self, size: int) -> Iterator[CopyPlan]:
         """A plan for each ``size`` of the rows, which holds them: it may be carried out more than once."""
+        number = self.first_number
         while some := list(itertools.islice(self._rows, size)):
             chunk = shallow_copy(self)
-            chunk._rows = some  # noqa: SLF001 - its own
+            chunk._rows, chunk.first_number = some, number  # noqa: SLF001 - its own
             yield chunk
+            number += len(some)
 
     def _as_sequences(self) -> Iterator[Sequence[Any]]:
         names = self._names or []
         row: Any
-        for number, row in enumerate(self._rows, 1):
+        for number, row in enumerate(self._rows, self.first_number):
             try:
                 yield [row[name] for name in names]
             except (KeyError, TypeError):
                 _require_row(row, number)
                 raise ValueError(f"row {number} has no value for one of the columns {', '.join(names)}") from None
+
+    def _sequences(self) -> Iterator[Sequence[Any]]:
+        # Each is looked at by its type, which costs next to nothing where it is that of the row before.
+        known: type = tuple
+        row: Any
+        for number, row in enumerate(self._rows, self.first_number):
+            if type(row) is not known:
+                _require_row(row, number)
+                if isinstance(row, Mapping):
+                    raise ValueError(f"row {number} is a dict, and the rows before it are none: let all be of one kind")
+                known = type(row)
+            yield row
 
     def _processors(self, dialect: Dialect) -> list[Callable[[Any], Any] | None]:
         if not self._is_described or self._names is None:
@@ -129,18 +145,6 @@ def _require_row(row: Any, number: int) -> None:
         raise WrongKindError(
             f"row {number} is {_kind(row)}, and not a row: give a tuple in the order of the columns, or a dict"
         )
-
-
-def _sequences(rows: Iterable[Any]) -> Iterator[Sequence[Any]]:
-    """``rows``, each of which is one. Looked at by its type, which costs next to nothing where it is the same."""
-    known: type = tuple
-    for number, row in enumerate(rows, 1):
-        if type(row) is not known:
-            _require_row(row, number)
-            if isinstance(row, Mapping):
-                raise ValueError(f"row {number} is a dict, and the rows before it are none: let all be of one kind")
-            known = type(row)
-        yield row
 
 
 def _kind(value: Any) -> str:

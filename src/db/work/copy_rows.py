@@ -137,7 +137,7 @@ def _load_by_chunks(
 
 
 def _checked_size(holder: Holder, chunk_rows: int) -> int:
-    if not isinstance(chunk_rows, int):
+    if not isinstance(chunk_rows, int) or isinstance(chunk_rows, bool):
         raise TypeError(f"chunk_rows is a number of rows, not a {type(chunk_rows).__name__}")
     if chunk_rows < 1:
         raise ValueError(f"chunk_rows is {chunk_rows}, not 1 or more")
