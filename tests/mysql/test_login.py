@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import shutil
 import socket
@@ -24,6 +26,7 @@ from db.environment import event_loop, process
 from db.settings import Settings
 from db.wire.mysql_async_connections import AsyncMySqlConnection
 from db.wire.mysql_connections import MySqlConnection
+from db.wire.mysql_loop_socket import LoopSocket
 from db.wire.mysql_session import _ClearPassword
 from devkit.servers.database import create_mariadb_database
 from devkit.servers.mariadb import MariaDb
@@ -243,3 +246,27 @@ def test_a_server_that_lets_in_and_says_nothing_is_given_up(*, asynchronous: boo
             else:
                 MySqlConnection(user="u", **place)
     assert db.verdict(refused.value) is db.Verdict.RECONNECT
+
+
+def test_an_address_that_does_not_answer_leaves_the_next_its_time() -> None:
+    """A name may lead to several, and DB_CONNECT_TIMEOUT_S is for each, as it is in the plain connect."""
+
+    async def scenario(silent: socket.socket, answering: socket.socket) -> str:
+        async def found(*_: Any, **__: Any) -> list[Any]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", one.getsockname()) for one in (silent, answering)]
+
+        asyncio.get_running_loop().getaddrinfo = found  # type: ignore[method-assign]
+        line = await greenlet_spawn(LoopSocket.connected, ("db.example.com", 3306), 0.2)
+        try:
+            return str(line.getpeername())
+        finally:
+            line.close()
+
+    with contextlib.ExitStack() as open_:
+        silent = open_.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):  # nobody accepts, and beyond these the kernel answers none
+            waiting = open_.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(silent.getsockname())
+        answering = open_.enter_context(socket.create_server(("127.0.0.1", 0)))
+        assert event_loop.run(scenario(silent, answering)) == str(answering.getsockname())

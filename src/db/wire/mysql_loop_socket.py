@@ -44,8 +44,11 @@ class LoopSocket:
 
     @classmethod
     def connected(cls, place: tuple[str, int] | str, limit_s: float) -> LoopSocket:
-        """One that is connected to a host and port, or to a socket's file. Raises OSError, as of a blocking one."""
-        return cls(await_(_within(limit_s, _to_file(place) if isinstance(place, str) else _to_host(*place))))
+        """One that is connected to a host and port, or to a socket's file. Raises OSError, as of a blocking one.
+
+        ``limit_s`` is for each of the host's addresses, so that one which does not answer leaves the next its time.
+        """
+        return cls(await_(_to_file(place, limit_s) if isinstance(place, str) else _to_host(*place, limit_s)))
 
     def over_tls(self, context: ssl.SSLContext, server_hostname: str | None) -> LoopSocket:
         """From here on, encrypted; the handshake verifies what ``context`` says."""
@@ -172,13 +175,14 @@ async def _within(limit_s: float | None, work: Coroutine[Any, Any, T]) -> T:
         return await work
 
 
-async def _to_host(host: str, port: int) -> socket.socket:
+async def _to_host(host: str, port: int, limit_s: float) -> socket.socket:
     loop = asyncio.get_running_loop()
     refusal: OSError | None = None
-    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    found = await _within(limit_s, loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    for family, kind, protocol, _, address in found:
         line = socket.socket(family, kind, protocol)
         try:
-            await _connect(line, address)
+            await _within(limit_s, _connect(line, address))
         except OSError as error:
             refusal = error
         else:
@@ -188,9 +192,9 @@ async def _to_host(host: str, port: int) -> socket.socket:
     raise refusal or OSError(f"{host} has no address")
 
 
-async def _to_file(path: str) -> socket.socket:
+async def _to_file(path: str, limit_s: float) -> socket.socket:
     line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    await _connect(line, path)
+    await _within(limit_s, _connect(line, path))
     return line
 
 
