@@ -219,6 +219,22 @@ def test_each_change_that_is_named_is_enough_and_no_smaller_one_is() -> None:
     assert not one_more.fits
 
 
+def test_a_pooler_that_opens_too_many_is_told_to_open_fewer_first() -> None:
+    """Its clients take turns as it is. Nobody is asked to do with three environments of fifty for its sake."""
+    uses = (
+        Use(name="A", environments=50, why="", kept=1, ours=True, route="pgbouncer"),
+        Use(name="B", environments=5, why="", kept=1, ours=True, route="pgbouncer"),
+    )
+    server = Server(what="it", most=15, source="", reserved=3, people=3, remedy=lambda least: f"raise it to {least}")
+    door = Server(what="PgBouncer's door", most=200, source="")
+    plan = Plan(uses=uses, writer=server, unreserved=1000, pool=20, clients=door)
+    assert [change.text for change in changes.that_fit(plan)] == [
+        "let PgBouncer open 9 connections, and not 20",
+        "let each function reserve fewer environments: A 3 and not 50, B 1 and not 5",
+        "raise it to 26",
+    ]
+
+
 @pytest.mark.parametrize(
     ("engine", "instance_class", "aurora", "connections"),
     [

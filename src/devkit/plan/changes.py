@@ -26,14 +26,15 @@ class Change:
 def that_fit(plan: Plan) -> list[Change]:
     """The changes that are enough, from the one that takes least.
 
-    First connections that an environment has beyond the one that an event needs; then environments of one function,
-    the fewest first, or the same share of all; then trips, as a connection is opened anew; then a larger server.
+    First connections that an environment has beyond the one that an event needs; then those of a pooler, whose clients
+    take turns as it is; then environments of one function, the fewest first, or the same share of all; then trips, as a
+    connection is opened anew; then a larger server.
     """
     if plan.fits:
         return []
     single = list(_one_function(plan))
-    found = [*_leaner(plan), *single, *([] if single else _all_functions(plan)), *_opened_anew(plan)]
-    found += [*_smaller_pooler(plan), *_larger(plan)]
+    found = [*_leaner(plan), *_smaller_pooler(plan), *single, *([] if single else _all_functions(plan))]
+    found += [*_opened_anew(plan), *_larger(plan)]
     return [change for change in found if change.plan.fits]
 
 
@@ -53,6 +54,16 @@ def _leaner(plan: Plan) -> Iterator[Change]:
             if changed.fits:
                 yield Change(f"give {use.name} DB_ASYNC_CONNECTIONS={fewer}", changed)
                 break
+
+
+def _smaller_pooler(plan: Plan) -> Iterator[Change]:
+    """A pooler that opens fewer connections; its clients wait for one of them more often."""
+    if plan.percent is not None:
+        most = _most(plan.percent - 1, lambda percent: replace(plan, percent=percent).fits)
+        yield Change(f"set MaxConnectionsPercent of the RDS Proxy to {most}", replace(plan, percent=most))
+    if plan.pool is not None:
+        most = _most(plan.pool - 1, lambda pool: replace(plan, pool=pool).fits)
+        yield Change(f"let PgBouncer open {most} connections, and not {plan.pool}", replace(plan, pool=most))
 
 
 def _one_function(plan: Plan) -> Iterator[Change]:
@@ -105,16 +116,6 @@ def _opened_anew(plan: Plan) -> Iterator[Change]:
     yield Change(
         f"set DB_POOL=null for {', '.join(use.name for use in keeping)}, which keeps none between events", changed
     )
-
-
-def _smaller_pooler(plan: Plan) -> Iterator[Change]:
-    """A pooler that opens fewer connections; its clients wait for one of them more often."""
-    if plan.percent is not None:
-        most = _most(plan.percent - 1, lambda percent: replace(plan, percent=percent).fits)
-        yield Change(f"set MaxConnectionsPercent of the RDS Proxy to {most}", replace(plan, percent=most))
-    if plan.pool is not None:
-        most = _most(plan.pool - 1, lambda pool: replace(plan, pool=pool).fits)
-        yield Change(f"let PgBouncer open {most} connections, and not {plan.pool}", replace(plan, pool=most))
 
 
 def _larger(plan: Plan) -> Iterator[Change]:
