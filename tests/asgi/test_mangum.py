@@ -127,6 +127,21 @@ def test_three_invocations_connect_once(use: Use, context: LambdaContext, lifesp
     assert db.status()["totals"]["connects"] == 1
 
 
+@pytest.mark.parametrize("event", [api_v2, api_v1], ids=lambda event: event.__name__)
+def test_a_problem_is_answered_as_text(use: Use, context: LambdaContext, event: Callable[[str], Any]) -> None:
+    """And not in base64, which a REST API would hand on to its caller as it is."""
+    use()
+    app = FastAPI()
+    app.add_exception_handler(ZeroDivisionError, db.asgi.problem)
+
+    @app.get("/")
+    async def fails() -> float:
+        return 1 / 0
+
+    answer = db.asgi.lambda_handler(app, lifespan="off")(event("/"), context)
+    assert (json.loads(answer["body"])["status"], answer["isBase64Encoded"]) == (500, False)
+
+
 @pytest.mark.parametrize(
     ("event", "tenant"),
     [(api_v2, "acme"), (api_v1, "acme"), (load_balancer, None), (function_url, None)],

@@ -52,10 +52,14 @@ def lambda_handler(app: Callable[..., Awaitable[None]], **options: Any) -> Calla
     """A Lambda handler for ``app``: Mangum, with ``options``, under ``@db.invocation``, on the event loop of ``db``.
 
     Connections of ``db.aio`` belong to the loop that they were made on. This is the one that outlives the invocations,
-    so the next one finds them. Mangum has to be installed; raises ImportError where it is not.
+    so the next one finds them. ``application/problem+json`` is text, unless ``text_mime_types`` says what is. Mangum
+    has to be installed; raises ImportError where it is not.
     """
     from mangum import Mangum
+    from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 
+    # Mangum sends in base64 what it does not know as text, and API Gateway's REST APIs hand that on as it is.
+    options.setdefault("text_mime_types", [*DEFAULT_TEXT_MIME_TYPES, "application/problem+json"])
     # Mangum asks for the thread's loop when it is made, and with each call.
     with event_loop.at_hand():
         adapter = Mangum(cast("Any", app), **options)
