@@ -151,6 +151,25 @@ def test_a_connection_that_is_not_kept_is_not_there_in_a_deploy() -> None:
     assert lines(door) == {"BusyFunction": (320, 320)}
 
 
+def test_functions_that_enter_dsql_need_no_word_of_its_limit(tmp_path: Path) -> None:
+    """A cluster takes 10,000, whichever it is, and keeps none. Where one function goes elsewhere, the plan asks."""
+    template = tmp_path / "template.json"
+    by_token = {"Environment": {"Variables": {"DB_AUTH": "dsql"}}, "ReservedConcurrentExecutions": 50}
+    by_secret = {"Environment": {"Variables": {"DB_SECRET_ID": "s"}}, "ReservedConcurrentExecutions": 50}
+
+    def plan_with(**functions: object) -> Planned:
+        resources = {
+            name: {"Type": "AWS::Lambda::Function", "Properties": properties} for name, properties in functions.items()
+        }
+        template.write_text(json.dumps({"Resources": resources}))
+        return planned(Asked(template=template))
+
+    (server,) = sides(plan_with(A=by_token))
+    assert (server.server.usable, server.most, server.fits) == (10_000, 100, True)
+    with pytest.raises(UnsaidError, match=r"^nothing here says how many"):
+        plan_with(A=by_token, B=by_secret)
+
+
 @pytest.mark.parametrize(
     ("kind", "said", "asks"),
     [

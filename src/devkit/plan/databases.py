@@ -58,8 +58,13 @@ def made(stack: Stack, people: int, named: str | None = None) -> list[Server]:
     }
     found = [_cluster(stack, name, one, people) for name, one in stack.of(CLUSTER).items() if named in {None, name}]
     found += [_instance(stack, name, one, people) for name, one in alone.items() if named in {None, name}]
-    found += [_dsql(name) for name in stack.of(DSQL) if named in {None, name}]
+    found += [dsql(name) for name in stack.of(DSQL) if named in {None, name}]
     return found
+
+
+def dsql(name: str) -> Server:
+    """A cluster of Aurora DSQL. All have the same limit, so no template has to make it."""
+    return Server(what=name, most=limits.DSQL, source="an Aurora DSQL cluster")
 
 
 def reader(stack: Stack, people: int) -> Server | None:
@@ -118,10 +123,6 @@ def _server(stack: Stack, name: str, properties: Mapping[str, Any], found: _Foun
     return Server(
         what=name, most=found.most, source=found.source, reserved=reserved, people=people, remedy=found.remedy
     )
-
-
-def _dsql(name: str) -> Server:
-    return Server(what=name, most=limits.DSQL, source="an Aurora DSQL cluster")
 
 
 def _default(stack: Stack, name: str, properties: Mapping[str, Any], instance_class: str) -> _Found:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Without one of them `db` finds no database; its other settings may stand among what all functions share.
 OURS = ("DB_SECRET_ID", "DB_URL", "DB_AUTH")
+# As DB_AUTH says it, which is what says the engine there.
+DSQL = "dsql"
 # Names that other programs give their variables as well.
 EVERYBODYS = ("DB_HOST", "DB_PORT", "DB_NAME", "DB_USER")
 _SHARED = {PREFIX + row.name.upper() for row in fields()} - {*EVERYBODYS}
@@ -157,8 +159,13 @@ def _of_containers(task: Mapping[str, Any]) -> dict[str, Any]:
 
 def engine(stack: Stack, prefix: str = PREFIX) -> str:
     """What the functions of `db` are told that the database is; PostgreSQL where they are told nothing."""
+    tokens = set()
     for properties in stack.of("AWS::Lambda::Function").values():
-        said = told(stack, properties, prefix).get("DB_ENGINE", "")
-        if text := stack.known.text_or_none(said):
+        variables = told(stack, properties, prefix)
+        if _of_ours(stack, variables, prefix):
+            tokens.add(stack.known.text_or_none(variables.get("DB_AUTH", "")))
+        if text := stack.known.text_or_none(variables.get("DB_ENGINE", "")):
             return text
+    if tokens == {DSQL}:
+        return DSQL
     return POSTGRESQL

@@ -98,6 +98,8 @@ def _writer(stack: Stack, asked: Asked) -> Server:
         raise UnsaidError(f"there are several databases: --database {' or '.join(one.what for one in made)}")
     if (declared := databases.declared(stack, asked.people)) is not None:
         made.append(declared)
+    if not made and evidence.engine(stack, asked.prefix) == evidence.DSQL:
+        made.append(databases.dsql("the database"))
     if not made:
         raise UnsaidError(
             "nothing here says how many connections the database takes: --max-connections …, which the server tells"
