@@ -4,6 +4,7 @@ import contextvars
 import datetime as dt
 import json
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -496,3 +497,18 @@ def test_a_process_without_a_region_cannot_sign(clock: Clock, monkeypatch: pytes
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     with pytest.raises(CredentialsError, match="no AWS region"):
         RdsIamSource(IAM, "db.example.com", clock=clock).current()
+
+
+@pytest.mark.parametrize("of", [source, lambda clock: RdsIamSource(IAM, "db.example.com", clock=clock)])
+def test_boto3_that_is_missing_is_named_with_who_brings_it(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, of: Callable[[Clock], Any]
+) -> None:
+    """On a laptop it comes with an extra, and a bare ModuleNotFoundError would not say with which."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for module in ("boto3", "botocore.session"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(
+        CredentialsError, match=r"take boto3.*Lambda's runtime brings it.*serverless-data-access\[aws\]"
+    ):
+        of(clock).current()

@@ -27,6 +27,7 @@ from db.errors import ConfigurationError
 from db.settings.places import port_problem
 
 from .sigv4 import Keys, Signer
+from .source import takes_boto3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -263,8 +264,9 @@ def ask_boto3(client: Any, secret_id: str, stage: Stage) -> Answer:
 
 def boto3_client() -> Any:
     """A client that gives up as early as ``ask_directly`` does."""
-    import boto3
-    from botocore.config import Config
+    with takes_boto3():
+        import boto3
+        from botocore.config import Config
 
     config = Config(
         connect_timeout=_CONNECT_TIMEOUT_S,

@@ -96,6 +96,18 @@ def no_debug_lines() -> Iterator[None]:
         _quiet.reset(token)
 
 
+@contextlib.contextmanager
+def takes_boto3() -> Iterator[None]:
+    """For imports of boto3 and botocore: raises CredentialsError that says who brings them, where they are missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise CredentialsError(
+            "secrets and tokens take boto3, which is not installed. Lambda's runtime brings it; elsewhere:"
+            " pip install 'serverless-data-access[aws]'"
+        ) from error
+
+
 def _keep_quiet() -> None:
     # A filter holds for its own logger alone. Those that show a value are named, for they may not be loaded yet.
     named = ("botocore.parsers", "botocore.endpoint", "botocore.auth", "botocore.hooks", "urllib3.connectionpool")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from db.errors import CredentialsError
 
 from .sigv4 import Keys, Signer
-from .source import Credentials, OneAsker, no_debug_lines
+from .source import Credentials, OneAsker, no_debug_lines, takes_boto3
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,7 +142,8 @@ class SessionKeys:
     """The keys that botocore finds and refreshes: those of a container's role (SnapStart), of a profile, of SSO."""
 
     def __init__(self) -> None:
-        from botocore.session import Session
+        with takes_boto3():
+            from botocore.session import Session
 
         session = Session()
         self.region: str | None = session.get_config_variable("region")
