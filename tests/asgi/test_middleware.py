@@ -128,10 +128,18 @@ def test_an_unusable_tenant_is_the_callers_fault(ask: Ask) -> None:
     assert none.json() in {"", None}
 
 
+class Awaited:
+    """An object whose call is a coroutine function."""
+
+    async def __call__(self, scope: Any) -> str:
+        return str(scope["path"])
+
+
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
         ({"tenant": "acme"}, TypeError, "plain function of the scope"),
+        ({"tenant": Awaited()}, TypeError, "plain function of the scope"),
         ({"request_timeout_s": 0}, ValueError, "above 0"),
         ({"request_timeout_s": float("inf")}, ValueError, "or None"),
     ],

@@ -59,7 +59,7 @@ class Middleware:
         tenant: Callable[[Scope], str | None] | None = None,
         request_timeout_s: float | None = None,
     ) -> None:
-        if tenant is not None and (not callable(tenant) or inspect.iscoroutinefunction(tenant)):
+        if tenant is not None and (not callable(tenant) or _is_awaited(tenant)):
             raise TypeError("tenant is a plain function of the scope, which returns a string or None")
         if request_timeout_s is not None and not 0 < request_timeout_s < math.inf:
             raise ValueError(
@@ -116,6 +116,10 @@ class Middleware:
     def _tenant(self, scope: Scope) -> contextlib.AbstractContextManager[None]:
         tenant = self.tenant(scope) if self.tenant is not None else None
         return contextlib.nullcontext() if tenant is None else tenant_scope(tenant=tenant)
+
+
+def _is_awaited(function: Callable[..., object]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 @contextlib.asynccontextmanager
