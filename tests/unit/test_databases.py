@@ -212,6 +212,23 @@ def test_a_name_or_a_key_that_is_none_is_not_of_the_block_around_it() -> None:
         audit.once("")
 
 
+def test_an_engine_with_no_connection_left_names_its_own_database() -> None:
+    """Whatever block is around it, or none; after dispose() as well."""
+    audit = db.Database(db.Settings(url="sqlite://"), name="audit")
+    audit.dispose()
+    for _ in range(2):
+        with audit.engine().connect(), pytest.raises(db.ConfigurationError, match=r"^database 'audit': this very"):
+            audit.engine().connect()
+        audit.dispose()
+    with (
+        audit.begin(),
+        db.engine().connect(),
+        pytest.raises(db.ConfigurationError, match=r"^this very") as raised,
+    ):
+        db.engine().connect()
+    assert raised.value.database is None
+
+
 def test_what_is_taken_for_something_else_is_said_of_its_own_call() -> None:
     """As the module's calls say it of theirs."""
     audit = db.Database(db.Settings(url="sqlite://"), name="audit")

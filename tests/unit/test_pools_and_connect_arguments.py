@@ -45,6 +45,8 @@ def test_every_knob_of_the_queue_pool_is_reachable() -> None:
         "pool_pre_ping": False,
         "idle_s": 20,
         "reserve_s": 0.2,
+        "database": None,
+        "prefix": "DB_",
     }
 
 

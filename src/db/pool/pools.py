@@ -16,7 +16,8 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, Pool, QueuePool
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 from sqlalchemy.util.queue import Empty, Full
 
-from db.errors import ConfigurationError
+from db.errors import ConfigurationError, claim
+from db.settings import PREFIX
 from db.telemetry.connection_events import RETURNED_AT, TAKEN_AT, TAKEN_FROM, TAKEN_IN
 from db.telemetry.holders import in_words, is_running_here, task_now
 from db.telemetry.log import warn_of_lost_loop
@@ -70,7 +71,15 @@ class IdleAwareQueuePool(QueuePool):
 
     more = "raise DB_POOL_SIZE or DB_MAX_OVERFLOW"  # what gives it more room
 
-    def __init__(self, creator: Any, idle_s: float = math.inf, reserve_s: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        creator: Any,
+        idle_s: float = math.inf,
+        reserve_s: float = 0.0,
+        database: str | None = None,
+        prefix: str = PREFIX,
+        **kwargs: Any,
+    ) -> None:
         # Not keyword-only: create_engine() finds a pool's arguments by reading its positional ones.
         super().__init__(creator, **kwargs)
         # QueuePool's is no RLock. From Python 3.14 on, a signal's exception may strike where `with` has taken the lock
@@ -78,12 +87,17 @@ class IdleAwareQueuePool(QueuePool):
         self._overflow_lock = RLock()  # type: ignore[assignment]
         self._idle_s = idle_s
         self._reserve_s = reserve_s
+        self._database, self._prefix = database, prefix
         # Weak, so that one which nobody holds any more is not counted.
         self._records: weakref.WeakSet[ConnectionPoolEntry] = weakref.WeakSet()
 
     def connect(self) -> PoolProxiedConnection:
         """QueuePool's. What the pool's listeners have said by now is the connection's own; what follows, its user's."""
-        checkout = _ConnectionFairy._checkout(self)  # noqa: SLF001 - all of QueuePool's; super() were a call for each
+        try:
+            checkout = _ConnectionFairy._checkout(self)  # noqa: SLF001 - all of QueuePool's; super() were a call for each
+        except Exception as error:  # an engine may be used within a block of another database, or within none
+            claim(error, database=self._database, prefix=self._prefix)
+            raise
         if (record := checkout._connection_record) is not None:  # noqa: SLF001 - what a pool is made of
             record.info[IN_HANDS] = True
         return checkout
@@ -264,6 +278,7 @@ class IdleAwareQueuePool(QueuePool):
         pool = super().recreate()
         assert isinstance(pool, IdleAwareQueuePool)  # noqa: S101 - QueuePool recreates its own class
         pool._idle_s, pool._reserve_s = self._idle_s, self._reserve_s  # noqa: SLF001 - the same class
+        pool._database, pool._prefix = self._database, self._prefix  # noqa: SLF001 - likewise
         return pool
 
 
@@ -336,6 +351,11 @@ class PoolPlan:
 def plan_pool(settings: Settings, *, asynchronous: bool = False) -> PoolPlan:
     """The pool that ``settings`` ask for. A database that lives in one connection gets that and keeps it."""
     url = settings.url
+    of_all = {
+        "reserve_s": settings.deadline_reserve_s,
+        "database": settings.database,
+        "prefix": settings.prefix,
+    }
     if settings.pool == "static" or (url is not None and settings.engine_kind.in_one_connection(url)):
         return PoolPlan(
             StaticQueuePool,
@@ -343,7 +363,7 @@ def plan_pool(settings: Settings, *, asynchronous: bool = False) -> PoolPlan:
                 "pool_size": 1,
                 "max_overflow": 0,
                 "pool_timeout": settings.pool_timeout_s,
-                "reserve_s": settings.deadline_reserve_s,
+                **of_all,
             },
         )
     if settings.pool == "null":
@@ -357,7 +377,7 @@ def plan_pool(settings: Settings, *, asynchronous: bool = False) -> PoolPlan:
             "pool_recycle": settings.pool_recycle_s,
             "pool_pre_ping": settings.pool_pre_ping,
             "idle_s": settings.pool_idle_s,
-            "reserve_s": settings.deadline_reserve_s,
+            **of_all,
         },
     )
 
