@@ -62,12 +62,10 @@ def require_unit(now: Runtime, role: Role, *, tenant: str | None, read_only: boo
 def _are_of_one_file(engine: Engine, other: Engine) -> bool:
     """Whether two databases are one, by how their URLs name it."""
     one, another = engine.url, other.url
-    if engine.dialect.name != other.dialect.name or not (one.database and another.database):
+    kind, others = kind_named(engine.dialect.name), kind_named(other.dialect.name)
+    if kind is None or kind is not others or kind.in_one_connection(one) or kind.in_one_connection(another):
         return False
-    kind = kind_named(engine.dialect.name)
-    if kind is None or kind.in_one_connection(one) or kind.in_one_connection(another):
-        return False
-    return os.path.realpath(one.database) == os.path.realpath(another.database)
+    return os.path.realpath(one.database or "") == os.path.realpath(another.database or "")
 
 
 def require_tenants(settings: Settings) -> None:
