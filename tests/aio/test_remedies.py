@@ -89,6 +89,21 @@ def test_a_write_in_a_read_is_shown_where_it_belongs(twin: Twin) -> None:
     assert "db.begin()" in notes_of(caught.value)
 
 
+@pytest.mark.parametrize("said", ["SET TRANSACTION READ ONLY", "SET transaction_read_only = on"])
+def test_a_write_behind_read_only_is_not_waited_for(twin: Twin, said: str) -> None:
+    """It is the function's own doing, and no switchover, which run would wait for."""
+    runs: list[str] = []
+
+    async def write(tx: Any) -> None:
+        runs.append(said)
+        await tx.execute(text(said))
+        await tx.execute(text("CREATE TABLE written (n int)"))
+
+    with pytest.raises(exc.DBAPIError, match="read-only transaction") as refused:
+        event_loop.run(twin.run(write))
+    assert (runs, db.verdict(refused.value)) == ([said], db.Verdict.GIVE_UP)
+
+
 def test_a_fetch_of_no_rows_says_which_statement(twin: Twin) -> None:
     """What it said for its transaction is gone with that."""
     with pytest.raises(exc.InvalidRequestError, match="statement 2 gives none"):

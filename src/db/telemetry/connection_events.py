@@ -269,9 +269,9 @@ class ConnectionEvents:
             unit_of(conn.connection).statement_failed = True
 
     def _asked_to_read(self, conn: Connection) -> bool:
-        """Whether whoever opened the transaction said that it only reads."""
+        """Whether whoever opened the transaction said that it only reads, or the first of its statements did."""
         dialect: Any = self._dialect
-        return bool(dialect.get_readonly(conn.connection.dbapi_connection))
+        return unit_of(conn.connection).said_read_only or bool(dialect.get_readonly(conn.connection.dbapi_connection))
 
     def _log(self, level: int, what: str, record: ConnectionPoolEntry | None = None, **facts: object) -> None:
         now = current_invocation()

@@ -12,7 +12,10 @@ _APART = (
     f"what cannot run in a transaction goes over {OUTSIDE_OF_A_TRANSACTION}; the isolation level of a unit of work is "
     'said where it begins: db.begin(isolation="SERIALIZABLE")'
 )
-_READ_ONLY = "db.read, db.fetch and a read-only session change nothing: what writes goes into db.begin() or db.run()"
+_READ_ONLY = (
+    "db.read, db.fetch, a read-only session and what has said READ ONLY change nothing: what writes goes into "
+    "db.begin() or db.run()"
+)
 _IN_WORDS = 'a statement in words is text("…") of SQLAlchemy\'s'
 _ENDED = (
     "the transaction of a unit of work is the block's: it commits when the block ends, and what comes after commit() "

@@ -245,6 +245,8 @@ class UnitAdapter(AsyncAdapt_asyncpg_connection):
             return False  # a block of the driver's own has ended it: the refusal belongs to this command
         due = self._connection.door.due
         if kind.sets_modes:
+            if self.unit is not None:
+                self.unit.said_read_only |= kind.says_read_only
             says_more = self.prologue is not None or self.plain_prologue is not None
             if says_more and due.opening is not None and not due.riders.due:
                 due.riders.add_mode(text.encode())

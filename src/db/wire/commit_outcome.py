@@ -58,15 +58,16 @@ class ServingConnection(Protocol):
 class Unit:
     """Open until its block has ended, and what follows that; ``block_ended``, until what follows.
 
-    ``read_only``: it was opened to write nothing. ``committed``: a COMMIT of its was answered. ``outcome_unknown``: a
-    COMMIT was sent and no answer has come. ``statement_failed``: any statement did. ``leaves``: what its statements
-    left on the session, by kind. ``connection`` works for it now, where the driver tells it what it needs; ``begun``
-    counts, once that has left it, the transactions that were opened on it.
+    ``read_only``: it was opened to write nothing. ``said_read_only``: a text of its own said so. ``committed``: a
+    COMMIT of its was answered. ``outcome_unknown``: a COMMIT was sent and no answer has come. ``statement_failed``: any
+    statement did. ``leaves``: what its statements left on the session, by kind. ``connection`` works for it now, where
+    the driver tells it what it needs; ``begun`` counts, once that has left it, the transactions that were opened on it.
     """
 
     engine: Engine | None = None
     open: bool = True
     read_only: bool = False
+    said_read_only: bool = False
     block_ended: bool = False
     committed: bool = False
     outcome_unknown: bool = False

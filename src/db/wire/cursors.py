@@ -81,6 +81,7 @@ class FlightCursorState(CursorMixin):
             return False
         if kind.sets_modes and conn.opens_with_query() and conn.must_open() and not conn.riders.due:
             conn.riders.add_mode(query.encode())
+            conn.noted().said_read_only |= kind.says_read_only
             return True
         waits: bool = conn.riders.postpone(query, failed=conn.failed)
         return waits
@@ -93,6 +94,7 @@ class FlightCursorState(CursorMixin):
             # A read that says something for the transaction needs one.
             conn.single_reads = False
         stands_alone = conn.single_reads and conn._pipeline is None and conn.must_open() and not shares
+        unit.said_read_only |= kind.says_read_only
         unit.outcome_unknown = kind.commits or unit.outcome_unknown
         conn._shares_flight = shares
         try:

@@ -30,6 +30,7 @@ _HOLDING = re.compile(r"\b(?:set_config|pg_(?:try_)?advisory_xact_lock\w*|pg_exp
 _MODES = re.compile(
     rf"{_LEAD}set\s+(?:(?:session|local)\s+)?(?:transaction\b|transaction_(?:isolation|read_only|deferrable)\b)"
 )
+_READ_ONLY = re.compile(r"\bread\s+only\b|\btransaction_read_only\b(?!.*\b(?:off|false|no|0|default)\b)", re.DOTALL)
 _LOCAL = {"local", "transaction", "constraints"}
 # What stays on the session, by the words that make it. In a transaction that is rolled back most of it does not stay;
 # that is not looked at, as the cost is a connection.
@@ -64,10 +65,10 @@ class Kind:
 
     ``is_single``: the protocol takes it as one statement even where no parameter proves that. ``stands_apart``: it
     cannot travel behind BEGIN. ``can_wait``: it may be one that waits for the next flight. ``holds``: it is said for
-    the rest of the transaction. ``sets_modes``: it must come before the transaction's first query. ``ends``,
-    ``commits``: it may end the transaction, and commit it. ``leaves``: what it leaves on the session, None for nothing,
-    and ``leaves_if_false`` where a parameter may say so, of set_config that it is not for the transaction alone.
-    ``is_ordinary``: none of this, as almost always.
+    the rest of the transaction. ``sets_modes``: it must come before the transaction's first query, and
+    ``says_read_only``, with that, that nothing is written in it. ``ends``, ``commits``: it may end the transaction, and
+    commit it. ``leaves``: what it leaves on the session, None for nothing, and ``leaves_if_false`` where a parameter
+    may say so, of set_config that it is not for the transaction alone. ``is_ordinary``: none of this, as almost always.
     """
 
     is_single: bool
@@ -75,6 +76,7 @@ class Kind:
     can_wait: bool
     holds: bool
     sets_modes: bool
+    says_read_only: bool
     ends: bool
     commits: bool
     leaves: str | None
@@ -108,6 +110,7 @@ def _read(text: str) -> Kind:
         can_wait=sets_modes or first in {"savepoint", "release", "rollback"},
         holds=holds or sets_modes,
         sets_modes=sets_modes,
+        says_read_only=sets_modes and _READ_ONLY.search(body) is not None,
         ends=ends,
         commits=ends and (ends_inside or first not in {"rollback", "abort"}),
         leaves=leaves,
