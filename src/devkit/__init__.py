@@ -4,6 +4,7 @@ Rooms, from the ground up; each imports from those before it:
 
 - ``network``: a proxy between client and server, which counts what passes, reads it and breaks it
 - ``servers``: PostgreSQL, its replica, PgBouncer, Secrets Manager, started and ended here
+- ``query_plans``: what PostgreSQL plans for a test's statements; beside the next, and neither knows the other
 - ``lambda_runtime``: one execution environment of Lambda, without a container or in one
 - ``app``: a SAM application on these: its template, its events, ``demo`` and ``sam-local``
 - ``fleet``: many environments at once, and what they go through; beside ``app``, and neither knows the other

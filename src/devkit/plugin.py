@@ -18,6 +18,7 @@ fixture                  lives for  is
 ``replicated_database``  test       an empty database of theirs (``Database``)
 ``secret``               test       a function that stores a secret where this process's boto3 looks
 ``lambda_context``       test       a factory of Lambda context objects (``LambdaContext``)
+``plans``                test       looks at the plans of what the test sends to ``database`` (``Plans``)
 =======================  =========  =================================================================
 
 A fixture whose packages are not installed names them, and the extra of the kit that brings them (``devkit.extras``).
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from .network.mysql_statements import MySqlWire
     from .network.rds_proxy import RdsProxyWire
     from .network.statements import PostgresWire
+    from .query_plans.plans import Plans
     from .servers.aws import LocalAws
     from .servers.dsql import DsqlStandIn
     from .servers.mariadb import MariaDb
@@ -226,6 +228,15 @@ def database(postgres: Postgres) -> Iterator[Database]:
     created = create_database(postgres)
     yield created
     drop_database(postgres, created)
+
+
+@pytest.fixture
+def plans(postgres: Postgres, database: Database) -> Iterator[Plans]:
+    """Fails a test that sends ``database`` what is slow on large tables, or that has sent it nothing with a plan."""
+    from .query_plans.plans import looking_at
+
+    with looking_at(postgres, database.name) as watched:
+        yield watched
 
 
 @pytest.fixture

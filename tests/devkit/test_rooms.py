@@ -17,7 +17,7 @@ ROOMS = [
     {"extras"},
     {"network"},
     {"servers"},
-    {"lambda_runtime"},
+    {"lambda_runtime", "query_plans"},
     {"app", "fleet"},
     {"plan"},
     {"deploys", "rehearsal"},
