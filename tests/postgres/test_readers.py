@@ -137,6 +137,23 @@ def test_a_reader_that_lags_is_not_asked(
     assert "s behind" in line["reason"]
 
 
+def test_a_reader_that_has_replayed_nothing_yet_is_not_asked(
+    use_reader: UseReader, replicated: Cluster, lines: Lines
+) -> None:
+    """It has just been started, and holds changes that nobody sees there: how old they are, it does not know."""
+    use_reader(reader_max_lag_s=60)
+    replicated.primary.execute("CHECKPOINT")
+    replicated.catch_up()
+    replicated.standby.execute("CHECKPOINT")  # so that there is nothing to replay at its start
+    replicated.standby.execute("ALTER SYSTEM SET recovery_min_apply_delay = '1h'")
+    replicated.standby.restart()
+    write()
+    with db.read() as conn:
+        assert conn.execute(COUNT).scalar_one() == 1
+    (line,) = lines.of("reader away")
+    assert line["reason"] == "it is inf s behind"
+
+
 def test_libpq_spreads_connections_over_the_addresses_of_a_name(database: Database, wire: MakeWire, use: Use) -> None:
     """DB_CONNECT_ARGS passes on what asks for it: here over two hosts, as it does over the addresses of one."""
     wires = [wire(), wire()]

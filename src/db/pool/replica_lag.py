@@ -8,12 +8,13 @@ from __future__ import annotations
 
 # In the place of seconds, what Aurora answers to the question that is put to others. No lag is below zero.
 IS_AURORA = -1.0
-# Seconds since the last transaction that a standby has replayed, where there is one that it has not. A standby that its
-# primary cannot reach does not know what it has missed, and says 0. Aurora refuses these functions, and is told by what
+# Seconds since the last transaction that a standby has replayed, where there is one that it has not; without an end
+# where it has replayed none since its start. A standby that its primary cannot reach does not know what it has missed,
+# and says 0. Aurora refuses these functions, and is told by what
 # AWS's own drivers tell it by: the functions that it alone has are named among its extensions.
 ASK = b""", CASE WHEN current_setting('rds.extensions', true) LIKE '%aurora_stat_utils%' THEN -1
  WHEN pg_is_in_recovery() AND pg_last_wal_receive_lsn() IS DISTINCT FROM pg_last_wal_replay_lsn()
- THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) ELSE 0 END"""
+ THEN coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 'Infinity') ELSE 0 END"""
 # https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/aurora_replica_status.html: a writer has no lag there.
 ASK_AURORA = b""", (SELECT max(replica_lag_in_msec) / 1000 FROM aurora_replica_status()
  WHERE server_id = aurora_db_instance_identifier())"""
