@@ -81,7 +81,7 @@ class AsyncOnce:
     ``result`` and ``replayed`` are those of what ``db.once`` gives.
     """
 
-    is_awaited: ClassVar = True
+    _is_awaited: ClassVar = True
 
     def __init__(self, plain: Once, call: str) -> None:
         self.as_plain = plain

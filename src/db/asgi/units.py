@@ -185,6 +185,6 @@ async def _shared(name: object, block: Callable[[], Any]) -> AsyncIterator[Any]:
 
 def _as_async(block: Any) -> AbstractAsyncContextManager[Any]:
     # Those of ``db`` have methods for the other kind, too, which say what they are.
-    if getattr(type(block), "is_awaited", hasattr(block, "__aenter__")):
+    if getattr(type(block), "_is_awaited", hasattr(block, "__aenter__")):
         return cast("AbstractAsyncContextManager[Any]", block)
     return entered(block)

@@ -29,7 +29,7 @@ class NotABlockError(TypeError, AttributeError):
 class Block(_GeneratorContextManager[Any]):
     """What a function under ``block`` gives."""
 
-    is_awaited: ClassVar = False  # though it has the methods of the other kind, which say what it is
+    _is_awaited: ClassVar = False  # though it has the methods of the other kind, which say what it is
     holder: Holder  # of its database
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -48,7 +48,7 @@ class Block(_GeneratorContextManager[Any]):
 class AsyncBlock(_AsyncGeneratorContextManager[Any]):
     """What a function under ``async_block`` gives."""
 
-    is_awaited: ClassVar = True
+    _is_awaited: ClassVar = True
     holder: Holder
 
     def __getattr__(self, name: str) -> NoReturn:

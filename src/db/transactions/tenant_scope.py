@@ -38,7 +38,7 @@ _CONTEXT_MANAGERS = ("contextlib", "_pytest.")
 class _Binding(contextlib.ContextDecorator):
     """A scope that has been entered. Unlike one that was not, it has no ``__del__``: see ``blocks``."""
 
-    is_awaited: ClassVar = False
+    _is_awaited: ClassVar = False
     tenant: str
     outer: _Binding | None
     is_active: bool

@@ -57,7 +57,7 @@ class Once:
     afterwards whether the work had been done before.
     """
 
-    is_awaited: ClassVar = False
+    _is_awaited: ClassVar = False
 
     def __init__(
         self,
