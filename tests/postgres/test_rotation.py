@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -168,7 +169,14 @@ def test_a_user_that_is_cloned_takes_over(rotation: Rotation, postgres: Postgres
 def test_what_is_not_staged_is_waited_for(rotation: Rotation, lines: Lines) -> None:
     """A password that somebody changed by hand, with the secret a moment behind."""
     rotation.set_secret("by hand")
-    catches_up = threading.Timer(0.4, rotation.put, ["by hand"])
+
+    def catch_up() -> None:
+        give_up_at = time.monotonic() + 10
+        while not lines.of("connect waits") and time.monotonic() < give_up_at:
+            time.sleep(0.01)
+        rotation.put("by hand")
+
+    catches_up = threading.Thread(target=catch_up)
     catches_up.start()
     backend_pid()
     catches_up.join()

@@ -296,20 +296,21 @@ def test_a_commit_after_dispose_has_certainly_not_taken_place(use: Use) -> None:
     assert stored() == [2]
 
 
-def test_a_failover_spares_the_units_around(use: Use) -> None:
+def test_a_failover_spares_the_units_around(use: Use, database: Database, postgres: Postgres) -> None:
     """Only idle connections are dropped for a server that has become read-only."""
     use(pool_size=2)
     calls = []
 
     def refused(tx: Connection) -> None:
         calls.append(1)
-        if len(calls) == 1:
-            tx.execute(text("SET TRANSACTION READ ONLY"))
+        postgres.execute(f"ALTER DATABASE {database.name} RESET default_transaction_read_only")  # for the next session
         tx.execute(INSERT, {"n": 1})
 
     with db.begin() as outer:
         outer.execute(INSERT, {"n": 2})
+        postgres.execute(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
         db.run(refused)
+    assert len(calls) == 2
     assert stored() == [1, 2]
 
 
@@ -446,14 +447,15 @@ def test_the_own_pools_error_names_who_holds_it(use: Use, lambda_context: MakeLa
     assert db.verdict(caught[0]) is db.Verdict.GIVE_UP
 
 
-def test_a_write_in_a_read_is_the_callers_mistake(use: Use) -> None:
+def test_a_write_in_a_read_is_the_callers_mistake(use: Use, database: Database, postgres: Postgres) -> None:
     """A server that failed over says the same, but there nobody had asked to be read-only."""
     use()
     with pytest.raises(exc.InternalError) as caught, db.read() as conn:
         conn.execute(text("CREATE TABLE t (n int)"))
     assert db.verdict(caught.value) is db.Verdict.GIVE_UP
+    postgres.execute(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
+    db.dispose()
     with pytest.raises(exc.InternalError) as caught, db.begin() as tx:
-        tx.execute(text("SET LOCAL transaction_read_only = on"))
         tx.execute(text("CREATE TABLE t (n int)"))
     assert db.verdict(caught.value) is db.Verdict.DISCARD_POOL
 
