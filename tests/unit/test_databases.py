@@ -17,7 +17,7 @@ from sqlalchemy import text
 import db
 from db import aio
 from db.aio.database import AsyncDatabase
-from db.environment import process
+from db.environment import event_loop, process
 from db.work.database import Database
 
 if TYPE_CHECKING:
@@ -257,3 +257,13 @@ def test_it_is_collected_with_its_last_user(caplog: pytest.LogCaptureFixture) ->
     assert holder() is None
     events = [record.connection_event for record in caplog.records if hasattr(record, "connection_event")]
     assert events == ["connect", "close", "dispose"] * 2
+
+
+def test_rows_that_are_none_are_refused_by_the_call_that_was_made() -> None:
+    """Of that database, and of ``aio``."""
+    audit = db.Database(db.Settings(url="sqlite://"), name="audit")
+    with pytest.raises(TypeError, match=r"^rows of audit\.copy_rows "):
+        audit.copy_rows("orders", "rows")
+    with pytest.raises(TypeError, match=r"^rows of audit\.aio\.copy_rows "):
+        event_loop.run(audit.aio.copy_rows("orders", "rows"))
+    event_loop.close()

@@ -31,10 +31,10 @@ class _Source:
         columns: int,
         refusal: type[Exception],
         progress: Callable[[int], object] | None,
-        first_number: int,
+        plan: CopyPlan,
     ) -> None:
         self._rows = rows
-        self._first_number = first_number
+        self._plan = plan
         self._columns = columns
         self._refusal = refusal
         self._progress = progress
@@ -60,7 +60,7 @@ class _Source:
     @property
     def number(self) -> int:
         """Of the last row that was read, in errors."""
-        return self._first_number - 1 + self.count
+        return self._plan.first_number - 1 + self.count
 
     def _fitting(self, given: Sequence[Any]) -> Sequence[Any]:
         row = given if isinstance(given, tuple | list) else tuple(given)
@@ -70,7 +70,7 @@ class _Source:
 
     def _tell(self) -> None:
         if self._progress is not None:
-            done(self._progress(self.count), self._progress, call="db.copy_rows")
+            done(self._progress(self.count), self._progress, call=self._plan.call)
 
 
 def copy_on_asyncpg(
@@ -84,7 +84,7 @@ def copy_on_asyncpg(
     if columns is None:
         found = conn.exec_driver_sql(_COLUMNS, (plan.target(dialect),), execution_options={OWN_STATEMENT: True})
         columns = list(found.scalars())
-    source = _Source(rows, len(columns), dbapi.DataError, progress, plan.first_number)
+    source = _Source(rows, len(columns), dbapi.DataError, progress, plan)
     try:
         # Rows can be read once: whether the kept connection lives is found out, and made good, before the first.
         dialect.settle(conn.connection)

@@ -26,12 +26,13 @@ PROGRESS_EVERY_ROWS = 10_000
 class CopyPlan:
     """What is loaded where: the text of COPY, and rows as the driver takes them. Sync and async share it."""
 
-    def __init__(self, table: Table | str, rows: Iterable[Row], columns: Sequence[str] | None) -> None:
-        self._table = _table_of(table)
+    def __init__(self, table: Table | str, rows: Iterable[Row], columns: Sequence[str] | None, *, call: str) -> None:
+        self.call = call  # by what name, in errors
+        self._table = _table_of(table, call)
         self._is_described = isinstance(table, Table)
-        _require_rows(rows)
+        _require_rows(rows, call)
         if isinstance(columns, str):
-            raise WrongKindError(f"columns of db.copy_rows is a list of names, not one: [{columns!r}]")
+            raise WrongKindError(f"columns of {call} is a list of names, not one: [{columns!r}]")
         iterator = iter(rows)
         firsts = list(itertools.islice(iterator, 1))
         if firsts:
@@ -120,22 +121,20 @@ def _named(name: str) -> Table:
     return Table(table, MetaData(), schema=schema or None)
 
 
-def _table_of(table: Any) -> Table:
+def _table_of(table: Any, call: str) -> Table:
     if isinstance(table, Table):
         return table
     if isinstance(table, str):
         return _named(table)
     hint = ": take its __table__" if hasattr(table, "__table__") else ""
-    raise WrongKindError(f"db.copy_rows takes a sqlalchemy.Table or a name, not {_kind(table)}{hint}")
+    raise WrongKindError(f"{call} takes a sqlalchemy.Table or a name, not {_kind(table)}{hint}")
 
 
-def _require_rows(rows: Any) -> None:
+def _require_rows(rows: Any, call: str) -> None:
     if hasattr(rows, "__aiter__"):
         raise WrongKindError("rows come one after another from a plain iterable: an async one is to be read before")
     if isinstance(rows, str | bytes | Mapping) or not (hasattr(rows, "__iter__") or hasattr(rows, "__getitem__")):
-        raise WrongKindError(
-            f"rows of db.copy_rows are an iterable of rows, not {_kind(rows)}: [row] is one of one row"
-        )
+        raise WrongKindError(f"rows of {call} are an iterable of rows, not {_kind(rows)}: [row] is one of one row")
 
 
 def _require_row(row: Any, number: int) -> None:

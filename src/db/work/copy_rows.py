@@ -74,16 +74,16 @@ def copy_rows_on(
     chunk_rows: int | None = None,
 ) -> int:
     """``copy_rows``, on the database of ``holder``."""
-    call = f"{holder.called}.copy_rows"
+    call = f"{holder.called}.aio.copy_rows" if on_loop() else f"{holder.called}.copy_rows"
     if tx is not None and tenant is not None:
         raise TypeError(said_by_tx(call, "tenant"))
     if tx is not None and chunk_rows is not None:
         raise TypeError(said_by_tx(call, "chunk_rows"))
     if progress is not None:
         require_function(progress, call=f"progress of {call}")
-    plan = CopyPlan(table, rows, columns)
+    plan = CopyPlan(table, rows, columns, call=call)
     if chunk_rows is not None:
-        return _load_by_chunks(holder, plan, _checked_size(holder, chunk_rows), tenant, progress)
+        return _load_by_chunks(holder, plan, _checked_size(holder, chunk_rows, call), tenant, progress)
     if tx is not None:
         return _load(own_connection(holder, tx, call=call), plan, progress)
     with begin_on(holder, tenant=tenant) as own:
@@ -94,7 +94,7 @@ def _load(conn: Connection, plan: CopyPlan, progress: Callable[[int], object] | 
     flight, kind = flight_of(conn), kind_of(conn.dialect)
     rows = plan.rows(conn.dialect)
     if kind is not None and kind.most_rows is not None:
-        rows = _at_most(kind.most_rows, rows, kind.title)
+        rows = _at_most(kind.most_rows, rows, f"{plan.call} on {kind.title}")
     if flight is None:
         if kind is not None and "copy" in kind.can:
             from .copy_on_asyncpg import copy_on_asyncpg
@@ -111,11 +111,11 @@ def _load(conn: Connection, plan: CopyPlan, progress: Callable[[int], object] | 
         if on_loop():
             with entered(driver.cursor()) as cursor:
                 with entered(cursor.copy(statement)) as copy:
-                    _write(lambda some: await_(_send_on_loop(copy, some)), rows, progress)
+                    _write(lambda some: await_(_send_on_loop(copy, some)), rows, plan, progress)
                 return int(cursor.rowcount)
         with driver.cursor() as cursor:
             with cursor.copy(statement) as copy:
-                _write(lambda some: _send(copy, some), rows, progress)
+                _write(lambda some: _send(copy, some), rows, plan, progress)
             return int(cursor.rowcount)
     except dbapi.Error as error:
         raise driver_error(conn, statement, error) from error
@@ -129,36 +129,37 @@ def _load_by_chunks(
         for chunk in plan.chunks(size):
             loaded += run_on(holder, _load, chunk, None, tenant=tenant)
             if progress is not None:
-                done(progress(loaded), progress, call="db.copy_rows")
+                done(progress(loaded), progress, call=plan.call)
     except Exception as error:
         error.add_note(f"{loaded} rows had been loaded and committed before, by chunk_rows={size}")
         raise
     return loaded
 
 
-def _checked_size(holder: Holder, chunk_rows: int) -> int:
+def _checked_size(holder: Holder, chunk_rows: int, call: str) -> int:
     if not isinstance(chunk_rows, int) or isinstance(chunk_rows, bool):
         raise TypeError(f"chunk_rows is a number of rows, not a {type(chunk_rows).__name__}")
     if chunk_rows < 1:
         raise ValueError(f"chunk_rows is {chunk_rows}, not 1 or more")
     kind = holder.current().settings.engine_kind
     if kind.most_rows is not None and chunk_rows > kind.most_rows:
-        asked = f"{holder.called}.copy_rows(chunk_rows={chunk_rows})"
-        raise ConfigurationError([f"{asked} on {kind.title}: a transaction takes {kind.most_rows} rows"])
+        problem = f"{call}(chunk_rows={chunk_rows}) on {kind.title}: a transaction takes {kind.most_rows} rows"
+        raise ConfigurationError([problem])
     return chunk_rows
 
 
-def _at_most(most: int, rows: Iterator[Sequence[Any]], title: str) -> Iterator[Sequence[Any]]:
+def _at_most(most: int, rows: Iterator[Sequence[Any]], asked: str) -> Iterator[Sequence[Any]]:
     """``rows``. Raises ConfigurationError behind the last that the server would take: nothing is loaded then."""
     yield from itertools.islice(rows, most)
     for _ in rows:
         problem = f"a transaction takes {most} rows, and there are more of them: chunk_rows={most} commits part by part"
-        raise ConfigurationError([f"db.copy_rows on {title}: {problem}"])
+        raise ConfigurationError([f"{asked}: {problem}"])
 
 
 def _write(
     send: Callable[[Iterable[Sequence[Any]]], object],
     rows: Iterator[Sequence[Any]],
+    plan: CopyPlan,
     progress: Callable[[int], object] | None,
 ) -> None:
     if progress is None:
@@ -177,7 +178,7 @@ def _write(
         told = sent
         send(counted())
         if sent != told:
-            done(progress(sent), progress, call="db.copy_rows")
+            done(progress(sent), progress, call=plan.call)
 
 
 def _send(copy: Any, rows: Iterable[Sequence[Any]]) -> None:
@@ -204,5 +205,5 @@ def _insert(
         conn.exec_driver_sql(f"INSERT INTO {target} VALUES ({values})", chunk)  # noqa: S608 - quoted
         sent += len(chunk)
         if progress is not None:
-            done(progress(sent), progress, call="db.copy_rows")
+            done(progress(sent), progress, call=plan.call)
     return sent
