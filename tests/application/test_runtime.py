@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from devkit.app import demo
 from devkit.app.project import Project
 from devkit.app.stack import Stack
 from devkit.lambda_runtime.environment import LambdaEnvironment
 
 if TYPE_CHECKING:
-    import pytest
-
     from devkit.app.template import Function
 
 PROJECT = Project.find(Path(__file__))
@@ -44,6 +44,7 @@ def logged(stack: Stack, function: Function) -> list[str]:
         return running.logs
 
 
+@pytest.mark.slow
 def test_no_line_of_a_log_holds_a_password() -> None:
     """With everything on that logs: DEBUG, echo of SQL and rows, echo of the pool, failures of all kinds."""
     with Stack(PROJECT) as stack:

@@ -38,6 +38,7 @@ def place(postgres: Postgres) -> Iterator[Place]:
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("peer", batch.peers(), ids=lambda peer: peer.name)
 def test_of_a_spoiled_batch_each_peer_commits_and_reports_the_same(
     peer: type[Peer], postgres: Postgres, place: Place

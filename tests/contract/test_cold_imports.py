@@ -128,6 +128,7 @@ def test_a_handler_loads_nothing_that_it_does_not_ask_for(module: str) -> None:
     assert loaded_by(f"import {module}") & NEVER == set()
 
 
+@pytest.mark.slow
 def test_a_handler_may_ask_for_what_is_heavy(tmp_path: Path) -> None:
     """With all that this brings: the ORM, boto3 and what they stand on."""
     source = """

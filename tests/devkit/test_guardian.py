@@ -54,6 +54,7 @@ def listens(port: int) -> bool:
         return client.connect_ex((HOST, port)) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [POSTGRES, RESTARTED, PGBOUNCER], ids=["postgres", "restarted", "pgbouncer"])
 def test_a_killed_process_takes_its_server_with_it(program: str) -> None:
     """SIGKILL leaves it no time to do anything about that."""

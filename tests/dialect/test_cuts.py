@@ -90,6 +90,7 @@ def test_a_cut_at_any_flight(
     cut_each_flight(proxy, round_of, flights, lost=lost, database=database, postgres=postgres)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", get_args(Lost))
 @through(*PROXIES, *POOLERS)
 def test_a_cut_at_any_flight_before_a_pooler(

@@ -215,13 +215,15 @@ def all_balance(try_all: Callable[[Units, Cuts], None], *, number_of_cuts: int, 
     check()
 
 
-@through(*USUAL, slow=PROXIES)
+@pytest.mark.slow
+@through(*USUAL)
 def test_a_cut_between_any_two_bytes(bench: Bench) -> None:
     """Nothing is lost that was reported as committed, nothing is there that was not, and nothing twice."""
     all_balance(bench.try_all, number_of_cuts=COMMON)
 
 
-@through(*USUAL, slow=PROXIES)
+@pytest.mark.slow
+@through(*USUAL)
 def test_a_cut_between_any_two_bytes_on_an_event_loop(on_loop: Callable[[Units, Cuts], None]) -> None:
     """Likewise."""
     all_balance(on_loop, number_of_cuts=COMMON)

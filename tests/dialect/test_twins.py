@@ -209,6 +209,7 @@ def test_thousands_of_programs_do_as_with_the_stock_dialect_on_an_event_loop(
     all_alike(on_loop, programs=MANY // SHARDS // 2, number=number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nested", [False, True], ids=["", "in a savepoint"])
 @pytest.mark.parametrize("first", sorted(set(WORK) - {"copy"}))  # what the driver does by itself is not sent again
 def test_each_shape_of_statement_is_sent_again_when_the_kept_connection_was_dead(

@@ -81,6 +81,7 @@ def test_a_frozen_one_does_nothing_until_it_is_invoked(make: Make) -> None:
     assert (after["pid"], after["calls"]) == (before["pid"], 2)
 
 
+@pytest.mark.slow
 def test_what_ends_is_replaced_by_a_new_one(make: Make) -> None:
     """By the end of Lambda's patience, by its own doing, or while it was frozen."""
     environment = make(CODE)

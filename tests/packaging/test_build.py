@@ -91,6 +91,7 @@ def test_what_is_not_python_travels_too(build: Build) -> None:
     assert not [path for path in shipped if "tests" in path.parts]
 
 
+@pytest.mark.slow
 @every_function
 def test_a_package_imports_by_itself(build: Build, function: str) -> None:
     """Nothing that a function imports was left behind."""

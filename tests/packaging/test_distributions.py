@@ -191,6 +191,7 @@ def third_parties(package: str) -> set[str]:
     return {canonicalize_name(owners[name][0]) for name in imported - sys.stdlib_module_names if name in owners}
 
 
+@pytest.mark.slow
 def test_what_the_kit_imports_is_what_it_asks_for() -> None:
     """By name, or as what ``db`` or an extra of moto or pytest brings."""
     asked = {canonicalize_name(r.name) for package in PROJECTS for r in requirements_of(package)}

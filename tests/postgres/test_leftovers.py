@@ -235,6 +235,7 @@ def fails(tx: Connection, said: str) -> None:
     raise LookupError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [commits, commits_early, fails])
 @pytest.mark.parametrize("said", SAID)
 def test_another_client_of_a_pooler_does_not_meet_it(

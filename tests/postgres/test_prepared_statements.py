@@ -67,6 +67,7 @@ def awrite() -> None:
     event_loop.run(unit())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", SERVES)
 @pytest.mark.parametrize(
     ("settings", "work", "trips"),

@@ -111,6 +111,7 @@ def pooled(ledger: None, database: Database, pooler: Endpoint, wire: MakeWire) -
     return counted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("work", "trips"), WORK)
 def test_through_a_pooler_it_costs_the_same(work: Callable[[], None], trips: int, pooled: PostgresWire) -> None:
     """The pooler passes a flight on as it comes."""
@@ -150,6 +151,7 @@ def test_through_a_pooler_it_works_on_a_loop(driver: str, pooled: PostgresWire, 
     event_loop.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", get_args(Lost))
 @pytest.mark.parametrize("pooler", ["Odyssey"], indirect=True)
 def test_a_cut_at_any_flight_before_odyssey(

@@ -73,6 +73,7 @@ def test_one_connect_lasts_until_the_server_has_resumed(by: str, paused: Paused,
     assert lines.of("connect waits") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["db", "aio on asyncpg"])
 def test_a_shorter_time_out_knocks_again(by: str, paused: Paused, lines: Lines) -> None:
     """For DB_CONNECT_WAIT_S; and the log says how often, and why."""
@@ -102,6 +103,7 @@ def test_rules_that_let_nobody_in_are_heard_of_at_once(by: str, paused: Paused) 
     assert (db.verdict(raised.value), wire.knocks) == (db.Verdict.GIVE_UP, 1)
 
 
+@pytest.mark.slow
 def test_an_invocation_that_is_too_short_wakes_the_server_for_the_next(
     paused: Paused, lambda_context: MakeLambdaContext
 ) -> None:

@@ -110,6 +110,7 @@ def test_a_cold_start_in_the_middle_of_a_rotation_succeeds(rotation: Rotation) -
     backend_pid()
 
 
+@pytest.mark.slow
 def test_ten_rotations_under_load_fail_nothing(rotation: Rotation) -> None:
     """Connections are opened all the while, in two threads; each rotation pauses between its steps."""
     done, failures = threading.Event(), list[BaseException]()
@@ -195,6 +196,7 @@ def test_a_secret_that_is_wrong_ends_in_the_servers_error(rotation: Rotation, lo
     assert local_aws.count("GetSecretValue") - before == 3
 
 
+@pytest.mark.slow
 def test_a_secret_that_stays_wrong_is_not_asked_for_without_end(
     rotation: Rotation, lambda_context: MakeLambdaContext, local_aws: LocalAws, lines: Lines
 ) -> None:

@@ -53,6 +53,7 @@ def test_a_scripts_output_is_its_own() -> None:
     assert "database connect" in [line["message"] for line in logged]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("logger_made", ["before", "after"])
 def test_a_scripts_own_lines_stay_where_they_went(logger_made: str) -> None:
     """The logger is shared, so that ours have its keys and its level; where it writes is the script's business."""
