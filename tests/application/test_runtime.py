@@ -20,6 +20,7 @@ CASES = PROJECT.cases()
 NOISY = {"POWERTOOLS_LOG_LEVEL": "DEBUG", "DB_ECHO": "debug", "DB_ECHO_POOL": "debug", "AWS_LAMBDA_LOG_LEVEL": "DEBUG"}
 
 
+@pytest.mark.slow
 def test_the_demo_answers_every_event_as_expected(capsys: pytest.CaptureFixture[str]) -> None:
     """Its exit status is the verdict, and its table has a row for each."""
     assert demo.run(PROJECT) == 0

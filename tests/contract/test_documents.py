@@ -110,6 +110,7 @@ def test_the_loop_in_the_document_on_seeing_sql_is_warned_of(
     assert {key: line[key] for key in ("statement", "runs", "fingerprint")}.items() <= json.loads(example).items()
 
 
+@pytest.mark.slow
 def test_the_tests_in_the_documents_pass(tmp_path: Path) -> None:
     """Run by pytest in a project of their own."""
     for number, block in enumerate(python_in(ROOT / "docs" / "reference" / "testing.md")):

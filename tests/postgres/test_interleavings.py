@@ -125,7 +125,7 @@ def walk(seed: int, steps: int) -> tuple[int, list[tuple[set[str], set[str]]]]:
     return looked, strange
 
 
-@through(*USUAL, *POOLERS, slow=[Door.RDS_PROXY, *POOLERS])
+@through(*USUAL, *POOLERS, slow=[Door.PGBOUNCER, Door.RDS_PROXY, *POOLERS])
 def test_no_tenant_sees_anothers_rows(shared: None, door: MakeDoor) -> None:
     """Nor does one who names none see any, whoever had the connection before, and however that ended."""
     steps = FEW_STEPS if door.name in POOLERS else STEPS
