@@ -303,17 +303,17 @@ def function(variables: dict[str, str], **properties: object) -> dict[str, objec
         ("import db", 1),
         ("from db import aio", 1 + 4),
         ("import db.aio", 1 + 4),
-        ("from work import within", 1 + 4),  # which imports it inside a function
-        ("from work import nothing", 1),
+        ("from feature import within", 1 + 4),  # which imports it inside a function
+        ("from feature import nothing", 1),
     ],
 )
 def test_code_that_uses_aio_has_connections_of_its_own(tmp_path: Path, source: str, connections: int) -> None:
     """As db.aio has by default, to whichever module of the function's own the import has gone."""
-    (tmp_path / "code/work").mkdir(parents=True)
+    (tmp_path / "code/feature").mkdir(parents=True)
     (tmp_path / "code/app.py").write_text(source)
-    (tmp_path / "code/work/__init__.py").touch()
-    (tmp_path / "code/work/within.py").write_text("def later():\n    from db.aio import begin\n    return begin\n")
-    (tmp_path / "code/work/nothing.py").write_text("import db\n")
+    (tmp_path / "code/feature/__init__.py").touch()
+    (tmp_path / "code/feature/within.py").write_text("def later():\n    from db.aio import begin\n    return begin\n")
+    (tmp_path / "code/feature/nothing.py").write_text("import db\n")
     found = planned_of(tmp_path, {"F": function({"DB_SECRET_ID": "x"}, ReservedConcurrentExecutions=1)})
     (server,) = sides(found)
     assert server.at_work == connections

@@ -115,7 +115,7 @@ def test_a_batchs_tenant_that_is_not_named_at_once_is_refused(tenant: Any) -> No
     with pytest.raises(TypeError, match="tenant of a batch is a plain function"):
         event_loop.run(aio.batch(EVENT, coroutine, tenant=tenant))
     event_loop.close()
-    assert process.peek() is None
+    assert process.DEFAULT.peek() is None
 
 
 ASYNC_CALLS: dict[str, Callable[[Any], Any]] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol
 
 from db.errors import CredentialsError
@@ -40,7 +41,7 @@ class Identity(Protocol):
         ...
 
 
-class TokenSource:
+class TokenSource(ABC):
     """Tokens for ``DB_USER`` at ``host``, kept for their life less a minute, or for that of the role's keys.
 
     A token is good for the one endpoint that it names, so writer and reader have a source each.
@@ -56,9 +57,9 @@ class TokenSource:
         self._cached: Credentials | None = None
         self._asker = OneAsker()
 
+    @abstractmethod
     def presigned(self, signer: Signer) -> str:
         """The token."""
-        raise NotImplementedError
 
     def region(self, identity: Identity) -> str | None:
         """The region of the endpoint: that of the function, unless it says otherwise."""
@@ -87,8 +88,9 @@ class TokenSource:
         """A token signed now, with the role's keys as they are now."""
         return self._sign()
 
-    def staged(self) -> None:
+    def staged(self) -> Credentials | None:
         """Nothing: a token is not rotated."""
+        return None
 
     def forget(self) -> None:
         """Drop the token and the keys."""

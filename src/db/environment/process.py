@@ -173,11 +173,6 @@ def current() -> Runtime:
     return DEFAULT.current()
 
 
-def peek() -> Runtime | None:
-    """The default database's runtime if something has used it already."""
-    return DEFAULT.peek()
-
-
 def configure(
     settings: Settings | None = None,
     *,
