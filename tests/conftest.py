@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,15 @@ def pytest_configure() -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """One process more than cores: a third of a test is waiting, for a server or for a limit to pass."""
     return (os.cpu_count() or 1) + 1
+
+
+@pytest.fixture(autouse=True)
+def _no_database_is_left_open() -> Iterator[None]:
+    """What one test has left open, the next one of its process would count among its own: at an environment's end."""
+    yield
+    if process := sys.modules.get("db.environment.process"):  # a test of nothing but the kit has none
+        for holder in process.holders():
+            holder.dispose()
 
 
 @pytest.fixture
