@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Dialect
 
     Row = Sequence[Any] | Mapping[str, Any]
+    Part = Sequence[Sequence[Any]]
 
 # Between two reports of progress, and the size of an executemany where there is no COPY.
 PROGRESS_EVERY_ROWS = 10_000
+# A part: so many rows are looked at as one, and read before the first of them is sent. Enough of them for what is done
+# once for a part to cost a row next to nothing, few enough for rows of megabytes, and a divisor of the number above.
+PART_ROWS = 40
 
 
 class CopyPlan:
@@ -72,11 +76,11 @@ class CopyPlan:
         """The text of COPY."""
         return f"COPY {self.target(dialect)} FROM STDIN"
 
-    def rows(self, dialect: Dialect) -> Iterator[Sequence[Any]]:
-        """The rows as sequences in the order of the columns, as their types are bound."""
-        rows = self._as_sequences() if self._is_mapped else self._sequences()
+    def parts(self, dialect: Dialect) -> Iterator[Part]:
+        """The rows, some at a time, as sequences in the order of the columns and as their types are bound."""
+        parts: Iterator[Part] = self._as_sequences() if self._is_mapped else self._sequences()
         processors = self._processors(dialect)
-        return map(_bound_by(processors), rows) if any(processors) else rows
+        return map(_bound_by(processors), parts) if any(processors) else parts
 
     def chunks(self, size: int) -> Iterator[CopyPlan]:
         """A plan for each ``size`` of the rows, which holds them: it may be carried out more than once."""
@@ -87,27 +91,26 @@ class CopyPlan:
             yield chunk
             number += len(some)
 
-    def _as_sequences(self) -> Iterator[Sequence[Any]]:
-        names = self._names or []
-        row: Any
-        for number, row in enumerate(self._rows, self.first_number):
+    def _as_sequences(self) -> Iterator[Part]:
+        names, number = self._names or [], self.first_number
+        for some in _parts(self._rows):
             try:
-                yield [row[name] for name in names]
+                yield [[row[name] for name in names] for row in some]
             except (KeyError, TypeError):
-                _require_row(row, number)
-                raise ValueError(f"row {number} has no value for one of the columns {', '.join(names)}") from None
+                _require_names(some, names, number)
+                raise
+            number += len(some)
 
-    def _sequences(self) -> Iterator[Sequence[Any]]:
-        # Each is looked at by its type, which costs next to nothing where it is that of the row before.
-        known: type = tuple
-        row: Any
-        for number, row in enumerate(self._rows, self.first_number):
-            if type(row) is not known:
-                _require_row(row, number)
-                if isinstance(row, Mapping):
-                    raise ValueError(f"row {number} is a dict, and the rows before it are none: let all be of one kind")
-                known = type(row)
-            yield row
+    def _sequences(self) -> Iterator[Part]:
+        known, number = {tuple}, self.first_number
+        for some in _parts(self._rows):
+            # Each is looked at by its type, and all of them at once, where they are of those that were seen.
+            if not known.issuperset(map(type, some)):
+                for place, row in enumerate(some, number):
+                    _require_sequence(row, place)
+                    known.add(type(row))
+            yield some
+            number += len(some)
 
     def _processors(self, dialect: Dialect) -> list[Callable[[Any], Any] | None]:
         if not self._is_described or self._names is None:
@@ -146,17 +149,40 @@ def _require_row(row: Any, number: int) -> None:
         )
 
 
+def _parts(rows: Iterable[Any]) -> Iterator[Sequence[Any]]:
+    iterator = iter(rows)
+    while some := tuple(itertools.islice(iterator, PART_ROWS)):
+        yield some
+
+
+def _require_names(rows: Sequence[Any], names: Sequence[str], first_number: int) -> None:
+    """Raise for the first of ``rows`` that is none, or has not all the names."""
+    for number, row in enumerate(rows, first_number):
+        try:
+            [row[name] for name in names]
+        except (KeyError, TypeError):
+            _require_row(row, number)
+            raise ValueError(f"row {number} has no value for one of the columns {', '.join(names)}") from None
+
+
+def _require_sequence(row: Any, number: int) -> None:
+    _require_row(row, number)
+    is_mapped = isinstance(row, Mapping)
+    if is_mapped:
+        raise ValueError(f"row {number} is a dict, and the rows before it are none: let all be of one kind")
+
+
 def _kind(value: Any) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
 
 
-def _bound_by(processors: Sequence[Callable[[Any], Any] | None]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+def _bound_by(processors: Sequence[Callable[[Any], Any] | None]) -> Callable[[Part], Part]:
     def bind(row: Sequence[Any]) -> Sequence[Any]:
         # What is beyond the columns goes along, for the server to refuse with the line's number.
         pairs = itertools.zip_longest(processors[: len(row)], row)
         return [value if process is None else process(value) for process, value in pairs]
 
-    return bind
+    return lambda part: [bind(row) for row in part]
 
 
 def driver_error(conn: Connection, statement: str, error: Exception) -> exc.DBAPIError:

@@ -16,6 +16,7 @@ from db.transactions.begin import begin_on
 from db.transactions.callables import done, own_connection, require_function, said_by_tx
 from db.transactions.driver import flight_of
 from db.transactions.run import run_on
+from db.wire.copy_data import copy_data
 
 from .copy_plan import PROGRESS_EVERY_ROWS, CopyPlan, driver_error
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from db.environment.process import Holder
 
-    from .copy_plan import Row
+    from .copy_plan import Part, Row
 
 
 def copy_rows(
@@ -42,7 +43,7 @@ def copy_rows(
     """Load ``rows`` into ``table`` over COPY, all of them or none; returns how many.
 
     Rows are sequences in the order of ``columns`` (all of the table's unless named), or mappings by column name, whose
-    first gives the columns. They are read one by one and sent as they come, so any number fits in memory. With a
+    first gives the columns. They are sent as they are read, 40 of them ahead, so any number fits in memory. With a
     ``Table``, values pass through its column types; with a name (``"orders"`` or ``"shop.orders"``), they are the
     driver's. Within ``tx`` the load is part of that transaction; else it has one of its own, for ``tenant``.
     ``progress`` is called with the number of rows sent after every 10,000 of them.
@@ -92,15 +93,18 @@ def copy_rows_on(
 
 def _load(conn: Connection, plan: CopyPlan, progress: Callable[[int], object] | None) -> int:
     flight, kind = flight_of(conn), kind_of(conn.dialect)
-    rows = plan.rows(conn.dialect)
+    parts = plan.parts(conn.dialect)
     if kind is not None and kind.most_rows is not None:
-        rows = _at_most(kind.most_rows, rows, f"{plan.call} on {kind.title}")
+        parts = _at_most(kind.most_rows, parts, f"{plan.call} on {kind.title}")
     if flight is None:
+        rows = itertools.chain.from_iterable(parts)
         if kind is not None and "copy" in kind.can:
             from .copy_on_asyncpg import copy_on_asyncpg
 
             return copy_on_asyncpg(conn, plan, rows, progress)
         return _insert(conn, plan, rows, progress)
+    if progress is not None:
+        parts = _told(parts, plan, progress)
     if flight.unproven:
         # Rows can be read once: whether the kept connection lives is found out, and made good, before the first.
         conn.exec_driver_sql("SELECT 1", execution_options={OWN_STATEMENT: True})
@@ -111,14 +115,20 @@ def _load(conn: Connection, plan: CopyPlan, progress: Callable[[int], object] | 
         if on_loop():
             with entered(driver.cursor()) as cursor:
                 with entered(cursor.copy(statement)) as copy:
-                    _write(lambda some: await_(_send_on_loop(copy, some)), rows, plan, progress)
+                    await_(_write_on_loop(copy, parts))
                 return int(cursor.rowcount)
         with driver.cursor() as cursor:
             with cursor.copy(statement) as copy:
-                _write(lambda some: _send(copy, some), rows, plan, progress)
+                for piece in copy_data(copy, parts):
+                    copy.write(piece)
             return int(cursor.rowcount)
     except dbapi.Error as error:
         raise driver_error(conn, statement, error) from error
+
+
+async def _write_on_loop(copy: Any, parts: Iterator[Part]) -> None:
+    for piece in copy_data(copy, parts):
+        await copy.write(piece)
 
 
 def _load_by_chunks(
@@ -148,49 +158,29 @@ def _checked_size(holder: Holder, chunk_rows: int, call: str) -> int:
     return chunk_rows
 
 
-def _at_most(most: int, rows: Iterator[Sequence[Any]], asked: str) -> Iterator[Sequence[Any]]:
-    """``rows``. Raises ConfigurationError behind the last that the server would take: nothing is loaded then."""
-    yield from itertools.islice(rows, most)
-    for _ in rows:
-        problem = f"a transaction takes {most} rows, and there are more of them: chunk_rows={most} commits part by part"
-        raise ConfigurationError([f"{asked}: {problem}"])
-
-
-def _write(
-    send: Callable[[Iterable[Sequence[Any]]], object],
-    rows: Iterator[Sequence[Any]],
-    plan: CopyPlan,
-    progress: Callable[[int], object] | None,
-) -> None:
-    if progress is None:
-        send(rows)
-        return
-    numbered = enumerate(rows, 1)
+def _at_most(most: int, parts: Iterator[Part], asked: str) -> Iterator[Part]:
+    """``parts``. Raises ConfigurationError ahead of the row that the server would not take: nothing is loaded then."""
     sent = 0
+    for part in parts:
+        sent += len(part)
+        if sent > most:
+            problem = (
+                f"a transaction takes {most} rows, and there are more of them: chunk_rows={most} commits part by part"
+            )
+            raise ConfigurationError([f"{asked}: {problem}"])
+        yield part
 
-    def counted() -> Iterator[Sequence[Any]]:
-        nonlocal sent
-        for sent, row in itertools.islice(numbered, PROGRESS_EVERY_ROWS):  # noqa: B007 - told below
-            yield row
 
-    told = -1
-    while sent != told:
-        told = sent
-        send(counted())
-        if sent != told:
+def _told(parts: Iterator[Part], plan: CopyPlan, progress: Callable[[int], object]) -> Iterator[Part]:
+    """``parts``, of which ``progress`` is told: one has been taken when the next is asked for."""
+    sent = 0
+    for part in parts:
+        yield part
+        sent += len(part)
+        if sent % PROGRESS_EVERY_ROWS == 0:
             done(progress(sent), progress, call=plan.call)
-
-
-def _send(copy: Any, rows: Iterable[Sequence[Any]]) -> None:
-    write_row = copy.write_row
-    for row in rows:
-        write_row(row)
-
-
-async def _send_on_loop(copy: Any, rows: Iterable[Sequence[Any]]) -> None:
-    write_row = copy.write_row
-    for row in rows:
-        await write_row(row)
+    if sent % PROGRESS_EVERY_ROWS:
+        done(progress(sent), progress, call=plan.call)
 
 
 def _insert(
