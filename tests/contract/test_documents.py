@@ -18,6 +18,7 @@ import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from aws_lambda_powertools.utilities import parameters
+from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, event, make_url, text
 
 import db
@@ -97,7 +98,7 @@ def test_the_loop_in_the_document_on_seeing_sql_is_warned_of(
     create = f"CREATE TABLE orders (id int, status text); GRANT SELECT ON orders TO {database.app}"
     postgres.execute(create, database=database.name)
     db.configure(Settings(url=make_url(database.url())))
-    (block,) = python_in(ROOT / "docs" / "run" / "observability.md")
+    block, _ = python_in(ROOT / "docs" / "run" / "observability.md")
     shown: dict[str, Any] = {}
     exec(block, shown)  # noqa: S102 - the document's own code
     shown["handler"]({"orders": list(range(25))}, lambda_context())
@@ -108,6 +109,23 @@ def test_the_loop_in_the_document_on_seeing_sql_is_warned_of(
         r"^```json\n(.*?)^```", (ROOT / "docs" / "run" / "observability.md").read_text(), re.DOTALL | re.MULTILINE
     )
     assert {key: line[key] for key in ("statement", "runs", "fingerprint")}.items() <= json.loads(example).items()
+
+
+def test_the_documented_route_is_what_prometheus_reads(database: Database) -> None:
+    """With the type that says which format it is."""
+    _, block = python_in(ROOT / "docs" / "run" / "observability.md")
+    shown: dict[str, Any] = {}
+    exec(block, shown)  # noqa: S102 - the document's own code
+    db.configure(Settings(url=make_url(database.url())))
+    with db.read() as conn:
+        conn.execute(text("SELECT 1"))
+    answer = shown["metrics"]()
+    db.dispose()
+    process.DEFAULT._runtime = None
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    families = {family.name: family for family in text_string_to_metric_families(answer.body.decode())}
+    assert families["db_client_connection_create_time_seconds"].type == "summary"
+    assert families["db_client_statements"].type == "counter"
 
 
 @pytest.mark.slow

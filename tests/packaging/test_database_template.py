@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from pathlib import Path
@@ -19,7 +18,7 @@ PATH = Path(__file__).parents[2] / "database.yaml"
 TEMPLATE: dict[str, Any] = yaml_parse(PATH.read_text())
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
 SECRETS = {"OwnerSecret", "AppSecret", "ReportSecret"}
-METRICS = {"".join(part.title() for part in field.name.split("_")) for field in dataclasses.fields(Tally)}
+METRICS = {"".join(part.title() for part in name.split("_")) for name in Tally().as_dict()}
 
 
 def of_type(kind: str) -> dict[str, Any]:

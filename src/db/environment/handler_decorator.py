@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from db.telemetry.log import warn_of_leak, warn_of_no_invocation, warn_of_repeats
-from db.telemetry.metrics import Tally, emit
+from db.telemetry.metrics import TO_EMF, Tally, emit
 from db.telemetry.repeated_statements import repeats_so_far
 from db.timing.invocation import NONE, Invocation, current_invocation, running
 
@@ -173,18 +173,19 @@ class _Report:
     """What the database did in one call: the difference between then and now."""
 
     def __init__(self) -> None:
-        self._before = {runtime: runtime.tally.copy() for runtime in process.runtimes()}
+        self._before = {runtime: runtime.tally for runtime in process.runtimes()}
 
     def emit(self) -> None:
         for now in process.runtimes():
             # A runtime that this call built, or replaced, began from nothing.
-            emit(now.tally.since(self._before.get(now, Tally())), now.settings.database)
+            if now.settings.metrics in TO_EMF:
+                emit(now.tally.since(self._before.get(now, Tally())), now.settings.database)
             for other in _reports:
                 other.goes_on_from(now)
 
     def goes_on_from(self, now: Runtime) -> None:
         """Another call, which ran at the same time, has told what was done so far: this one tells the rest."""
-        self._before[now] = now.tally.copy()
+        self._before[now] = now.tally
 
 
 @contextlib.contextmanager
@@ -200,6 +201,8 @@ def _reported() -> Iterator[None]:
         if now := process.runtimes():
             _end_of_invocation(now)
             report.emit()
+            if not _reports:  # else the last of them does
+                process.flush_metrics()
 
 
 def _end_of_invocation(at_work: list[Runtime]) -> None:

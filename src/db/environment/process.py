@@ -7,8 +7,10 @@ configure is raised where the handler can answer for it. What ends or copies the
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
+import time
 import weakref
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -17,7 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from db.errors import ConfigurationError, claim
 from db.pool.engine_options import EngineOptions
 from db.settings import PREFIX, Settings, unread
-from db.telemetry.log import warn_of_unread
+from db.telemetry.log import warn_of_lost_metrics, warn_of_unread
+from db.telemetry.metrics import TO_OPENTELEMETRY, Tally
+from db.timing.invocation import current_invocation
 
 from .runtime import Runtime
 
@@ -26,7 +30,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
+    from db.telemetry.metrics import PoolNumbers
+
     from .runtime import Status
+
+FLUSH_S = 1.0  # the longest that an exporter may take of an invocation: a collector beside it takes milliseconds
 
 
 class Holder:
@@ -39,6 +47,7 @@ class Holder:
     def __init__(self) -> None:
         self._runtime: Runtime | None = None
         self._options = EngineOptions()  # what the application said of its engines
+        self._past: list[dict[str, Tally]] = []  # what earlier runtimes counted
         self._lock = threading.Lock()
         key = id(self)
         _all[key] = weakref.ref(self, lambda _: _all.pop(key, None))
@@ -49,7 +58,7 @@ class Holder:
             with self._lock:
                 if self._runtime is None:
                     with self.named():
-                        self._runtime = Runtime(self._read(), options=self._options)
+                        self._runtime = _built(self._read(), self._options)
         return self._runtime
 
     def peek(self) -> Runtime | None:
@@ -104,11 +113,26 @@ class Holder:
                 self._options.on_engine if on_engine is None else on_engine,
             )
             own = self._own(settings) if settings is not None else self._read()
-            replacement = Runtime(own, options=options)
+            replacement = _built(own, options)
         with self._lock:
             old, self._runtime, self._options = self._runtime, replacement, options
+            if old is not None:
+                self._past = _with(self._past, old.tallies)
         if old is not None:
             old.dispose()
+
+    def pools(self) -> list[PoolNumbers]:
+        """The pools at work, with what those of the same name counted under earlier configurations."""
+        with self._lock:
+            now, past = self._runtime, self._past
+        if now is None:
+            return []
+        return [
+            dataclasses.replace(
+                pool, counted=Tally.sum((pool.counted, *(one[pool.pool] for one in past if pool.pool in one)))
+            )
+            for pool in now.pools()
+        ]
 
     def engine(self, role: Literal["writer", "reader"]) -> Engine:
         """What ``db.engine()`` promises."""
@@ -124,6 +148,25 @@ class Holder:
         self._lock = threading.Lock()
         if self._runtime is not None:
             self._runtime.after_fork()
+
+
+def _built(settings: Settings, options: EngineOptions) -> Runtime:
+    if settings.metrics in TO_OPENTELEMETRY:
+        from db.telemetry.otel_metrics import observe
+
+        observe(_pools_by_opentelemetry)
+    return Runtime(settings, options=options)
+
+
+def _with(past: list[dict[str, Tally]], latest: dict[str, Tally]) -> list[dict[str, Tally]]:
+    """``past`` and ``latest``, as what there is now and a sum of all before it.
+
+    The last one stays what it is, as its connections are yet to be closed, and counted.
+    """
+    if len(past) <= 1:
+        return [*past, latest]
+    base = {pool: Tally.sum(one[pool] for one in past if pool in one) for pool in set().union(*past)}
+    return [base, latest]
 
 
 # A plain dict, whose values are listed in one step: a signal may strike amid another thread's doing.
@@ -157,6 +200,41 @@ def owner_of(conn: Connection) -> Holder | None:
 def runtimes() -> list[Runtime]:
     """Those at work now, in the same order."""
     return [now for holder in holders() if (now := holder.peek()) is not None]
+
+
+def pools() -> list[PoolNumbers]:
+    """Those of all databases that are used, once for each name; reads what there is, and opens nothing."""
+    return _by_name(holders())
+
+
+def _pools_by_opentelemetry() -> list[PoolNumbers]:
+    return _by_name(_reporting())
+
+
+def _reporting() -> list[Holder]:
+    """The databases whose numbers go to OpenTelemetry."""
+    return [one for one in holders() if (now := one.peek()) and now.settings.metrics in TO_OPENTELEMETRY]
+
+
+def _by_name(of: list[Holder]) -> list[PoolNumbers]:
+    found: dict[str, PoolNumbers] = {}
+    for holder in of:
+        for numbers in holder.pools():
+            before = found.get(numbers.name)
+            found[numbers.name] = numbers if before is None else before.with_(numbers)
+    return list(found.values())
+
+
+def flush_metrics() -> None:
+    """In Lambda, have OpenTelemetry send what it has: nothing does while the environment is frozen."""
+    sent_for = [now for one in _reporting() if (now := one.peek()) is not None and now.settings.function_name]
+    if sent_for:
+        from db.telemetry.otel_metrics import flush
+
+        deadline = current_invocation().deadline
+        left_s = FLUSH_S if deadline is None else min(deadline.left_s(time.time()) / 2, FLUSH_S)
+        if left_s > 0 and (error := flush(left_s)) is not None:
+            warn_of_lost_metrics(error)
 
 
 def _after_fork() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
@@ -20,12 +21,12 @@ from db.pool.connector import Connector
 from db.pool.crowding import Crowding
 from db.pool.engine_options import EngineOptions
 from db.pool.engines import build_engine
-from db.pool.pools import IdleAwareQueuePool
+from db.pool.pools import IdleAwareQueuePool, capacity
 from db.pool.reader_route import ReaderConnector, ReaderRoute
 from db.pool.switchover import Switchover, WaryConnector, serve_until
 from db.telemetry.connection_events import ConnectionEvents
 from db.telemetry.log import warn_of_echo
-from db.telemetry.metrics import Tally
+from db.telemetry.metrics import DEFAULT_DATABASE, PoolNumbers, Tally
 from db.timing.invocation import current_invocation
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Runtime:
         self.options = options or EngineOptions()
         self.isolation = self.options.isolation
         self.clock = clock
-        self.tally = Tally()
+        self.tallies: dict[str, Tally] = {}  # by pool
         self._sources: dict[str | None, Source | None] = {}
         self._engines: dict[tuple[Role, bool], tuple[Engine, ConnectionEvents]] = {}
         self.disposals = 0
@@ -88,6 +89,11 @@ class Runtime:
             warn_of_echo(
                 echo=settings.echo, echo_pool=settings.echo_pool, prefix=settings.prefix, database=settings.database
             )
+
+    @property
+    def tally(self) -> Tally:
+        """Of all its pools, now: a copy."""
+        return Tally.sum(list(self.tallies.values()))
 
     def engine(self, role: Role = "writer", *, asynchronous: bool = False) -> Engine:
         """The engine for ``role``. Without a reader endpoint, the reader is the writer.
@@ -132,10 +138,12 @@ class Runtime:
         if role == "unpooled":
             # Without the type hstore: a migration may be what brings it.
             settings = dataclasses.replace(settings, pool="null", pool_size=1, max_overflow=0, native_hstore=False)
+        pool = _pool_key(role, asynchronous=asynchronous)
         watched = ConnectionEvents(
             settings,
             role=role,
-            tally=self.tally,
+            pool=pool,
+            tally=self.tallies.setdefault(pool, Tally()),
             clock=self.clock,
             on_loss=self._switchover.suspect,
             on_refused_write=self.discard_open,
@@ -236,6 +244,25 @@ class Runtime:
             watched.part()
         self.abandon()
 
+    def pools(self) -> list[PoolNumbers]:
+        """What each pool holds now and has counted."""
+        settings, found = self.settings, []
+        for (role, asynchronous), (engine, watched) in list(self._engines.items()):
+            limit = capacity(engine)
+            pool = _pool_key(role, asynchronous=asynchronous)
+            numbers = PoolNumbers(
+                database=settings.database or DEFAULT_DATABASE,
+                pool=pool,
+                idle=watched.idle,
+                used=watched.in_use,
+                limit=None if limit == math.inf else int(limit),
+                idle_limit=_kept(engine),
+                pending=watched.waits.pending,
+                counted=self.tallies[pool].copy(),
+            )
+            found.append(numbers)
+        return found
+
     def status(self) -> Status:
         """What ``db.status()`` promises."""
         now = current_invocation()
@@ -245,7 +272,7 @@ class Runtime:
             "cold": now.cold,
             "request_id": now.request_id,
             "engines": {
-                f"aio {role}" if asynchronous else role: _pool_numbers(*built)
+                _pool_key(role, asynchronous=asynchronous): _pool_numbers(*built)
                 for (role, asynchronous), built in self._engines.items()
             },
             "totals": self.tally.as_dict(),
@@ -253,6 +280,11 @@ class Runtime:
         if self.settings.database is not None:
             status["database"] = self.settings.database
         return status
+
+
+def _pool_key(role: Role, *, asynchronous: bool) -> str:
+    """What ``db.status()`` and metrics call a pool."""
+    return f"aio {role}" if asynchronous else role
 
 
 def _require_done(listened: object) -> None:
@@ -268,6 +300,11 @@ def _require_done(listened: object) -> None:
 
 def _pool_numbers(engine: Engine, watched: ConnectionEvents) -> EngineStatus:
     pool = engine.pool
-    size, idle = (pool.size(), pool.checkedin()) if isinstance(pool, QueuePool) else (0, 0)
+    idle = pool.checkedin() if isinstance(pool, QueuePool) else 0
     kind = type(pool).__name__.replace("IdleAware", "")
-    return {"kind": kind, "size": size, "idle": idle, "checked_out": watched.in_use}
+    return {"kind": kind, "size": _kept(engine), "idle": idle, "checked_out": watched.in_use}
+
+
+def _kept(engine: Engine) -> int:
+    """How many connections the engine's pool keeps when nobody has them, at most."""
+    return engine.pool.size() if isinstance(engine.pool, QueuePool) else 0

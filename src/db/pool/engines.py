@@ -19,7 +19,7 @@ from db.wire.late_levels import refuse_late_levels
 from db.wire.search_path import PlainPrologue, first_schema
 
 from .engine_options import wrong_option
-from .pools import plan_pool
+from .pools import plan_pool, tell_of_waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -139,5 +139,6 @@ def build_engine(
     if not getattr(engine.dialect, "notes_commits", False):
         note_commits(engine.dialect)
     refuse_late_levels(engine.dialect)
+    tell_of_waits(engine, events.waits)
     events.watch(engine, connect if kind.is_server else _connect_as_given)
     return engine

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
     from db.settings import Settings
+    from db.telemetry.metrics import Waits
 
 
 # Whose hands a record is in: a thread's by its identity; absent where it is idle.
@@ -70,6 +71,7 @@ class IdleAwareQueuePool(QueuePool):
     """
 
     more = "raise DB_POOL_SIZE or DB_MAX_OVERFLOW"  # what gives it more room
+    waits: Waits | None = None  # who is told of those that wait
 
     def __init__(
         self,
@@ -93,6 +95,8 @@ class IdleAwareQueuePool(QueuePool):
 
     def connect(self) -> PoolProxiedConnection:
         """QueuePool's. What the pool's listeners have said by now is the connection's own; what follows, its user's."""
+        measure = self.waits.measure if self.waits is not None else None
+        began = time.perf_counter() if measure is not None else 0.0
         try:
             checkout = _ConnectionFairy._checkout(self)  # noqa: SLF001 - all of QueuePool's; super() were a call for each
         except Exception as error:  # an engine may be used within a block of another database, or within none
@@ -100,6 +104,8 @@ class IdleAwareQueuePool(QueuePool):
             raise
         if (record := checkout._connection_record) is not None:  # noqa: SLF001 - what a pool is made of
             record.info[IN_HANDS] = True
+        if measure is not None:
+            measure(time.perf_counter() - began)
         return checkout
 
     def _do_get(self) -> ConnectionPoolEntry:
@@ -142,9 +148,17 @@ class IdleAwareQueuePool(QueuePool):
         deadline, now = current_invocation().deadline, time.time()
         limit_s = usable_s(deadline, now=now, reserve_s=self._reserve_s, at_most_s=self._timeout)
         # It may have been given back and closed, or lost, while this one waited.
-        record = self._taken(within_s=limit_s) or self._added()
+        waits = self.waits
+        waiter = waits.begin() if waits is not None else None
+        try:
+            record = self._taken(within_s=limit_s) or self._added()
+        finally:
+            if waits is not None and waiter is not None:
+                waits.end(waiter)
         if record is not None:
             return record
+        if waits is not None:
+            waits.timed_out()
         raise exc.TimeoutError(
             f"QueuePool limit of size {self.size()} overflow {self._max_overflow} reached, and no connection came back "
             f"in {limit_s:.1f} s (DB_POOL_TIMEOUT_S, or what the invocation had left): all are in use, by "
@@ -279,6 +293,7 @@ class IdleAwareQueuePool(QueuePool):
         assert isinstance(pool, IdleAwareQueuePool)  # noqa: S101 - QueuePool recreates its own class
         pool._idle_s, pool._reserve_s = self._idle_s, self._reserve_s  # noqa: SLF001 - the same class
         pool._database, pool._prefix = self._database, self._prefix  # noqa: SLF001 - likewise
+        pool.waits = self.waits
         return pool
 
 
@@ -380,6 +395,12 @@ def plan_pool(settings: Settings, *, asynchronous: bool = False) -> PoolPlan:
             **of_all,
         },
     )
+
+
+def tell_of_waits(engine: Engine, waits: Waits) -> None:
+    """Have the engine's pool tell ``waits`` who waits for a connection; one that opens each has nobody wait."""
+    if isinstance(engine.pool, IdleAwareQueuePool):
+        engine.pool.waits = waits
 
 
 def capacity(engine: Engine) -> float:

@@ -36,6 +36,7 @@ SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-
 Echo = Literal["off", "on", "debug"]
 SqlComments = Literal["off", "function", "request"]
 Trace = Literal["off", "xray", "otel"]
+Metrics = Literal["emf", "otel", "both", "off"]
 SqliteTenants = Literal["refused", "unchecked"]
 
 
@@ -169,6 +170,12 @@ class Settings:
         choice("off", "xray", "otel"),
         "A span for each statement and connect.",
         page="run/observability.md#spans",
+    )
+    metrics: Metrics = setting(
+        "emf",
+        choice("emf", "otel", "both", "off"),
+        "emf: an invocation's numbers to CloudWatch; otel: pools and statements to OpenTelemetry; both, or neither.",
+        page="run/observability.md#metrics",
     )
     echo: Echo = setting(
         "off",

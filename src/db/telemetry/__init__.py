@@ -4,8 +4,8 @@
 statements: slow ones, repeated ones (``repeated_statements``), comments (``sql_comment``), ``spans`` and their
 ``span_exporters``. ``holders`` says who has a connection, and ``failures`` what went wrong in the user's code;
 ``fingerprint`` makes of a statement what may be shown of it; ``log`` has the logger and the lines that are of no one
-connection; ``metrics`` counts for an invocation and prints that as CloudWatch metrics; ``application_name``, what the
-server shows of us.
+connection; ``metrics`` counts, pool by pool, and prints what an invocation added as CloudWatch metrics;
+``otel_metrics`` is OpenTelemetry's share of it; ``application_name``, what the server shows of us.
 
 Nothing that it writes holds a value, a password or a token. It must not decide: no retry, no pool, no transaction
 depends on it. A new log line goes into ``log``, or into ``connection_events`` where it is of one connection; a new

@@ -24,6 +24,7 @@ from db.wire.session_leftovers import IN_HANDS, LEFT
 
 from .holders import place_in_task, place_of, task_now
 from .log import WRITE, logger, warn_of_leftovers
+from .metrics import Waits
 from .statement_events import StatementEvents, named
 
 if TYPE_CHECKING:
@@ -68,8 +69,12 @@ class ConnectionEvents:
         clock: Callable[[], float],
         on_loss: Callable[[], None],
         on_refused_write: Callable[[], None],
+        pool: str | None = None,
     ) -> None:
-        """``on_loss`` is told of each connection found dead, ``on_refused_write`` of a writer that took no write."""
+        """``on_loss`` is told of each connection found dead, ``on_refused_write`` of a writer that took no write.
+
+        ``pool`` is what metrics call it: the ``role``, unless that has two.
+        """
         self._role = role
         self._on_loss = on_loss
         self._on_refused_write = on_refused_write
@@ -78,7 +83,10 @@ class ConnectionEvents:
         self._prefix = settings.prefix
         self._tally = tally
         self._clock = clock
-        self._statements = StatementEvents(settings, tally=tally, log=self._log)
+        self._statements = StatementEvents(settings, tally=tally, log=self._log, pool=pool or role)
+        meter = self._statements.meter
+        self._on_use = meter.used if meter is not None else None
+        self.waits = Waits(tally, meter.waited if meter is not None else None)
         self._open: dict[int, DBAPIConnection] = {}
         self._records: dict[int, weakref.ref[ConnectionPoolEntry]] = {}  # the pools' hold on those that are open
 
@@ -87,6 +95,11 @@ class ConnectionEvents:
         """Connections checked out now."""
         records = [found for record in list(self._records.values()) if (found := record()) is not None]
         return sum(record.in_use for record in records)
+
+    @property
+    def idle(self) -> int:
+        """Connections that the pool keeps, and nobody has, now."""
+        return max(len(self._records) - self.in_use, 0)
 
     @property
     def open_connections(self) -> list[DBAPIConnection]:
@@ -197,7 +210,9 @@ class ConnectionEvents:
 
     def _checked_in(self, _connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
         info = record.info
-        info[RETURNED_AT] = self._clock()
+        info[RETURNED_AT] = now = self._clock()
+        if self._on_use is not None and TAKEN_AT in info:
+            self._on_use(max(now - info[TAKEN_AT], 0.0))
         info[TAKEN_IN], info[IN_HANDS] = None, False  # what a listener says to whom it comes back is nobody's
         if LEFT in info:
             warn_of_leftovers(info[LEFT], by="the plain engine", database=self._database, dialect=self._dialect.name)

@@ -113,6 +113,18 @@ def warn_of_unchecked_tenants(engine: str, *, prefix: str) -> None:
         )
 
 
+_metrics_lost = False  # said once
+
+
+def warn_of_lost_metrics(error: Exception) -> None:
+    """Say, once a process, that OpenTelemetry could not send what it has at the end of an invocation."""
+    global _metrics_lost  # noqa: PLW0603 - it is said once a process
+    if not _metrics_lost:
+        _metrics_lost = True
+        line = {"see": f"{DOCUMENTATION}run/observability/#metrics", "error": named(error)}
+        logger.warning("OpenTelemetry metrics could not be sent at the end of the invocation", extra=line)
+
+
 _said_to_be_unread: set[str] = set()
 
 

@@ -11,24 +11,39 @@ from .spans import Spans
 if TYPE_CHECKING:
     from db.settings import Settings
 
-    from .spans import Span, Tracer
+    from .spans import Recorder, Span, Tracer
 
-_SCHEMA_URL = "https://opentelemetry.io/schemas/1.33.0"  # the first with stable names for databases
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.33.0"  # the first with stable names for databases
 # https://docs.aws.amazon.com/xray/latest/devguide/xray-api-segmentdocuments.html
 _NOT_IN_NAMES = str.maketrans("", "", "?;*()!$~^<>")
 
 
-def spans_for(settings: Settings) -> Spans | None:
-    """The spans that DB_TRACE asks for; None where nothing would come of them. Raises ConfigurationError."""
+def spans_for(settings: Settings, meter: Recorder | None = None) -> Spans | None:
+    """The spans that DB_TRACE asks for, and that ``meter`` measures; None where nothing would come of them.
+
+    Raises ConfigurationError.
+    """
     try:
-        tracer: Tracer | None = _OpenTelemetry() if settings.trace == "otel" else _x_ray()
+        tracer = _tracer(settings)
     except ImportError as error:
         problem = (
             f"DB_TRACE={settings.trace} needs a package that is not installed, {error.name}: "
             f"see {DOCUMENTATION}run/observability/#spans"
         )
         raise ConfigurationError([problem]) from error
-    return Spans(tracer, system=settings.engine_kind.system) if tracer is not None else None
+    if tracer is None and meter is None:
+        return None
+    return Spans(tracer, system=settings.engine_kind.system, meter=meter)
+
+
+def _tracer(settings: Settings) -> Tracer | None:
+    match settings.trace:
+        case "otel":
+            return _OpenTelemetry()
+        case "xray":
+            return _x_ray()
+        case "off":
+            return None
 
 
 def attributes(span: Span) -> dict[str, str | int]:
@@ -65,7 +80,7 @@ class _OpenTelemetry:
         from opentelemetry import trace
 
         self._api = trace
-        self._tracer = trace.get_tracer("db", schema_url=_SCHEMA_URL)
+        self._tracer = trace.get_tracer("db", schema_url=SCHEMA_URL)
 
     def record(self, span: Span) -> None:
         reported = self._tracer.start_span(

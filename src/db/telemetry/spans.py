@@ -62,13 +62,24 @@ class Tracer(Protocol):
         """What is current, in the form of https://www.w3.org/TR/trace-context/; None where nothing is traced."""
 
 
-class Spans:
-    """Makes the spans of one engine and hands them to its tracer."""
+class Recorder(Protocol):
+    """Who is told of spans."""
 
-    def __init__(self, tracer: Tracer, *, system: str) -> None:
-        self._tracer = tracer
+    def record(self, span: Span) -> None: ...
+
+
+class Spans:
+    """Makes the spans of one engine and hands them to its tracer, and to the meter that measures them."""
+
+    def __init__(self, tracer: Tracer | None, *, system: str, meter: Recorder | None = None) -> None:
+        recorders: tuple[Recorder | None, ...] = (tracer, meter)
+        self._recorders = [recorder for recorder in recorders if recorder is not None]
         self._peer = Peer(system=system)
-        self.traceparent = tracer.traceparent
+        self._tracer = tracer
+
+    def traceparent(self) -> str | None:
+        """What is current, for the tracer; None where nothing is traced."""
+        return self._tracer.traceparent() if self._tracer is not None else None
 
     def connect(self, connection: DBAPIConnection | None, duration_s: float, error: BaseException | None) -> None:
         """A connect was tried, and gave ``connection`` or ``error``."""
@@ -96,4 +107,6 @@ class Spans:
         ended_s = time.time()
         if error is not None:
             facts |= {"error": type(error).__name__, "sqlstate": sqlstate(error)}
-        self._tracer.record(Span(peer=self._peer, began_s=ended_s - duration_s, ended_s=ended_s, **facts))
+        span = Span(peer=self._peer, began_s=ended_s - duration_s, ended_s=ended_s, **facts)
+        for recorder in self._recorders:
+            recorder.record(span)

@@ -16,6 +16,7 @@ from db.errors import sqlstate
 from db.timing.invocation import current_invocation
 
 from .application_name import session_name
+from .metrics import TO_OPENTELEMETRY
 from .repeated_statements import repeats_so_far
 from .sql_comment import comment, with_comment
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from db.settings import Settings
 
     from .metrics import Tally
+    from .otel_metrics import PoolMeter
     from .spans import Spans
 
     Listener = Callable[..., bool]
@@ -42,13 +44,14 @@ _DRIVERS_ESCAPE = {"format", "pyformat"}
 class StatementEvents:
     """Watches the statements of one engine: counts into ``tally``, warns through ``log``, and hands over spans.
 
-    Raises ConfigurationError where DB_TRACE asks for a library that is not installed.
+    Raises ConfigurationError where DB_TRACE or DB_METRICS asks for a library that is not installed.
     """
 
-    def __init__(self, settings: Settings, *, tally: Tally, log: Callable[..., None]) -> None:
+    def __init__(self, settings: Settings, *, tally: Tally, log: Callable[..., None], pool: str = "writer") -> None:
         self._tally = tally
         self._log = log
-        self._spans = _spans(settings)
+        self.meter = _meter(settings, pool)
+        self._spans = _spans(settings, self.meter)
         self._database = settings.database
         self._slow_s = settings.slow_query_s
         self._budget = settings.statement_repeats
@@ -143,12 +146,21 @@ class StatementEvents:
         return with_comment(statement, addition, escaped=escaped and self._escapes)
 
 
-def _spans(settings: Settings) -> Spans | None:
-    if settings.trace == "off":
+def _meter(settings: Settings, pool: str) -> PoolMeter | None:
+    """What measures for OpenTelemetry, where DB_METRICS asks for it. Raises ConfigurationError."""
+    if settings.metrics not in TO_OPENTELEMETRY:
+        return None
+    from .otel_metrics import meter_for
+
+    return meter_for(settings, pool)
+
+
+def _spans(settings: Settings, meter: PoolMeter | None) -> Spans | None:
+    if settings.trace == "off" and meter is None:
         return None
     from .span_exporters import spans_for
 
-    return spans_for(settings)
+    return spans_for(settings, meter)
 
 
 def _sender(settings: Settings) -> dict[str, str | None]:

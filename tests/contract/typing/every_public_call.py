@@ -35,6 +35,7 @@ import db.asgi
 import db.errors
 import db.settings
 from db import aio, migrations
+from db.environment import prometheus
 from db.migrations import operations
 from db.powertools import OncePersistenceLayer
 
@@ -314,6 +315,9 @@ def process() -> None:
     assert_type(status["request_id"], str | None)
     assert_type(status["engines"]["writer"]["checked_out"], int)
     assert_type(status["totals"]["connects"], int | float)
+    assert_type(prometheus.text(), str)
+    assert_type(prometheus.CONTENT_TYPE, str)
+    assert_type(prometheus.Collector(), prometheus.Collector)
     db.dispose()
     assert_type(db.__version__, str)
 

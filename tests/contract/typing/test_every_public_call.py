@@ -11,6 +11,7 @@ import pytest
 import db
 import db.asgi
 from db import aio, errors, settings
+from db.environment import prometheus
 from db.migrations import operations
 
 MODULE = Path(__file__).with_name("every_public_call.py")
@@ -46,6 +47,7 @@ PUBLIC = {
     "aio": set(aio.__all__),
     "db.asgi": set(db.asgi.__all__),
     "operations": functions_of(operations),
+    "prometheus": set(prometheus.__all__),
     "db.errors": functions_of(errors) - set(db.__all__) - INTERNAL,
     "db.settings": functions_of(settings) - INTERNAL,
 }
