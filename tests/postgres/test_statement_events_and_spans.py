@@ -317,6 +317,7 @@ def test_a_failed_statement_is_a_span_with_its_sqlstate(use: Use, spans: Callabl
         many_at_once(tx)
     _, first, failed = spans()
     assert first.attributes["db.operation.batch.size"] == 5
+    assert first.name == first.attributes["db.query.summary"] == "BATCH INSERT ledger"
     assert (failed.attributes["error.type"], failed.attributes["db.response.status_code"]) == ("23505", "23505")
     assert failed.status.status_code is trace.StatusCode.ERROR
     assert (failed.status.description, failed.events) == (None, ())
