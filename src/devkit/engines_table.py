@@ -39,6 +39,7 @@ CALLS: dict[str, Capability | None] = {
     "db.batch(tenant=…)": "tenant",
     "db.copy_rows": None,
     "db.copy_rows(tenant=…)": "tenant",
+    "db.copy_rows(binary=True)": "binary copy",
     "db.reflect": None,
     "db.engine": None,
     "db.configure": None,

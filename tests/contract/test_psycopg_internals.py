@@ -16,9 +16,11 @@ import psycopg
 import pytest
 from psycopg import _preparing, errors, generators, pq
 from psycopg._connection_base import BaseConnection
+from psycopg._copy_base import format_row_binary, format_row_text
 from psycopg._cursor_base import BaseCursor
 from psycopg._pipeline_base import BasePipeline
 from psycopg._server_cursor_base import ServerCursorMixin
+from psycopg.adapt import Transformer
 from sqlalchemy import create_engine
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.base import PGDialect
@@ -249,15 +251,23 @@ def test_the_other_names_are_there() -> None:
     assert pq.ExecStatus.PIPELINE_SYNC
 
 
-def test_only_the_two_halves_of_a_flight_import_what_is_private_to_psycopg() -> None:
-    """Two modules to look at when a release breaks something."""
+def test_the_encoders_of_rows_append_to_what_is_given() -> None:
+    """Both, whichever of psycopg's two implementations it is."""
+    for encode, data in ((format_row_text, b"1\tx\n"), (format_row_binary, b"\0\2")):
+        gathered = bytearray(b"before ")
+        encode((1, "x"), Transformer(), gathered)
+        assert gathered.startswith(b"before " + data)
+
+
+def test_few_modules_import_what_is_private_to_psycopg() -> None:
+    """The two halves of a flight and the rows of a COPY: to be looked at when a release breaks something."""
     private = {
         path.name
         for path in (ROOT / "src/db").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("psycopg._")
     }
-    assert private == {"cursors.py", "serving.py"}
+    assert private == {"copy_data.py", "cursors.py", "serving.py"}
 
 
 @pytest.mark.parametrize(("package", "pin"), [("psycopg", ">=3.3,<3.4"), ("sqlalchemy", ">=2.1,<2.2")])

@@ -75,6 +75,7 @@ class Walk:
             "db.batch(tenant=…)": lambda: self._batch(tenant=TENANT),
             "db.copy_rows": self._copy,
             "db.copy_rows(tenant=…)": lambda: self._copy(tenant=TENANT),
+            "db.copy_rows(binary=True)": lambda: self._copy(binary=True),
             "db.reflect": lambda: self._holds("notes" in db.reflect().tables),
             "db.engine": self._engine,
             "db.configure": lambda: db.configure(process.current().settings),

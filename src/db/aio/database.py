@@ -267,10 +267,19 @@ class AsyncDatabase:
         tx: AsyncConnection | None = None,
         progress: Callable[[int], object] | None = None,
         chunk_rows: int | None = None,
+        binary: bool = False,
     ) -> int:
         """``db.aio.copy_rows``, on this database."""
         return await copy_rows_on(
-            self._holder, table, rows, columns=columns, tenant=tenant, tx=tx, progress=progress, chunk_rows=chunk_rows
+            self._holder,
+            table,
+            rows,
+            columns=columns,
+            tenant=tenant,
+            tx=tx,
+            progress=progress,
+            chunk_rows=chunk_rows,
+            binary=binary,
         )
 
     async def reflect(

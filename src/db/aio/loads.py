@@ -117,6 +117,7 @@ async def copy_rows(
     tx: AsyncConnection | None = None,
     progress: Callable[[int], object] | None = None,
     chunk_rows: int | None = None,
+    binary: bool = False,
 ) -> int:
     """Load ``rows`` into ``table`` over COPY, all of them or none; returns how many.
 
@@ -125,7 +126,15 @@ async def copy_rows(
     row by its number. All else is as ``db.copy_rows``.
     """
     return await copy_rows_on(
-        DEFAULT, table, rows, columns=columns, tenant=tenant, tx=tx, progress=progress, chunk_rows=chunk_rows
+        DEFAULT,
+        table,
+        rows,
+        columns=columns,
+        tenant=tenant,
+        tx=tx,
+        progress=progress,
+        chunk_rows=chunk_rows,
+        binary=binary,
     )
 
 
@@ -139,6 +148,7 @@ async def copy_rows_on(
     tx: AsyncConnection | None = None,
     progress: Callable[[int], object] | None = None,
     chunk_rows: int | None = None,
+    binary: bool = False,
 ) -> int:
     """``copy_rows``, on the database of ``holder``."""
     work = functools.partial(
@@ -151,6 +161,7 @@ async def copy_rows_on(
         tx=awaited_connection(tx, call=f"{holder.called}.aio.copy_rows") if tx is not None else None,
         progress=progress,
         chunk_rows=chunk_rows,
+        binary=binary,
     )
     return await greenlet_spawn(work)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 # Not public, as psycopg has no name for it that is. Its `write_row` asks it for each row, two calls further down.
 from psycopg._copy_base import format_row_binary, format_row_text
 from psycopg.pq import Format
@@ -15,21 +17,39 @@ if TYPE_CHECKING:
 _SENT_BYTES = 32 * 1024
 # What opens data in binary, a field of flags and one of further headers among it, and what ends it.
 # https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-BINARY-FORMAT
-SIGNATURE = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
-TRAILER = b"\xff\xff"
+_SIGNATURE = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
+_TRAILER = b"\xff\xff"
 
 
-def copy_data(copy: Any, parts: Iterable[Sequence[Sequence[Any]]]) -> Iterator[bytearray]:
-    """The rows of ``parts`` in the format of psycopg's ``copy``, in pieces to write; without what opens and ends it."""
+def copy_data(copy: Any, parts: Iterable[Sequence[Sequence[Any]]], *, first_number: int) -> Iterator[bytearray]:
+    """The rows of ``parts`` in the format of psycopg's ``copy``, in pieces to write.
+
+    Raises psycopg's errors. Binary, a value that is not of its column's type is DataError, with the number of its row:
+    the first one's is ``first_number``.
+    """
     formatter = copy.formatter
     transformer = formatter.transformer
-    append = format_row_text if formatter.format == Format.TEXT else format_row_binary
-    piece = bytearray()
+    binary = formatter.format == Format.BINARY
+    append = format_row_binary if binary else format_row_text
+    piece = bytearray(_SIGNATURE if binary else b"")
+    number = first_number
+    row: Sequence[Any] = ()
     for part in parts:
-        for row in part:
-            append(row, transformer, piece)
+        try:
+            for row in part:
+                append(row, transformer, piece)
+        except psycopg.Error:
+            raise
+        except Exception as error:
+            if not binary:
+                raise
+            number += next(place for place, one in enumerate(part) if one is row)
+            raise psycopg.DataError(f"row {number}: {type(error).__name__}: {error}") from error
+        number += len(part)
         if len(piece) > _SENT_BYTES:
             yield piece
             piece = bytearray()
+    if binary:
+        piece += _TRAILER
     if piece:
         yield piece

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from copy import copy as shallow_copy
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Table, exc
+from sqlalchemy import Table, exc, text
 from sqlalchemy.schema import MetaData
 
+from db.telemetry.statement_events import OWN_STATEMENT
 from db.transactions.callables import WrongKindError
 
 if TYPE_CHECKING:
@@ -26,12 +27,28 @@ PROGRESS_EVERY_ROWS = 10_000
 # once for a part to cost a row next to nothing, few enough for rows of megabytes, and a divisor of the number above.
 PART_ROWS = 40
 
+_TEXT = 25
+# Whatever is sent as text is one kind, the labels of an enum among it; a domain is of the kind that it is of.
+_KINDS = text("""SELECT attname, attgenerated <> '', CASE WHEN typtype = 'e' OR typcategory = 'S' THEN CAST(25 AS oid)
+    WHEN typtype = 'd' THEN typbasetype ELSE t.oid END
+FROM pg_catalog.pg_attribute JOIN pg_catalog.pg_type t ON t.oid = atttypid
+WHERE attrelid = CAST(CAST(:name AS text) AS regclass) AND attnum > 0 AND NOT attisdropped ORDER BY attnum""")
+
 
 class CopyPlan:
     """What is loaded where: the text of COPY, and rows as the driver takes them. Sync and async share it."""
 
-    def __init__(self, table: Table | str, rows: Iterable[Row], columns: Sequence[str] | None, *, call: str) -> None:
+    def __init__(
+        self,
+        table: Table | str,
+        rows: Iterable[Row],
+        columns: Sequence[str] | None,
+        *,
+        call: str,
+        binary: bool = False,
+    ) -> None:
         self.call = call  # by what name, in errors
+        self.binary = binary
         self._table = _table_of(table, call)
         self._is_described = isinstance(table, Table)
         _require_rows(rows, call)
@@ -74,7 +91,16 @@ class CopyPlan:
 
     def statement(self, dialect: Dialect) -> str:
         """The text of COPY."""
-        return f"COPY {self.target(dialect)} FROM STDIN"
+        return f"COPY {self.target(dialect)} FROM STDIN{' WITH (FORMAT binary)' if self.binary else ''}"
+
+    def kinds(self, conn: Connection) -> list[tuple[str, int]]:
+        """COPY's columns in their order, each with the number of its type on the server. A round trip."""
+        table = conn.dialect.identifier_preparer.format_table(self._table)
+        found = conn.execute(_KINDS, {"name": table}, execution_options={OWN_STATEMENT: True}).all()
+        kinds = {str(name): int(kind) for name, _, kind in found}
+        if self.columns is None:
+            return [(name, kinds[name]) for name, is_generated, _ in found if not is_generated]
+        return [(name, kinds.get(name, _TEXT)) for name in self.columns]  # COPY refuses what is no column
 
     def parts(self, dialect: Dialect) -> Iterator[Part]:
         """The rows, some at a time, as sequences in the order of the columns and as their types are bound."""
@@ -115,8 +141,11 @@ class CopyPlan:
     def _processors(self, dialect: Dialect) -> list[Callable[[Any], Any] | None]:
         if not self._is_described or self._names is None:
             return []
-        types = [self._described[name].type for name in self._names]
-        return [kind.dialect_impl(dialect).bind_processor(dialect) for kind in types]
+        described = [self._described.get(name) for name in self._names]  # what is no column, the server refuses
+        return [
+            None if column is None else column.type.dialect_impl(dialect).bind_processor(dialect)
+            for column in described
+        ]
 
 
 def _named(name: str) -> Table:

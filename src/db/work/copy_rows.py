@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
     from db.environment.process import Holder
+    from db.wire.transaction_end import FlightState
 
     from .copy_plan import Part, Row
 
@@ -39,6 +40,7 @@ def copy_rows(
     tx: Connection | None = None,
     progress: Callable[[int], object] | None = None,
     chunk_rows: int | None = None,
+    binary: bool = False,
 ) -> int:
     """Load ``rows`` into ``table`` over COPY, all of them or none; returns how many.
 
@@ -47,6 +49,11 @@ def copy_rows(
     ``Table``, values pass through its column types; with a name (``"orders"`` or ``"shop.orders"``), they are the
     driver's. Within ``tx`` the load is part of that transaction; else it has one of its own, for ``tenant``.
     ``progress`` is called with the number of rows sent after every 10,000 of them.
+
+    With ``binary`` they go as the server keeps them. Its types are asked for, which costs no round trip more where the
+    connection was idle; nothing is converted there, so that a value has to be of its column's type: an ``int`` for an
+    integer, and no text that reads like one. Times cost the client an eighth then, floats a quarter, UUIDs half;
+    ``Decimal`` three times as much. ConfigurationError where an engine has no such COPY.
 
     With ``chunk_rows`` it is no longer all or none: so many rows at a time are one COPY and one transaction, which is
     tried again like ``db.run``, and ``progress`` is called after each has committed. Where one fails, those before it
@@ -59,7 +66,15 @@ def copy_rows(
     SQLite it inserts.
     """
     return copy_rows_on(
-        DEFAULT, table, rows, columns=columns, tenant=tenant, tx=tx, progress=progress, chunk_rows=chunk_rows
+        DEFAULT,
+        table,
+        rows,
+        columns=columns,
+        tenant=tenant,
+        tx=tx,
+        progress=progress,
+        chunk_rows=chunk_rows,
+        binary=binary,
     )
 
 
@@ -73,6 +88,7 @@ def copy_rows_on(
     tx: Connection | None = None,
     progress: Callable[[int], object] | None = None,
     chunk_rows: int | None = None,
+    binary: bool = False,
 ) -> int:
     """``copy_rows``, on the database of ``holder``."""
     call = f"{holder.called}.aio.copy_rows" if on_loop() else f"{holder.called}.copy_rows"
@@ -82,7 +98,9 @@ def copy_rows_on(
         raise TypeError(said_by_tx(call, "chunk_rows"))
     if progress is not None:
         require_function(progress, call=f"progress of {call}")
-    plan = CopyPlan(table, rows, columns, call=call)
+    if binary:
+        holder.current().settings.engine_kind.require("binary copy", f"{call}(binary=True)")
+    plan = CopyPlan(table, rows, columns, call=call, binary=binary)
     if chunk_rows is not None:
         return _load_by_chunks(holder, plan, _checked_size(holder, chunk_rows, call), tenant, progress)
     if tx is not None:
@@ -105,29 +123,48 @@ def _load(conn: Connection, plan: CopyPlan, progress: Callable[[int], object] | 
         return _insert(conn, plan, rows, progress)
     if progress is not None:
         parts = _told(parts, plan, progress)
-    if flight.unproven:
-        # Rows can be read once: whether the kept connection lives is found out, and made good, before the first.
+    return _copy(conn, flight, plan, parts)
+
+
+def _copy(conn: Connection, flight: FlightState, plan: CopyPlan, parts: Iterator[Part]) -> int:
+    """Load ``parts`` over psycopg's COPY; gives how many rows."""
+    # Rows can be read once: whether the kept connection lives is found out, and made good, before the first.
+    kinds = None
+    if plan.binary:
+        from db.wire import copy_binary
+
+        columns = plan.kinds(conn)
+        kinds = [kind for _, kind in columns]
+        fits = copy_binary.fits_of(columns, plan.call)
+        parts = copy_binary.checked(parts, fits, first_number=plan.first_number)
+    elif flight.unproven:
         conn.exec_driver_sql("SELECT 1", execution_options={OWN_STATEMENT: True})
     statement = plan.statement(conn.dialect)
     dbapi: Any = conn.dialect.loaded_dbapi
+
+    def data(copy: Any) -> Iterator[bytearray]:
+        if kinds is not None:
+            copy.set_types(kinds)
+        return copy_data(copy, parts, first_number=plan.first_number)
+
     try:
         driver: Any = conn.connection.driver_connection
         if on_loop():
             with entered(driver.cursor()) as cursor:
                 with entered(cursor.copy(statement)) as copy:
-                    await_(_write_on_loop(copy, parts))
+                    await_(_write_on_loop(copy, data(copy)))
                 return int(cursor.rowcount)
         with driver.cursor() as cursor:
             with cursor.copy(statement) as copy:
-                for piece in copy_data(copy, parts):
+                for piece in data(copy):
                     copy.write(piece)
             return int(cursor.rowcount)
     except dbapi.Error as error:
         raise driver_error(conn, statement, error) from error
 
 
-async def _write_on_loop(copy: Any, parts: Iterator[Part]) -> None:
-    for piece in copy_data(copy, parts):
+async def _write_on_loop(copy: Any, data: Iterator[bytearray]) -> None:
+    for piece in data:
         await copy.write(piece)
 
 

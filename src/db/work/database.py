@@ -322,10 +322,19 @@ class Database:
         tx: Connection | None = None,
         progress: Callable[[int], object] | None = None,
         chunk_rows: int | None = None,
+        binary: bool = False,
     ) -> int:
         """``db.copy_rows``, on this database."""
         return copy_rows_on(
-            self._holder, table, rows, columns=columns, tenant=tenant, tx=tx, progress=progress, chunk_rows=chunk_rows
+            self._holder,
+            table,
+            rows,
+            columns=columns,
+            tenant=tenant,
+            tx=tx,
+            progress=progress,
+            chunk_rows=chunk_rows,
+            binary=binary,
         )
 
     def reflect(

@@ -266,6 +266,7 @@ def units() -> None:
     assert_type(db.fetch(text("SELECT 1"), ids), list[Result[*tuple[Any, ...]]])
     rows: list[dict[str, object]] = [{"id": 1, "body": "b"}]
     assert_type(db.copy_rows("notes", rows, columns=["id"], tenant="acme", progress=print, chunk_rows=1000), int)
+    assert_type(db.copy_rows("notes", rows, binary=True), int)
     assert_type(db.reflect(schema="shop", only=["notes"], views=True, snapshot=Path("schema")), MetaData)
 
 

@@ -33,6 +33,7 @@ _LACKS: Mapping[Capability, str] = {
     "savepoints": "it has none: what is to be undone by itself is a transaction of its own",
     "advisory lock": "it has none: a lease in the table db_migration_lease keeps a second runner out",
     "roles": "it knows IAM and no passwords: make the roles by CREATE ROLE … WITH LOGIN and AWS IAM GRANT",
+    "binary copy": "its documents name text and CSV alone",
     "prologue function": "it is for RDS Proxy, which does not stand before a cluster",
     "replica state": _NO_READERS,
 }

@@ -24,6 +24,7 @@ Capability = Literal[
     "savepoints",
     "flights",
     "copy",
+    "binary copy",
     "once",
     "deferred constraints",
     "advisory lock",

@@ -141,6 +141,7 @@ LACKS: Mapping[Capability, str] = {
     "transaction limit": "a transaction is bounded by the limits of its statements",
     "flights": "the opening shares a packet with the first statement; db.fetch sends one after another",
     "copy": "it has no COPY; db.copy_rows inserts many rows at a time",
+    "binary copy": "it has no COPY, whose formats these are",
     "deferred constraints": "InnoDB looks at a constraint with each row",
     "roles": "make_roles speaks to PostgreSQL: make the users by CREATE USER, and grant in a migration",
     "prologue function": "it is for RDS Proxy before PostgreSQL",

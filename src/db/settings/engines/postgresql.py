@@ -43,6 +43,7 @@ KIND = EngineKind(
         "savepoints": "`SAVEPOINT`, on the way to the next statement",
         "flights": "BEGIN, prologue and first statement in one round trip",
         "copy": "`COPY FROM STDIN`",
+        "binary copy": "`WITH (FORMAT binary)`, by the types that the catalogue has",
         "once": "the row's unique key is the lock",
         "deferred constraints": "`SET CONSTRAINTS ALL IMMEDIATE`",
         "advisory lock": "`pg_try_advisory_lock`",

@@ -101,6 +101,7 @@ KIND = EngineKind(
         ),
         "flights": "there is no round trip",
         "copy": "it has no COPY; db.copy_rows inserts",
+        "binary copy": "it has no COPY, whose formats these are",
         "roles": "it has neither roles nor logins: whoever may open the file may do all",
         "prologue function": "it is for RDS Proxy, which does not stand before a file",
         "replica state": "it has no replicas",
