@@ -50,6 +50,7 @@ from .work.reflect import reflect
 
 if _typing.TYPE_CHECKING:
     from .aio.database import Database
+    from .migrations.preflight import check
 
 # Said here: what runs in Lambda has no metadata, and reading it would take milliseconds of a cold start.
 __version__ = "0.2.0"
@@ -71,6 +72,7 @@ __all__ = [
     "batch",
     "begin",
     "carry",
+    "check",
     "configure",
     "copy_rows",
     "dispose",
@@ -94,10 +96,11 @@ __all__ = [
 if not _typing.TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """``Database``, which most functions have no use for: it is loaded by who asks for it."""
-        if name != "Database":
+        """What most functions have no use for: it is loaded by who asks for it."""
+        if name == "Database":
+            from .work import database as room
+        elif name == "check":
+            from .migrations import preflight as room
+        else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from .work.database import Database
-
-        globals()[name] = Database
-        return Database
+        return globals().setdefault(name, getattr(room, name))

@@ -44,6 +44,7 @@ CALLS: dict[str, Capability | None] = {
     "db.engine": None,
     "db.configure": None,
     "db.status": None,
+    "db.check": None,
     "db.dispose": None,
     "db.verdict": None,
     "db.sqlstate": None,

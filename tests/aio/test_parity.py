@@ -23,6 +23,7 @@ SHARED = {
     "Settings",
     "Verdict",
     "carry",
+    "check",
     "configure",
     "dispose",
     "invocation",

@@ -40,6 +40,10 @@ def upgrade():
 """
 
 
+def _levels() -> dict[str, str]:
+    return {found.subject: found.level for found in db.check().findings}
+
+
 class Walk:
     """What each cell does: a function by the name of its row, each of which asserts what it has done."""
 
@@ -80,6 +84,7 @@ class Walk:
             "db.engine": self._engine,
             "db.configure": lambda: db.configure(process.current().settings),
             "db.status": lambda: self._holds("writer" in db.status()["engines"]),
+            "db.check": lambda: self._holds(_levels()["server"] == "ok"),
             "db.dispose": db.dispose,
             "db.verdict": lambda: self._holds(db.verdict(self._duplicate()) is db.Verdict.GIVE_UP),
             "db.sqlstate": lambda: self._holds(db.sqlstate(self._duplicate()) == "23505"),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SRC = Path(__file__).parents[2] / "src"
 # What is of the process or the invocation, whatever the databases, or of no database at all.
-SHARED = {"Database", "Settings", "Verdict", "carry", "invocation", "scope", "sqlstate", "verdict"}
+SHARED = {"Database", "Settings", "Verdict", "carry", "check", "invocation", "scope", "sqlstate", "verdict"}
 ERRORS = {name for name in db.__all__ if name.endswith("Error")}
 CALLS = sorted(set(db.__all__) - SHARED - ERRORS)
 

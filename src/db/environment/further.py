@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from db.settings import PREFIX
 from db.settings.prefixes import checked_name, read
-from db.telemetry.log import warn_of_unread
 
 from .process import Holder, holders
 
@@ -37,13 +36,11 @@ class FurtherHolder(Holder):
         # nobody to be polite to, as there is not for the default one.
         weakref.finalize(self, _let_go, vars(self)).atexit = False
 
-    def _read(self) -> Settings:
+    def found(self) -> tuple[Settings, list[str]]:
         if self._settings is not None:
-            return self._own(self._settings)
+            return self._own(self._settings), []
         others = [holder.prefix for holder in holders()]
-        settings, ignored = read(os.environ, self.prefix, database=self.called, others=others)
-        warn_of_unread(ignored, prefix=self.prefix)
-        return settings
+        return read(os.environ, self.prefix, database=self.called, others=others)
 
     def _own(self, settings: Settings) -> Settings:
         return dataclasses.replace(settings, database=self.database, prefix=self.prefix)

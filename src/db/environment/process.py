@@ -76,11 +76,16 @@ class Holder:
 
     def _read(self) -> Settings:
         """The settings as the environment has them now."""
+        settings, ignored = self.found()
+        warn_of_unread(ignored, prefix=self.prefix)
+        return settings
+
+    def found(self) -> tuple[Settings, list[str]]:
+        """The same, and the names that look like settings and have no effect. Raises ConfigurationError."""
         theirs = tuple(holder.prefix for holder in holders() if holder.prefix != PREFIX)
         environ = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
         settings = Settings.from_env(environ)
-        warn_of_unread(unread(environ, settings), prefix=PREFIX)
-        return settings
+        return settings, unread(environ, settings)
 
     def _own(self, settings: Settings) -> Settings:
         """``settings``, as those of this database."""

@@ -319,6 +319,10 @@ def process() -> None:
     assert_type(prometheus.text(), str)
     assert_type(prometheus.CONTENT_TYPE, str)
     assert_type(prometheus.Collector(), prometheus.Collector)
+    report = db.check(allowed={"notes": "read across tenants, for the report"})
+    assert_type(report.status, int)
+    assert_type(report.findings[0].remedy, str | None)
+    assert_type(db.check(audit).as_dict(), dict[str, Any])
     db.dispose()
     assert_type(db.__version__, str)
 

@@ -96,6 +96,7 @@ KIND = EngineKind(
     differs=_DIFFERS
     | {call.replace("db.", "aio."): how for call, how in _DIFFERS.items() if call != "db.invocation"}
     | {
+        "db.check": "settings, packages, the way in, the version, `db_once`; the rest is said not to apply",
         "migrations.upgrade": "each statement commits by itself: a step that fails may be half done",
         "operations.create_once_table": "the same table, without policies; its index is built meanwhile",
     },

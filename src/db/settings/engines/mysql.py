@@ -166,6 +166,7 @@ _DIFFERS: Mapping[str, str] = {
 DIFFERS: Mapping[str, str] = {
     **_DIFFERS,
     **{call.replace("db.", "aio."): how for call, how in _DIFFERS.items()},
+    "db.check": "settings, packages, the way in, the version, `db_once`; the rest is said not to apply",
     "migrations.upgrade": "each step commits by itself: one that fails may be half done",
 }
 

@@ -125,6 +125,7 @@ KIND = EngineKind(
     },
     differs={
         "db.begin": "takes the one writer's place (`BEGIN IMMEDIATE`) with its first statement",
+        "db.check": "settings, packages, the way in, the version, `db_once`; the rest is said not to apply",
         "db.copy_rows": "inserts, 10,000 rows to an `executemany`; the limit holds for each of these",
         "db.fetch": "one statement after another, in one transaction",
         "db.read(fresh=…)": "there is no reader: always fresh",

@@ -1,0 +1,158 @@
+"""``check``: one connection is opened for it, and every rule says something."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from db.environment.runtime import Runtime
+from db.errors import ConfigurationError
+from db.migrations.operations import ONCE_TABLE
+from db.migrations.tenancy import audit
+from db.work.database import holder_of
+
+from . import configured, entering, limits, objects, server
+from .finding import Report, error, not_applicable, ok, warning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from sqlalchemy import Connection
+
+    from db.migrations.tenancy import Finding as TenancyFinding
+    from db.settings import Settings
+    from db.work.database import Database
+
+    from .finding import Finding
+    from .server import Facts
+
+# What is said of PostgreSQL alone, in the order of the table; the same where no connection came to be.
+_OF_POSTGRESQL = (
+    "TLS",
+    "certificate",
+    "server",
+    "clock",
+    "writes",
+    "proxy",
+    "prepared statements",
+    "connections",
+    "schema",
+    "privileges",
+    "once",
+    "prologue function",
+    "tenants",
+)
+_NAMED = 5  # of the tables with one fault
+
+
+def check(database: Database | None = None, *, allowed: Mapping[str, str] | None = None) -> Report:
+    """What would break in production, before it does: settings, packages, the way in, the server, and tenants.
+
+    For the default database, or for ``database``, by the settings that it has or would have now. One connection is
+    opened for it, in one attempt, beside those of the process; it reads catalogues and no table, and changes nothing.
+    ``allowed`` are findings about tenants that are meant to be, each with its reason, as ``db.migrations.audit`` takes
+    them. What cannot be looked at, or concerns another engine, is said to be so.
+
+    Raises nothing for what it finds, a configuration that cannot be read included; ValueError for an exception without
+    a reason.
+    """
+    holder = holder_of(database)
+    in_use = holder.peek()
+    try:
+        settings, ignored = holder.found()
+    except ConfigurationError as problem:
+        if in_use is None:
+            return _unreadable(holder.called, problem)
+        ignored = []  # what is in use was said in code
+    if in_use is not None:
+        settings = in_use.settings
+    findings = [
+        ok("settings", f"for {settings.engine_kind.title}, by {settings.source}"),
+        configured.names(settings, ignored),
+        configured.packages(),
+        *configured.pool(settings),
+        *_connected(settings, allowed or {}),
+    ]
+    return Report(database=holder.called, settings=configured.origins(settings, os.environ), findings=tuple(findings))
+
+
+def _unreadable(called: str, problem: ConfigurationError) -> Report:
+    remedy = "Correct the variable that it names."
+    findings = [error("settings", said, remedy, "reference/settings/") for said in problem.problems]
+    findings.append(configured.packages())
+    findings += [not_applicable(subject, "the settings cannot be read") for subject in _OF_POSTGRESQL]
+    return Report(database=called, settings={}, findings=tuple(findings))
+
+
+def _connected(settings: Settings, allowed: Mapping[str, str]) -> Iterator[Finding]:
+    # In one attempt: it is to say what is so, and not to wait until it is otherwise.
+    runtime = Runtime(dataclasses.replace(settings, connect_wait_s=0.0))
+    try:
+        with runtime.engine("unpooled").connect() as conn:
+            found = list(_of(conn, settings, allowed))
+    except entering.FAILURES as problem:
+        yield from entering.refusal(problem)
+        for subject in _OF_POSTGRESQL:
+            yield not_applicable(subject, "there is no connection")
+        return
+    finally:
+        runtime.dispose()
+    yield entering.credentials(settings)
+    yield from found
+
+
+def _of(conn: Connection, settings: Settings, allowed: Mapping[str, str]) -> Iterator[Finding]:
+    kind = settings.engine_kind
+    if kind.lacks.get("tenant") is not None:
+        yield from _of_another(conn, settings)
+        return
+    facts = server.ask(conn, settings)
+    yield from entering.tls(facts.driver)
+    yield from (rule(facts) for rule in server.RULES)
+    yield from server.proxy(facts, settings)
+    yield limits.connections(facts, settings)
+    yield objects.schema(facts, settings)
+    yield objects.privileges(facts)
+    yield objects.once(facts)
+    yield objects.prologue(facts, settings)
+    yield from _tenants(conn, facts, settings, allowed)
+
+
+def _of_another(conn: Connection, settings: Settings) -> Iterator[Finding]:
+    kind = settings.engine_kind
+    number = ".".join(str(part) for part in conn.dialect.server_version_info or ())
+    yield ok("server", f"{kind.title} {number}".rstrip())
+    if sa.inspect(conn).has_table(ONCE_TABLE):
+        yield ok("once", f"the table {ONCE_TABLE} is there")
+    else:
+        yield not_applicable("once", f"there is no table {ONCE_TABLE}: db.once would be refused")
+    yield not_applicable("tenants", f"{kind.title}: {kind.lacks['tenant']}")
+    for subject in _OF_POSTGRESQL:
+        if subject not in {"server", "once", "tenants"}:
+            yield not_applicable(subject, f"it is looked at on PostgreSQL, and this is {kind.title}")
+
+
+def _tenants(conn: Connection, facts: Facts, settings: Settings, allowed: Mapping[str, str]) -> Iterator[Finding]:
+    """The audit, a finding for each of its kinds."""
+    if not facts.said["tables"]["of_tenants"]:
+        seen = "no table has a column tenant_id"
+        if settings.tenant_required:
+            remedy = "Add the column, and enable_tenant_rls(op, table), in a migration."
+            yield warning("tenants", f"{seen}, and {settings.prefix}TENANT_REQUIRED is set", remedy, "start/tenants/")
+        else:
+            yield not_applicable("tenants", seen)
+        return
+    by_kind: dict[str, list[TenancyFinding]] = {}
+    for found in audit(conn, roles=[facts.said["login"]], allowed=allowed):
+        by_kind.setdefault(found.kind, []).append(found)
+    for kind, of_kind in by_kind.items():
+        first = of_kind[0]
+        subjects = [one.subject for one in of_kind]
+        more = f" and {len(subjects) - _NAMED} more" if len(subjects) > _NAMED else ""
+        seen = f"{kind}: {', '.join(subjects[:_NAMED])}{more}: {first.problem}"
+        yield error("tenants", seen, first.remedy, "start/tenants/#is-anything-open")
+    if not by_kind:
+        yield ok("tenants", f"{facts.said['tables']['of_tenants']} tables keep them apart, also for this login")

@@ -1,0 +1,41 @@
+"""How many connections the server, its database and the login allow, and what of them this process may take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .configured import most_connections
+from .finding import error, not_applicable, ok, warning
+
+if TYPE_CHECKING:
+    from db.settings import Settings
+
+    from .finding import Finding
+    from .server import Facts
+
+_NEARLY_ALL = 0.8
+
+
+def connections(facts: Facts, settings: Settings) -> Finding:
+    """The smallest of the limits is what counts."""
+    said = facts.said
+    if settings.proxy != "none":
+        return not_applicable("connections", f"{settings.proxy} counts them, and lends its own")
+    limits = {
+        f"max_connections less {said['reserved']} reserved": said["of_server"] - said["reserved"],
+        f"CONNECTION LIMIT of {said['login']}": said["of_role"],
+        "CONNECTION LIMIT of the database": said["of_database"],
+    }
+    name, limit = min(((name, limit) for name, limit in limits.items() if limit >= 0), key=lambda one: one[1])
+    most, taken = most_connections(settings), int(said["taken"])
+    seen = f"{limit} ({name}), enough for {limit // most} environments of {most}; {taken} are open on the server"
+    if most > limit:
+        return error(
+            "connections",
+            f"{seen}: this process alone may ask for {most}",
+            f"Lower {settings.prefix}POOL_SIZE and {settings.prefix}MAX_OVERFLOW, or raise the limit.",
+            "run/plan/",
+        )
+    if taken >= _NEARLY_ALL * (said["of_server"] - said["reserved"]):
+        return warning("connections", seen, "Make the sum with python -m devkit plan.", "run/plan/")
+    return ok("connections", seen)

@@ -1,0 +1,92 @@
+"""What the layer needs of the schema, and what the login may do there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from db.wire.search_path import PROLOGUE_FUNCTION, qualified
+
+from .finding import error, not_applicable, ok, warning
+
+if TYPE_CHECKING:
+    from db.settings import Settings
+
+    from .finding import Finding
+    from .server import Facts
+
+
+def schema(facts: Facts, settings: Settings) -> Finding:
+    """Those of DB_SCHEMA: a name that is none is passed over, so that tables are looked for elsewhere."""
+    named = f"{settings.prefix}SCHEMA"
+    if not facts.said["schemas"]:
+        return not_applicable("schema", f"{named} is not set: the login's own search path holds")
+    missing = [one["name"] for one in facts.said["schemas"] if not one["is_there"]]
+    closed = [one["name"] for one in facts.said["schemas"] if one["is_there"] and not one["may_use"]]
+    if missing:
+        return error(
+            "schema",
+            f"{named} names what is not there: {', '.join(missing)}",
+            "Correct the name, or let a migration make it: the server passes over it without a word.",
+            "reference/settings/",
+        )
+    if closed:
+        return error(
+            "schema",
+            f"{facts.said['login']} may not use {', '.join(closed)}",
+            f"GRANT USAGE ON SCHEMA {closed[0]} TO {facts.said['login']}.",
+            "start/database/#before-the-first-deploy",
+        )
+    return ok("schema", ", ".join(one["name"] for one in facts.said["schemas"]))
+
+
+def privileges(facts: Facts) -> Finding:
+    """Whether there is anything that the login may read."""
+    there, may_read = facts.said["tables"]["are_there"], facts.said["tables"]["may_read"]
+    if facts.said["is_superuser"]:
+        return warning(
+            "privileges",
+            f"{facts.said['login']} is a superuser, whom nothing is refused",
+            "Let functions log in as a role that has no more than what it needs.",
+            "start/database/#before-the-first-deploy",
+        )
+    if not there:
+        return not_applicable("privileges", "the database has no table yet")
+    if not may_read:
+        return error(
+            "privileges",
+            f"{facts.said['login']} may read none of {there} tables",
+            "Grant it what it needs, in the migration that makes a table: grant(op, …) of db.migrations.operations.",
+            "start/database/#migrations",
+        )
+    return ok("privileges", f"{facts.said['login']} may read {may_read} of {there} tables")
+
+
+def once(facts: Facts) -> Finding:
+    """The table of ``db.once``, which not every function uses."""
+    rights = facts.said["once"]
+    if rights is None:
+        return not_applicable("once", "there is no table db_once on the search path: db.once would be refused")
+    if lacking := [right for right, is_granted in rights.items() if not is_granted]:
+        return error(
+            "once",
+            f"{facts.said['login']} lacks {', '.join(lacking)} on db_once",
+            "Name the role in used_by= of create_once_table.",
+            "use/once/#the-table",
+        )
+    return ok("once", "the table db_once is there, with what the login needs of it")
+
+
+def prologue(facts: Facts, settings: Settings) -> Finding:
+    """The function that opens each transaction behind RDS Proxy."""
+    if settings.proxy != "rds-proxy":
+        return not_applicable("prologue function", f"{settings.prefix}PROXY is {settings.proxy}")
+    name = qualified(PROLOGUE_FUNCTION, settings.schema)
+    if facts.said["prologue"]:
+        return ok("prologue function", f"the login may call {name}")
+    seen = f"there is no function {name}" if facts.said["prologue"] is None else f"the login may not call {name}"
+    return error(
+        "prologue function",
+        f"{seen}, by which RDS Proxy is told tenant and limits",
+        "A migration makes it: create_prologue_function(op, used_by=[role]) of db.migrations.operations.",
+        "reference/wire/#proxies",
+    )

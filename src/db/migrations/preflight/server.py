@@ -1,0 +1,128 @@
+"""What PostgreSQL says of itself and of the login, asked in one statement; and the rules for the server as it is."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from db.settings.engines.postgresql import TRANSACTION_TIMEOUT_SINCE
+from db.wire.search_path import PROLOGUE_FUNCTION, schemas
+
+from .finding import error, not_applicable, ok, warning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+    from db.settings import Settings
+
+    from .finding import Finding
+
+_QUERY = Path(__file__).with_suffix(".sql")
+_USERS_OWN = "$user"
+_OLDEST_MAINTAINED = 14  # https://www.postgresql.org/support/versioning/
+_MOST_SKEW_S = 5.0
+_PER_MAJOR = 10_000  # in server_version_num
+
+
+@dataclass(frozen=True)
+class Facts:
+    """``said`` by the server; ``skew_s`` is how far its clock is ahead of this one; ``driver`` is the connection."""
+
+    said: dict[str, Any]
+    skew_s: float
+    driver: Any
+
+
+def ask(conn: Connection, settings: Settings) -> Facts:
+    """Ask the server, in one trip."""
+    path = [name for name in schemas(settings.schema or "") if name != _USERS_OWN]
+    asked = {"schemas": path, "first": path[0] if path else None, "function": PROLOGUE_FUNCTION}
+    began = time.time()
+    said = json.loads(conn.execute(sa.text(_QUERY.read_text()), asked).scalar_one())
+    return Facts(said, said["now"] - (began + time.time()) / 2, conn.connection.driver_connection)
+
+
+def version(facts: Facts) -> Finding:
+    """What it is, and what it lacks."""
+    major, (since,) = facts.said["number"] // _PER_MAJOR, TRANSACTION_TIMEOUT_SINCE
+    seen = f"PostgreSQL {facts.said['version']}"
+    if major < _OLDEST_MAINTAINED:
+        return warning("server", f"{seen}, which is maintained no more", "Upgrade it.", "start/database/")
+    if major < since:
+        # Nothing to do about today, and all else holds: no warning that everybody would learn to overlook.
+        seen += f", before {since}: statements and the pauses between them are limited, a whole transaction is not"
+    return ok("server", seen)
+
+
+def clock(facts: Facts) -> Finding:
+    """Tokens, and what expires, are compared across the two."""
+    if abs(facts.skew_s) > _MOST_SKEW_S:
+        return warning(
+            "clock",
+            f"the server's is {facts.skew_s:+.1f} s from this one's",
+            "Set the clock: a token lives for minutes, and is signed by this one.",
+            "run/aurora/#tokens",
+        )
+    return ok("clock", f"within {_MOST_SKEW_S:g} s of the server's")
+
+
+def writes(facts: Facts) -> Finding:
+    """Whether the server, and the login, take them."""
+    if facts.said["is_replica"]:
+        return error(
+            "writes",
+            "the server is a replica, and takes none",
+            "Name the writer's endpoint in DB_HOST, and this one in DB_READER_HOST.",
+            "run/aurora/#readers",
+        )
+    if facts.said["is_read_only"]:
+        return warning(
+            "writes",
+            "sessions of the login begin read-only (default_transaction_read_only)",
+            "ALTER ROLE (or DATABASE) … RESET default_transaction_read_only, unless that is meant.",
+            "run/lifecycle/#switchover",
+        )
+    return ok("writes", "the server is a writer")
+
+
+def proxy(facts: Facts, settings: Settings) -> Iterator[Finding]:
+    """Whether what stands before the server is what the settings say, and fits what is prepared by name."""
+    # A pooler makes up the number that a server gives a session.
+    made_up = facts.said["process"] != facts.driver.info.backend_pid
+    if settings.proxy == "none" and made_up:
+        yield warning(
+            "proxy",
+            f"a pooler stands before the server, and {settings.prefix}PROXY is none",
+            f"Set {settings.prefix}PROXY=pgbouncer where it lends its connections for a transaction at a time.",
+            "reference/wire/#proxies",
+        )
+    elif settings.proxy == "pgbouncer" and not made_up:
+        yield warning(
+            "proxy",
+            f"{settings.prefix}PROXY=pgbouncer, and the server itself answers",
+            f"Leave {settings.prefix}PROXY out, or name the pooler in {settings.prefix}HOST.",
+            "reference/wire/#proxies",
+        )
+    else:
+        yield ok("proxy", settings.proxy)
+    if settings.proxy == "none":
+        yield not_applicable("prepared statements", "no proxy shares a session")
+    elif facts.driver.prepare_threshold is not None:
+        yield warning(
+            "prepared statements",
+            f"prepare_threshold is {facts.driver.prepare_threshold}: names are prepared behind {settings.proxy}",
+            "Leave prepare_threshold out: RDS Proxy pins the session for a name, and not every pooler knows it.",
+            "reference/wire/#proxies",
+        )
+    else:
+        yield ok("prepared statements", "none has a name")
+
+
+RULES = (version, clock, writes)

@@ -1,0 +1,42 @@
+-- What the server says of itself, of the login, and of what the layer needs of a schema: all of it in one row, as text.
+SELECT json_build_object(
+    'version', current_setting('server_version'),
+    'number', current_setting('server_version_num')::int,
+    'now', extract(epoch FROM clock_timestamp()),
+    'process', pg_backend_pid(),
+    'is_replica', pg_is_in_recovery(),
+    'is_read_only', current_setting('default_transaction_read_only') = 'on',
+    'login', role.rolname,
+    'is_superuser', role.rolsuper,
+    'bypasses', role.rolbypassrls,
+    'of_role', role.rolconnlimit,
+    'of_database', here.datconnlimit,
+    'of_server', current_setting('max_connections')::int,
+    'reserved', current_setting('superuser_reserved_connections')::int
+        + coalesce(current_setting('reserved_connections', true), '0')::int,
+    'taken', (SELECT sum(numbackends) FROM pg_stat_database),
+    'schemas', (SELECT coalesce(json_agg(json_build_object(
+        'name', named.name,
+        'is_there', pg_namespace.oid IS NOT NULL,
+        'may_use', has_schema_privilege(pg_namespace.oid, 'USAGE'))), '[]'::json)
+        FROM unnest(CAST(:schemas AS text[])) AS named (name)
+        LEFT JOIN pg_namespace ON pg_namespace.nspname = named.name),
+    'tables', (SELECT json_build_object(
+        'are_there', count(*),
+        'may_read', count(*) FILTER (WHERE has_any_column_privilege(pg_class.oid, 'SELECT')),
+        'of_tenants', count(*) FILTER (WHERE EXISTS (
+            SELECT FROM pg_attribute
+            WHERE attrelid = pg_class.oid AND attname = 'tenant_id' AND NOT attisdropped)))
+        FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE relkind IN ('r', 'p') AND nspname NOT IN ('pg_catalog', 'information_schema')
+        AND nspname NOT LIKE 'pg\_%'),
+    'once', (SELECT json_object_agg(wanted, has_table_privilege(to_regclass('db_once'), wanted))
+        FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS wanted
+        WHERE to_regclass('db_once') IS NOT NULL),
+    'prologue', (SELECT bool_or(has_function_privilege(pg_proc.oid, 'EXECUTE'))
+        FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace
+        WHERE proname = :function AND nspname = coalesce(:first, nspname)
+        AND (CAST(:first AS text) IS NOT NULL OR pg_function_is_visible(pg_proc.oid)))
+)::text
+FROM pg_roles AS role, pg_database AS here
+WHERE role.rolname = current_user AND here.datname = current_database()

@@ -1,0 +1,150 @@
+"""``db.check`` on a server: nothing to say of what is right, little to pay, and each fault by its name."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import make_url, text
+
+import db
+from db.__main__ import main
+from db.errors import DOCUMENTATION
+from db.migrations.operations import create_once_table, enable_tenant_rls, grant
+from db.settings import Settings
+
+if TYPE_CHECKING:
+    from db.migrations.preflight import Finding
+    from devkit.plugin import Database, MakePgBouncer, MakeWire
+
+    from .conftest import Use
+
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "run" / "check.md"
+
+
+@pytest.fixture
+def schema(use: Use, database: Database) -> Database:
+    """A table of tenants and that of ``db.once``, as the documents show them, and a runtime as ``app``."""
+    use(role="owner")
+    with db.begin() as tx:
+        op = Operations(MigrationContext.configure(tx))
+        default = sa.text("current_setting('app.tenant_id')")
+        op.create_table(
+            "notes",
+            sa.Column("tenant_id", sa.Text, nullable=False, server_default=default),
+            sa.Column("id", sa.BigInteger, sa.Identity(), nullable=False),
+            sa.PrimaryKeyConstraint("tenant_id", "id", name="pk_notes"),
+        )
+        enable_tenant_rls(op, "notes")
+        grant(op, "SELECT, INSERT, UPDATE, DELETE", "notes", to=database.app)
+        create_once_table(op, used_by=[database.app])
+    use()
+    return database
+
+
+def faults(**arguments: Any) -> dict[str, Finding]:
+    """By subject, what is not as it should be."""
+    found = db.check(**arguments).findings
+    return {one.subject: one for one in found if one.level in {"warning", "error"}}
+
+
+def test_what_is_right_has_no_fault_and_every_subject_is_spoken_of(schema: Database) -> None:
+    """Each subject once, and a sentence for each."""
+    report = db.check()
+    assert {one.subject: one.seen for one in report.findings if one.level not in {"ok", "not applicable"}} == {}
+    subjects = [one.subject for one in report.findings]
+    said = PAGE.read_text().partition("## What is looked at")[2].partition("What a function does")[0]
+    assert sorted([*subjects, "connect"]) == sorted(re.findall(r"^\| (?!finding)([\w ]+) \|", said, re.MULTILINE))
+    assert report.status == 0
+    assert "2 tables keep them apart" in str(report)
+
+
+def test_it_costs_one_connection_and_few_trips(schema: Database, wire: MakeWire) -> None:
+    """Three of a login with a password; one for all that is asked, one for the audit, one for the transaction's end."""
+    proxy = wire()
+    db.configure(Settings(url=make_url(schema.through(proxy).url()), sslmode="disable"))
+    before = proxy.counts()
+    assert db.check().status == 0
+    spent = proxy.counts() - before
+    assert (spent.connections, spent.trips) == (1, 6)
+
+
+@pytest.mark.parametrize(
+    ("statement", "subject", "words"),
+    [
+        ("ALTER TABLE notes DISABLE ROW LEVEL SECURITY", "tenants", "notes"),
+        ("REVOKE INSERT ON db_once FROM {app}", "once", "lacks INSERT"),
+        ("REVOKE ALL ON notes, db_once FROM {app}", "privileges", "none of 2 tables"),
+    ],
+)
+def test_a_fault_in_the_schema_is_named(use: Use, schema: Database, statement: str, subject: str, words: str) -> None:
+    """With what to do, and where to read on."""
+    use(role="owner")
+    with db.begin() as tx:
+        tx.execute(text(statement.format(app=schema.app)))
+    use()
+    found = faults()[subject]
+    assert found.level == "error"
+    assert words in found.seen
+    assert found.remedy
+    page = str(found.page).removeprefix(DOCUMENTATION).partition("/#")[0]
+    assert (DOCS / f"{page}.md").is_file()
+
+
+def test_a_finding_about_tenants_may_be_meant_to_be(use: Use, schema: Database) -> None:
+    """By name, with its reason, as the audit takes them."""
+    use(role="owner")
+    with db.begin() as tx:
+        tx.execute(text("ALTER TABLE notes NO FORCE ROW LEVEL SECURITY"))
+    use()
+    assert "notes" in faults()["tenants"].seen
+    assert faults(allowed={"notes": "its owner reads all of it, for the report"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "subject", "words"),
+    [
+        ({"schema": "elsewhere"}, "schema", "elsewhere"),
+        ({"proxy": "pgbouncer"}, "proxy", "the server itself answers"),
+        ({"proxy": "rds-proxy"}, "prologue function", "there is no function db_begin_unit"),
+    ],
+)
+def test_settings_that_do_not_fit_the_server_are_named(
+    use: Use, schema: Database, settings: dict[str, Any], subject: str, words: str
+) -> None:
+    """A schema that is not there, a proxy that is none."""
+    use(**settings)
+    assert words in faults()[subject].seen
+
+
+def test_a_pooler_that_nobody_spoke_of_is_found(schema: Database, pgbouncer: MakePgBouncer, use: Use) -> None:
+    """By the number that it makes up for a session; with the setting, it is the right one."""
+    through = schema.through(pgbouncer()).url()
+    use(url=make_url(through))
+    assert "a pooler stands before the server" in faults()["proxy"].seen
+    use(url=make_url(through), proxy="pgbouncer")
+    assert faults() == {}
+
+
+def test_a_refused_login_is_an_error_and_the_rest_is_said_not_to_apply(
+    use: Use, schema: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command's status says so, and no password is in what it prints."""
+    use(url=make_url(schema.url()).set(password="never shown"))
+    assert main(["check", "--json"]) == 2
+    said = capsys.readouterr().out
+    report = json.loads(said)
+    assert "never shown" not in said
+    levels = {one["subject"]: one["level"] for one in report["findings"]}
+    assert levels["connect"] == "error"
+    assert levels["tenants"] == levels["server"] == "not applicable"
+    assert report["status"] == 2
+    assert report["settings"]["DB_URL"] == "code"
