@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import sqlalchemy as sa
@@ -14,16 +14,20 @@ from alembic.operations import Operations
 from sqlalchemy import make_url, text
 
 import db
+from db import aio
 from db.__main__ import main
+from db.environment import event_loop
 from db.errors import DOCUMENTATION
 from db.migrations.operations import create_once_table, enable_tenant_rls, grant
 from db.settings import Settings
+from db.telemetry import log
 
 if TYPE_CHECKING:
     from db.migrations.preflight import Finding
     from devkit.plugin import Database, MakePgBouncer, MakeWire
+    from devkit.servers.postgres import Postgres
 
-    from .conftest import Use
+    from .conftest import Lines, Use
 
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -132,6 +136,38 @@ def test_a_pooler_that_nobody_spoke_of_is_found(schema: Database, pgbouncer: Mak
     assert "a pooler stands before the server" in faults()["proxy"].seen
     use(url=make_url(through), proxy="pgbouncer")
     assert faults() == {}
+
+
+@pytest.fixture
+def said(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> Lines:
+    """The log of a process that has warned of nothing yet."""
+    monkeypatch.setattr(log, "_said_to_be_unbound", set())
+    return lines
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_a_tenant_on_a_superusers_connection_is_warned_of_once(
+    use: Use, database: Database, postgres: Postgres, said: Lines, driver: Literal["psycopg", "asyncpg"]
+) -> None:
+    """Not for a role that policies bind, nor where no tenant is named."""
+    url = make_url(postgres.url(database.name, postgres.superuser, postgres.password))
+
+    def work(tenant: str | None) -> None:
+        if driver == "psycopg":
+            db.fetch(text("SELECT 1"), tenant=tenant)
+        else:
+            event_loop.run(aio.fetch(text("SELECT 1"), tenant=tenant))
+
+    use(async_driver=driver, pool="null")
+    work("acme")
+    for warned_before in (0, 1):
+        use(url=url, async_driver=driver, pool="null")
+        work(None)
+        assert len(said.of("superuser")) == warned_before
+        work("acme")
+        work("bolt")
+    assert len(said.of("superuser")) == 1
+    event_loop.close()
 
 
 def test_a_refused_login_is_an_error_and_the_rest_is_said_not_to_apply(

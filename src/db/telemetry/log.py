@@ -125,6 +125,19 @@ def warn_of_lost_metrics(error: Exception) -> None:
         logger.warning("OpenTelemetry metrics could not be sent at the end of the invocation", extra=line)
 
 
+_said_to_be_unbound: set[str | None] = set()
+
+
+def warn_of_superuser(database: str | None) -> None:
+    """Say, once for each database, that tenants are named and the login sees the rows of all of them."""
+    if database not in _said_to_be_unbound:
+        _said_to_be_unbound.add(database)
+        logger.warning(
+            "tenants are not kept apart: the login is a superuser, whom no policy binds",
+            extra={"connection_event": "superuser", **_of(database), "see": f"{DOCUMENTATION}start/tenants/"},
+        )
+
+
 _said_to_be_unread: set[str] = set()
 
 

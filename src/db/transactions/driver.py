@@ -11,6 +11,8 @@ from db.telemetry.statement_events import OWN_STATEMENT
 from db.wire.commit_outcome import unit_of
 from db.wire.transaction_end import FlightState
 
+from .logins import look_at_login
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
@@ -63,6 +65,8 @@ def tell(conn: Connection, tenant: str | None, command: Command) -> None:
 def tell_tenant(conn: Connection, tenant: str | None) -> None:
     """From here on, what ``conn`` does is for ``tenant``."""
     if (prologue := _prologue_of(conn)) is not None:
+        if tenant is not None:
+            look_at_login(conn)
         prologue.tell(tenant)
 
 

@@ -25,6 +25,7 @@ from db.wire.search_path import NO_FUNCTION, PROLOGUE_FUNCTION, no_prologue_func
 from db.wire.session_leftovers import SessionLeftError
 
 from .driver import is_failed, prepare
+from .logins import look_at_login
 from .open_units import unit_on
 from .prologue import Prologue
 from .remedies import OUTSIDE_OF_A_TRANSACTION, add_remedy, note_disposal
@@ -86,6 +87,8 @@ def transaction_on(
         _require_time(now)
         with unit_on(holder, engine) as unit, _told_apart(unit, now), engine.connect() as conn:
             work_for(unit, conn)
+            if chosen is not None:
+                look_at_login(conn)
             unit.read_only = read_only
             route = now.reader_route
             prologue = Prologue(
