@@ -1,0 +1,123 @@
+"""What ``db.check`` says of what a server has said, and of settings: each rule, without a server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import db
+from db.migrations.preflight import configured, finding, limits, objects, server
+from db.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from db.migrations.preflight import Finding
+
+URL = "postgresql://app:never-shown@h/shop"
+SAID: dict[str, Any] = {
+    "version": "18.1",
+    "number": 180001,
+    "is_replica": False,
+    "is_read_only": False,
+    "login": "app",
+    "is_superuser": False,
+    "of_role": -1,
+    "of_database": -1,
+    "of_server": 100,
+    "reserved": 3,
+    "taken": 7,
+    "tables": {"are_there": 2, "may_read": 2, "of_tenants": 1},
+    "prologue": None,
+}
+
+
+def connections(facts: server.Facts) -> Finding:
+    return limits.connections(facts, Settings(url=URL, pool_size=4))
+
+
+@pytest.mark.parametrize(
+    ("rule", "said", "skew_s", "level", "words"),
+    [
+        (server.version, {}, 0, "ok", "PostgreSQL 18.1"),
+        (server.version, {"number": 160004, "version": "16.4"}, 0, "ok", "a whole transaction is not"),
+        (server.version, {"number": 130011, "version": "13.11"}, 0, "warning", "maintained no more"),
+        (server.clock, {}, 4.0, "ok", "within 5 s"),
+        (server.clock, {}, -90.0, "warning", "-90.0 s"),
+        (server.writes, {"is_replica": True}, 0, "error", "is a replica"),
+        (server.writes, {"is_read_only": True}, 0, "warning", "begin read-only"),
+        (connections, {}, 0, "ok", "97 (max_connections less 3 reserved), enough for 24 environments of 4"),
+        (connections, {"of_role": 9}, 0, "ok", "9 (CONNECTION LIMIT of app), enough for 2 environments"),
+        (connections, {"of_database": 3}, 0, "error", "this process alone may ask for 4"),
+        (connections, {"taken": 90}, 0, "warning", "90 are open"),
+        (objects.privileges, {"is_superuser": True}, 0, "warning", "app is a superuser"),
+        (objects.privileges, {"tables": {"are_there": 0, "may_read": 0}}, 0, "not applicable", "no table yet"),
+    ],
+)
+def test_each_rule_has_a_word_for_what_the_server_says(
+    rule: Callable[[server.Facts], Finding], said: dict[str, Any], skew_s: float, level: str, words: str
+) -> None:
+    """That all is well among them."""
+    found = rule(server.Facts(SAID | said, skew_s, None))
+    assert (found.level, words in found.seen) == (level, True), found.seen
+    assert (found.remedy is not None) == (level in {"warning", "error"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "faults"),
+    [
+        ({}, {}),
+        ({"pool_size": 3, "max_overflow": 2}, {"pool size": "up to 5 connections"}),
+        ({"pool_pre_ping": False}, {"liveness": "DB_POOL_PRE_PING is off"}),
+        ({"pool_idle_s": 900.0}, {"liveness": "a NAT gateway forgets them"}),
+        ({"shutdown_hook": False}, {"end": "nobody closes"}),
+        ({"pool": "null", "shutdown_hook": False, "pool_pre_ping": False}, {}),
+    ],
+)
+def test_a_pool_that_does_not_fit_a_function_is_named(settings: dict[str, Any], faults: dict[str, str]) -> None:
+    """In Lambda; a process that lives may have a pool as it likes."""
+    found = list(configured.pool(Settings(url=URL, function_name="orders", **settings)))
+    assert [one.subject for one in found] == ["pool size", "liveness", "end"]
+    seen = {one.subject: one.seen for one in found if one.level == "warning"}
+    assert seen.keys() == faults.keys()
+    assert all(faults[subject] in said for subject, said in seen.items())
+
+
+def test_where_a_setting_comes_from_is_said_and_its_value_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment, the URL, the secret, code, or the default."""
+    environ = {"DB_URL": URL, "DB_POOL_SIZE": "2"}
+    of_url = configured.origins(Settings(url=URL, pool_size=2, schema="shop"), environ)
+    assert {name: of_url[name] for name in ("DB_URL", "DB_POOL_SIZE", "DB_HOST", "DB_PORT", "DB_SCHEMA")} == {
+        "DB_URL": "the environment",
+        "DB_POOL_SIZE": "the environment",
+        "DB_HOST": "the URL",
+        "DB_PORT": "default",
+        "DB_SCHEMA": "code",
+    }
+    assert "never-shown" not in str(of_url)
+    assert configured.origins(Settings(secret_id="shop"), {"DB_SECRET_ID": "shop"})["DB_HOST"] == "the secret"
+
+
+def test_names_that_are_none_and_settings_that_cannot_be_read_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is a warning, as another program may mean it; each of the second is an error of its own."""
+    monkeypatch.setattr(db.environment.process.DEFAULT, "_runtime", None)
+    monkeypatch.setenv("DB_URL", "sqlite://")
+    monkeypatch.setenv("DB_ZZTOP", "1")
+    report = db.check()
+    assert (report.status, "DB_ZZTOP" in str(report)) == (1, True)
+    monkeypatch.setenv("DB_POOL_SIZE", "many")
+    monkeypatch.setenv("DB_POOL_IDLE_S", "5m")
+    report = db.check()
+    assert (report.status, [one.level for one in report.findings].count("error")) == (2, 2)
+
+
+def test_the_worst_finding_is_the_status() -> None:
+    """What does not apply is no fault."""
+    one = finding.not_applicable("once", "no table")
+    two = finding.warning("clock", "late", "Set it.", "run/aurora/#tokens")
+    three = finding.error("writes", "none", "Name the writer.", "run/aurora/")
+    assert [
+        finding.Report(database="db", settings={}, findings=found).status
+        for found in ((), (one,), (one, two), (three, two))
+    ] == [0, 0, 1, 2]
