@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,8 +24,11 @@ from db.errors import DOCUMENTATION
 from db.migrations.operations import create_once_table, enable_tenant_rls, grant
 from db.settings import Settings
 from db.telemetry import log
+from devkit.servers.postgres_install import give, unprivileged_account
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from db.migrations.preflight import Finding
     from devkit.plugin import Database, MakePgBouncer, MakeWire
     from devkit.servers.postgres import Postgres
@@ -168,6 +174,37 @@ def test_a_tenant_on_a_superusers_connection_is_warned_of_once(
         work("bolt")
     assert len(said.of("superuser")) == 1
     event_loop.close()
+
+
+@pytest.fixture
+def certificate() -> Iterator[Path]:
+    """A folder with one for localhost that ends tomorrow, and its key, where the pooler's account may read them."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1"]
+    named = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    written = ["-keyout", str(folder / "key"), "-out", str(folder / "cert")]
+    subprocess.run([*made, *named, *written], check=True, capture_output=True, timeout=60)
+    for file in folder.iterdir():
+        give(file, unprivileged_account())
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_a_certificate_that_ends_soon_is_warned_of(
+    use: Use, schema: Database, pgbouncer: MakePgBouncer, certificate: Path
+) -> None:
+    """Where it is verified; where it is not, that is said."""
+    files = {f"client_tls_{name}_file": str(certificate / name) for name in ("key", "cert")}
+    through = make_url(schema.through(pgbouncer(settings={"client_tls_sslmode": "require"} | files)).url())
+    verified: dict[str, Any] = {"sslmode": "verify-full", "sslrootcert": str(certificate / "cert")}
+    use(url=through, proxy="pgbouncer", **verified)
+    assert faults().keys() == {"certificate"}
+    assert "ends in 0 days" in faults()["certificate"].seen
+    use(url=through, proxy="pgbouncer", sslmode="require")
+    seen = {one.subject: one.seen for one in db.check().findings}
+    assert seen["TLS"] == "sslmode require, on this machine"
+    assert seen["certificate"] == "sslmode require does not look at it"
 
 
 def test_a_refused_login_is_an_error_and_the_rest_is_said_not_to_apply(
