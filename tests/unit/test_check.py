@@ -106,10 +106,12 @@ def test_names_that_are_none_and_settings_that_cannot_be_read_are_found(monkeypa
     monkeypatch.setenv("DB_ZZTOP", "1")
     report = db.check()
     assert (report.status, "DB_ZZTOP" in str(report)) == (1, True)
+    subjects = {one.subject for one in report.findings}
     monkeypatch.setenv("DB_POOL_SIZE", "many")
     monkeypatch.setenv("DB_POOL_IDLE_S", "5m")
     report = db.check()
     assert (report.status, [one.level for one in report.findings].count("error")) == (2, 2)
+    assert {one.subject for one in report.findings} >= subjects
 
 
 def test_the_worst_finding_is_the_status() -> None:

@@ -43,8 +43,10 @@ _OF_POSTGRESQL = (
     "privileges",
     "once",
     "prologue function",
+    "reader",
     "tenants",
 )
+_OF_SETTINGS = ("names", "pool size", "liveness", "end", "credentials", "connect")
 _NAMED = 5  # of the tables with one fault
 
 
@@ -83,7 +85,7 @@ def _unreadable(called: str, problem: ConfigurationError) -> Report:
     remedy = "Correct the variable that it names."
     findings = [error("settings", said, remedy, "reference/settings/") for said in problem.problems]
     findings.append(configured.packages())
-    findings += [not_applicable(subject, "the settings cannot be read") for subject in _OF_POSTGRESQL]
+    findings += [not_applicable(subject, "the settings cannot be read") for subject in (*_OF_SETTINGS, *_OF_POSTGRESQL)]
     return Report(database=called, settings={}, findings=tuple(findings))
 
 
@@ -93,14 +95,20 @@ def _connected(settings: Settings, allowed: Mapping[str, str]) -> Iterator[Findi
     try:
         with runtime.engine("unpooled").connect() as conn:
             found = list(_of(conn, settings, allowed))
+        if settings.engine_kind.lacks.get("tenant") is None:
+            found.append(_reader(runtime))
     except entering.FAILURES as problem:
-        yield from entering.refusal(problem)
-        for subject in _OF_POSTGRESQL:
-            yield not_applicable(subject, "there is no connection")
+        refused = list(entering.refusal(problem))
+        yield from refused
+        spoken_of = {one.subject for one in refused}
+        for subject in ("credentials", "connect", *_OF_POSTGRESQL):
+            if subject not in spoken_of:
+                yield not_applicable(subject, "there is no connection")
         return
     finally:
         runtime.dispose()
     yield entering.credentials(settings)
+    yield ok("connect", "in one attempt")
     yield from found
 
 
@@ -133,6 +141,22 @@ def _of_another(conn: Connection, settings: Settings) -> Iterator[Finding]:
     for subject in _OF_POSTGRESQL:
         if subject not in {"server", "once", "tenants"}:
             yield not_applicable(subject, f"it is looked at on PostgreSQL, and this is {kind.title}")
+
+
+def _reader(runtime: Runtime) -> Finding:
+    """Whether what DB_READER_HOST names is one, and there."""
+    prefix = runtime.settings.prefix
+    if not runtime.settings.reader_host:
+        return not_applicable("reader", f"{prefix}READER_HOST is not set: reads go to the writer")
+    with runtime.engine("reader").connect() as conn:
+        if conn.execute(sa.text("SELECT pg_is_in_recovery()")).scalar_one():
+            return ok("reader", "a replica answers")
+    return warning(
+        "reader",
+        f"a writer answers: {prefix}READER_HOST names one, or it stands in for a reader that is away",
+        "Name the reader's endpoint, and look whether it has an instance.",
+        "run/aurora/#readers",
+    )
 
 
 def _tenants(conn: Connection, facts: Facts, settings: Settings, allowed: Mapping[str, str]) -> Iterator[Finding]:
