@@ -119,6 +119,11 @@ def test_the_layer_loads_nothing_that_it_may_not_need(module: str) -> None:
     assert loaded_by(f"import {module}") & (HEAVY | NEVER) == set()
 
 
+def test_what_checks_a_database_loads_nothing_that_migrates_it() -> None:
+    """It is run for each function, and reads a few catalogues: Alembic would be half of its time."""
+    assert loaded_by("import db.__main__") & (HEAVY | NEVER) == set()
+
+
 def test_what_serves_asgi_loads_no_framework_and_no_orm() -> None:
     """It takes what the application has loaded anyway."""
     frameworks = {"anyio", "fastapi", "litestar", "mangum", "starlette"}

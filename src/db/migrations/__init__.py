@@ -13,9 +13,31 @@ It stands on all rooms below, and no handler loads it but the one that migrates.
 ``operations``, under a name of its own for each new meaning: a migration that has run must mean the same tomorrow.
 """
 
-from .lock import locked_connection
-from .roles import make_roles
-from .runner import Upgraded, config, upgrade
-from .tenancy import Finding, audit
+import typing as _typing  # not from it, as that would be a name of the face
+from importlib import import_module as _import_module
+
+if _typing.TYPE_CHECKING:
+    from .lock import locked_connection
+    from .roles import make_roles
+    from .runner import Upgraded, config, upgrade
+    from .tenancy import Finding, audit
 
 __all__ = ["Finding", "Upgraded", "audit", "config", "locked_connection", "make_roles", "upgrade"]
+
+# Alembic is half of what `python -m db check` would load, and neither that nor a migration's own imports need it.
+_ROOMS = {
+    "Finding": "tenancy",
+    "Upgraded": "runner",
+    "audit": "tenancy",
+    "config": "runner",
+    "locked_connection": "lock",
+    "make_roles": "roles",
+    "upgrade": "runner",
+}
+
+if not _typing.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _ROOMS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return globals().setdefault(name, getattr(_import_module(f".{_ROOMS[name]}", __name__), name))
