@@ -12,6 +12,7 @@ import os
 import threading
 import time
 import weakref
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from db.errors import ConfigurationError, claim
 from db.pool.engine_options import EngineOptions
 from db.settings import PREFIX, Settings, unread
-from db.telemetry.log import warn_of_lost_metrics, warn_of_unread
+from db.telemetry.log import warn_of_lost_metrics, warn_of_rebuilding, warn_of_unread
 from db.telemetry.metrics import TO_OPENTELEMETRY, Tally
-from db.timing.invocation import current_invocation
+from db.timing.invocation import NONE, current_invocation
 
 from .runtime import Runtime
 
@@ -59,6 +60,7 @@ class Holder:
                 if self._runtime is None:
                     with self.named():
                         self._runtime = _built(self._read(), self._options)
+                    _note_built(self._runtime.settings)
         return self._runtime
 
     def peek(self) -> Runtime | None:
@@ -125,6 +127,7 @@ class Holder:
                 self._past = _with(self._past, old.tallies)
         if old is not None:
             old.dispose()
+        _note_built(own)
 
     def pools(self) -> list[PoolNumbers]:
         """The pools at work, with what those of the same name counted under earlier configurations."""
@@ -177,6 +180,10 @@ def _with(past: list[dict[str, Tally]], latest: dict[str, Tally]) -> list[dict[s
 # A plain dict, whose values are listed in one step: a signal may strike amid another thread's doing.
 _all: dict[int, weakref.ref[Holder]] = {}
 DEFAULT = Holder()
+# By the hash of which database it is, how many runtimes invocations have built for it. One is that of a first use; some
+# handlers configure on their own, or again after a failure.
+_built_within: Counter[int] = Counter()
+_BUILT_AT_MOST = 3
 _IN_UNIT = "{}() closes every connection, and so that of the unit of work around it: call it before or after that"
 # Whether the caller is in a unit of work of a runtime. Those are made of what is here, and say so themselves.
 _is_in_unit_of: Callable[[Runtime], bool] = lambda _: False  # noqa: E731 - until there is one
@@ -186,6 +193,16 @@ def look_for_units_by(is_in_unit_of: Callable[[Runtime], bool]) -> None:
     """Ask ``is_in_unit_of`` before what a unit of work may be using is taken away."""
     global _is_in_unit_of  # noqa: PLW0603 - said once, when units of work are imported
     _is_in_unit_of = is_in_unit_of
+
+
+def _note_built(settings: Settings) -> None:
+    """Look for who builds what is meant to be kept anew for each event: that connects each time."""
+    if current_invocation() is NONE:
+        return  # where the module is loaded, in a test, or as a server begins
+    named = settings.database, settings.url, settings.secret_id, settings.host, settings.name, settings.user
+    _built_within[hash(named)] += 1
+    if _built_within[hash(named)] > _BUILT_AT_MOST:
+        warn_of_rebuilding(settings.database)
 
 
 def holders() -> list[Holder]:

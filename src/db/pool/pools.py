@@ -20,7 +20,7 @@ from db.errors import ConfigurationError, claim
 from db.settings import PREFIX
 from db.telemetry.connection_events import RETURNED_AT, TAKEN_AT, TAKEN_FROM, TAKEN_IN
 from db.telemetry.holders import in_words, is_running_here, task_now
-from db.telemetry.log import warn_of_lost_loop
+from db.telemetry.log import warn_of_lost_loop, warn_of_pool_wait
 from db.timing.deadline import usable_s
 from db.timing.invocation import current_invocation
 from db.wire.commit_outcome import coming
@@ -49,6 +49,8 @@ _CONNECTING, _DROPPED, _DISPOSED = -1, -2, -3
 _LONGEST_S = max(LONGEST_S, AWAY_S)
 # What a clock may step back, as those that are kept in time do, before what it said before counts for nothing.
 _CLOCK_STEP_S = 1.0
+# Some of a queue's waits are what it is for. This one is long enough to have opened a connection instead.
+_LONG_WAIT_S = 0.1
 
 
 class StaleConnectionError(Exception):
@@ -147,6 +149,7 @@ class IdleAwareQueuePool(QueuePool):
             raise ConfigurationError([problem])
         deadline, now = current_invocation().deadline, time.time()
         limit_s = usable_s(deadline, now=now, reserve_s=self._reserve_s, at_most_s=self._timeout)
+        began = time.monotonic()
         # It may have been given back and closed, or lost, while this one waited.
         waits = self.waits
         waiter = waits.begin() if waits is not None else None
@@ -156,6 +159,8 @@ class IdleAwareQueuePool(QueuePool):
             if waits is not None and waiter is not None:
                 waits.end(waiter)
         if record is not None:
+            if (waited_s := time.monotonic() - began) >= _LONG_WAIT_S:
+                warn_of_pool_wait(waited_s, more=self.more, database=self._database)
             return record
         if waits is not None:
             waits.timed_out()

@@ -69,6 +69,8 @@ WRITE = {logging.DEBUG: logger.debug, logging.INFO: logger.info, logging.WARNING
 LOGGED_REPEATS = 5  # statements of one invocation
 
 
+_WHILE_IT_RUNS = f"{DOCUMENTATION}run/check/#while-it-runs"
+
 # Each names the database that it is about, where that is not the default one.
 
 
@@ -86,7 +88,11 @@ def warn_of_lost_loop() -> None:
     """Say that a handler runs on an event loop of its own each time, and connects each time."""
     logger.warning(
         "pooled connections lost with their event loop: make the handler async def, and db.invocation keeps one",
-        extra={"connection_event": "lost loop", "request_id": current_invocation().request_id},
+        extra={
+            "connection_event": "lost loop",
+            "request_id": current_invocation().request_id,
+            "see": _WHILE_IT_RUNS,
+        },
     )
 
 
@@ -138,6 +144,39 @@ def warn_of_superuser(database: str | None) -> None:
         )
 
 
+_said_to_be_rebuilt: set[str | None] = set()
+
+
+def warn_of_rebuilding(database: str | None) -> None:
+    """Say, once for each database, that invocations build its engine anew, and so connect each time."""
+    if database not in _said_to_be_rebuilt:
+        _said_to_be_rebuilt.add(database)
+        logger.warning(
+            "invocations build an engine anew: call db.configure, or make the db.Database, where the module is loaded, "
+            "and keep it",
+            extra={"connection_event": "rebuilt", **_of(database), "see": _WHILE_IT_RUNS},
+        )
+
+
+_said_to_be_waited_for: set[str | None] = set()
+
+
+def warn_of_pool_wait(waited_s: float, *, more: str, database: str | None) -> None:
+    """Say, once for each database, that its pool is smaller than what is done at once; ``more`` is what widens it."""
+    if database not in _said_to_be_waited_for:
+        _said_to_be_waited_for.add(database)
+        logger.warning(
+            "a connection of the pool was waited for: do less at once, or %s",
+            more,
+            extra={
+                "connection_event": "pool wait",
+                **_of(database),
+                "waited_s": round(waited_s, 3),
+                "see": _WHILE_IT_RUNS,
+            },
+        )
+
+
 _said_to_be_unread: set[str] = set()
 
 
@@ -185,6 +224,7 @@ def warn_of_leak(checked_out: int, *, database: str | None) -> None:
             **_of(database),
             "checked_out": checked_out,
             "request_id": now.request_id,
+            "see": _WHILE_IT_RUNS,
         },
     )
 
