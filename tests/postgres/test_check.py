@@ -71,7 +71,7 @@ def test_what_is_right_has_no_fault_and_every_subject_is_spoken_of(schema: Datab
     report = db.check()
     assert {one.subject: one.seen for one in report.findings if one.level not in {"ok", "not applicable"}} == {}
     subjects = [one.subject for one in report.findings]
-    said = PAGE.read_text().partition("## What is looked at")[2].partition("What a function does")[0]
+    said = PAGE.read_text().partition("## What is looked at")[2].partition("## While it runs")[0]
     assert sorted(subjects) == sorted(re.findall(r"^\| (?!finding)([\w ]+) \|", said, re.MULTILINE))
     assert report.status == 0
     assert "2 tables keep them apart" in str(report)
@@ -109,14 +109,50 @@ def test_a_fault_in_the_schema_is_named(use: Use, schema: Database, statement: s
     assert (DOCS / f"{page}.md").is_file()
 
 
-def test_a_finding_about_tenants_may_be_meant_to_be(use: Use, schema: Database) -> None:
-    """By name, with its reason, as the audit takes them."""
+@pytest.fixture
+def unforced(use: Use, schema: Database) -> None:
+    """That table's policies do not bind its owner."""
     use(role="owner")
     with db.begin() as tx:
         tx.execute(text("ALTER TABLE notes NO FORCE ROW LEVEL SECURITY"))
     use()
+
+
+@pytest.mark.usefixtures("unforced")
+def test_a_finding_about_tenants_may_be_meant_to_be() -> None:
+    """By name, with its reason, as the audit takes them."""
     assert "notes" in faults()["tenants"].seen
     assert faults(allowed={"notes": "its owner reads all of it, for the report"}) == {}
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a module that Python would find, and that nobody has written yet."""
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path / f"exceptions_{tmp_path.name}.py"
+
+
+@pytest.mark.parametrize(
+    ("source", "status", "said"),
+    [
+        ("ALLOWED = {'notes': 'its owner reads all of it', 'policy x on notes': 'of another login'}", 0, "0 errors"),
+        ("ALLOWED = {'tags': 'of another table'}", 2, "not-forced: notes"),
+        ("ALLOWED = {'notes': ' '}", 2, "allowed without a reason: notes"),
+        ("ALLOWED = ['notes']", 2, "--allowed {module}:ALLOWED: that is a list, and not a mapping"),
+        ("", 2, "has no 'ALLOWED'"),
+        (None, 2, "there is no module '{module}'"),
+    ],
+)
+@pytest.mark.usefixtures("unforced")
+def test_the_command_takes_the_projects_exceptions(
+    source: str | None, status: int, said: str, module: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the name of a mapping in its code; one that this login does not need may be another's."""
+    if source is not None:
+        module.write_text(source)
+    assert main(["check", "--allowed", f"{module.stem}:ALLOWED"]) == status
+    shown = capsys.readouterr()
+    assert said.format(module=module.stem) in shown.out + shown.err
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 ``operations`` is what a migration calls; ``lock`` lets one runner through at a time, by a ``lease`` where an engine has
 no lock, and ``pooler`` none that would share its session with other clients; ``runner`` calls Alembic, which loads
 ``env`` and the template of a new migration, ``script.py.mako``; ``lineage`` writes down what a schema has been through,
-for code that is rolled back to. It runs as the tables' owner, whom ``roles`` can make beforehand. ``tenancy`` audits
-whether tenants are apart; ``preflight`` is ``db.check``, of which that is a part.
+for code that is rolled back to; ``named`` finds what alembic.ini or a command line names. It runs as the tables' owner,
+whom ``roles`` can make beforehand. ``tenancy`` audits whether tenants are apart; ``preflight`` is ``db.check``, of
+which that is a part.
 
 ``contract`` is the lint of new revisions, by what ``contract_ops``, ``contract_sql`` and ``contract_values`` read in
 them; ``__main__`` is its command. None of that is loaded by what runs in Lambda.

@@ -5,16 +5,15 @@ alembic.ini may name the tables to compare with, as ``metadata = models:Base.met
 
 from __future__ import annotations
 
-import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
 from alembic import context
 from sqlalchemy import MetaData
 
-from db.errors import ConfigurationError
 from db.migrations.lineage import write_down
 from db.migrations.lock import locked_connection
+from db.migrations.named import look_up, wrong
 from db.migrations.operations import is_features
 from db.settings.engines.kinds import NAMES, kind_named, kind_of
 from db.transactions.driver import require_constraints
@@ -29,42 +28,16 @@ if TYPE_CHECKING:
 def metadata() -> Any:
     """The tables that alembic.ini names. Raises ConfigurationError, which says what of the name was not found."""
     named = context.config.get_main_option("metadata")
-    return None if named is None else _checked(named, _found(named))
-
-
-def _found(named: str) -> Any:
-    module, colon, path = (part.strip() for part in named.partition(":"))
-    if not (module and colon and path):
-        raise _wrong(named, "write the module, a colon, and the name in it, such as models:Base.metadata")
-    found = _module(named, module)
-    for name in path.split("."):
-        if not hasattr(found, name):
-            raise _wrong(named, f"{found!r} has no {name!r}")
-        found = getattr(found, name)
-    return found
-
-
-def _checked(named: str, found: Any) -> Any:
+    if named is None:
+        return None
+    said = f"metadata = {named} in alembic.ini"
+    where = "prepend_sys_path says in which folders to look besides"
+    found = look_up(named, said=said, example="models:Base.metadata", where=where)
     for tables in found if isinstance(found, (list, tuple)) else [found]:
         if not isinstance(tables, MetaData):
             meant = f": is {named}.metadata meant?" if hasattr(tables, "metadata") else ""
-            raise _wrong(named, f"that is of {type(tables).__name__}, and not of MetaData{meant}")
+            raise wrong(said, f"that is of {type(tables).__name__}, and not of MetaData{meant}")
     return found
-
-
-def _module(named: str, module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        # What the module itself imports and lacks is another mistake, and its own error says which.
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise
-        where = "prepend_sys_path says in which folders to look besides"
-        raise _wrong(named, f"there is no module {error.name!r} ({where})") from error
-
-
-def _wrong(named: str, why: str) -> ConfigurationError:
-    return ConfigurationError([f"metadata = {named} in alembic.ini: {why}"])
 
 
 def engine_kind() -> EngineKind:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from db.environment.runtime import Runtime
 from db.errors import ConfigurationError
 from db.migrations.operations import ONCE_TABLE
-from db.migrations.tenancy import audit
+from db.migrations.tenancy import IN_VAIN, audit
 from db.work.database import holder_of
 
 from . import configured, entering, limits, objects, server
@@ -172,6 +172,8 @@ def _tenants(conn: Connection, facts: Facts, settings: Settings, allowed: Mappin
     by_kind: dict[str, list[TenancyFinding]] = {}
     for found in audit(conn, roles=[facts.said["login"]], allowed=allowed):
         by_kind.setdefault(found.kind, []).append(found)
+    # The exceptions are the project's, and this is one of its logins: what another one needs is not found here.
+    by_kind.pop(IN_VAIN, None)
     for kind, of_kind in by_kind.items():
         first = of_kind[0]
         subjects = [one.subject for one in of_kind]

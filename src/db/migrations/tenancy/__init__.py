@@ -6,7 +6,7 @@
 any of it.
 """
 
-from .audit import audit
+from .audit import IN_VAIN, audit
 from .finding import Finding
 
-__all__ = ["Finding", "audit"]
+__all__ = ["IN_VAIN", "Finding", "audit"]

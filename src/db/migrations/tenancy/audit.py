@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from .catalogue import Catalogue
 
+IN_VAIN = "allowed-in-vain"
 _LAYERS_OWN = {"db_once": {"other-default"}}
 """What the layer's own tables are by intent: work without a tenant has a scope of its own there."""
 _PURGE = re.compile(r"policy purge_(?:select|delete) on (?:.+\.)?db_once")
@@ -53,7 +54,7 @@ def audit(
         if not names and not _is_layers_own(finding):
             findings.append(finding)
     gone = "there is no such finding any more", "Take the exception away."
-    return [*findings, *(Finding("allowed-in-vain", name, *gone) for name in sorted(unused))]
+    return [*findings, *(Finding(IN_VAIN, name, *gone) for name in sorted(unused))]
 
 
 def _all(catalogue: Catalogue) -> Iterator[Finding]:
