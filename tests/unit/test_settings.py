@@ -46,6 +46,7 @@ def test_the_defaults_are_these() -> None:
         "deadline_reserve_s": 0.5,
         "shutdown_hook": True,
         "tenant_required": False,
+        "tenant_audit": "warn",
         "sqlite_tenants": "refused",
         "slow_query_s": 1.0,
         "statement_repeats": 20,

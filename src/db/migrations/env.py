@@ -62,6 +62,9 @@ def run(conn: Connection | None) -> None:
         context.run_migrations()
         if conn is not None and kind is not None and not kind.is_told_in_sql:
             require_constraints(conn, kind)  # which were not looked at meanwhile
+        look = context.config.attributes.get("before_commit")
+        if conn is not None and look is not None:
+            look(conn)
 
 
 # That of a section of alembic.ini which is for another database: alembic -n audit upgrade head.

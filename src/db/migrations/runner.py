@@ -16,11 +16,16 @@ from db.work.database import holder_of
 
 from .lineage import been_through
 from .lock import locked_connection
+from .tenancy import before_commit
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from sqlalchemy import Connection
 
     from db.work.database import Database
+
+    from .tenancy import Finding
 
 
 @dataclass(frozen=True)
@@ -28,11 +33,13 @@ class Upgraded:
     """The revision before and after; None is an empty database.
 
     ``ahead`` is true where the schema held all that this code has and more, so that nothing was to be done.
+    ``findings`` are the audit's, of a schema that does not keep tenants apart.
     """
 
     before: str | None
     after: str | None
     ahead: bool = False
+    findings: tuple[Finding, ...] = ()
 
 
 def upgrade(
@@ -41,6 +48,8 @@ def upgrade(
     revision: str = "head",
     previous: str | None = None,
     database: Database | None = None,
+    roles: Sequence[str] | None = None,
+    allowed: Mapping[str, str] | None = None,
 ) -> Upgraded:
     """Run the migrations in ``versions``, the folder of the revisions' files, up to ``revision``, one runner at a time.
 
@@ -52,24 +61,32 @@ def upgrade(
     file here, and that was made on top of all that have. Where nothing on record says on top of what, ``previous``
     decides: the newest revision of the release before this one, where the caller knows it.
 
+    Before it commits, the schema is audited, as DB_TENANT_AUDIT says: for ``roles``, which are those that functions log
+    in as, or else for those that a table of tenants was granted to; ``allowed`` are findings that are meant to be, each
+    with its reason, as ``audit`` takes them. Where there is no table of tenants, there is nothing to find.
+
     It is the default database's schema, or that of ``database``.
 
-    Raises ConfigurationError where the folder has no revision, or where the schema is at one that is neither here nor
-    ahead; DeadlineError; and Alembic's and SQLAlchemy's own errors.
+    Raises ConfigurationError where the folder has no revision, where the schema is at one that is neither here nor
+    ahead, and where the audit is to refuse what it finds; DeadlineError; and Alembic's and SQLAlchemy's own errors.
     """
     script = ScriptDirectory.from_config(config(versions))
     if not script.get_heads():
         # Alembic would do nothing, and a deploy would be green on an empty schema.
         raise ConfigurationError([f"no migration in {versions}: it is to be the folder of the revisions' files"])
     holder = holder_of(database)
+    found: list[Finding] = []
     with holder.named(), locked_connection(holder.current()) as conn:
+        look = before_commit(holder.current().settings, found, roles=roles, allowed=allowed)
         before = _revision(conn)
         ahead = _is_ahead(conn, script, previous)
         conn.rollback()
         if ahead:
             return Upgraded(before, before, ahead=True)
-        command.upgrade(config(versions, conn), revision)
-        return Upgraded(before, _revision(conn))
+        on = config(versions, conn)
+        on.attributes["before_commit"] = look
+        command.upgrade(on, revision)
+        return Upgraded(before, _revision(conn), findings=tuple(found))
 
 
 def _is_ahead(conn: Connection, script: ScriptDirectory, previous: str | None) -> bool:

@@ -38,6 +38,7 @@ SqlComments = Literal["off", "function", "request"]
 Trace = Literal["off", "xray", "otel"]
 Metrics = Literal["emf", "otel", "both", "off"]
 SqliteTenants = Literal["refused", "unchecked"]
+TenantAudit = Literal["warn", "refuse", "off"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +151,12 @@ class Settings:
 
     # Rules and what is seen.
     tenant_required: bool = setting(False, FLAG, "Refuse a transaction or read for which no tenant is bound.")
+    tenant_audit: TenantAudit = setting(
+        "warn",
+        choice("warn", "refuse", "off"),
+        "What a migration that leaves tenants open to one another ends in: a warning, or nothing of it is kept.",
+        page="start/tenants.md#after-a-migration",
+    )
     sqlite_tenants: SqliteTenants = setting(
         "refused",
         choice("refused", "unchecked"),

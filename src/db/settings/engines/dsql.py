@@ -84,6 +84,7 @@ KIND = EngineKind(
         "proxy": "nothing stands before a cluster",
         "native_hstore": "it has no extensions",
         "tenant_required": _LACKS["tenant"],
+        "tenant_audit": _LACKS["tenant"],
         "async_driver": "it is reached through psycopg",
     },
     at_most={

@@ -153,6 +153,7 @@ UNSERVED: Mapping[str, str] = {
     "reader_max_lag_s": LACKS["replica state"],
     "schema": "it has no search_path: a schema is a database, which DB_NAME names",
     "tenant_required": LACKS["tenant"],
+    "tenant_audit": LACKS["tenant"],
     "async_driver": "it is for PostgreSQL only: PyMySQL serves db.aio here, too",
 }
 _DIFFERS: Mapping[str, str] = {

@@ -121,6 +121,7 @@ KIND = EngineKind(
         "native_hstore": "it is for PostgreSQL only",
         "schema": "it has no search_path",
         "application_name": "it has no pg_stat_activity",
+        "tenant_audit": "it has no row-level security that a migration could leave out",
         "tenant_required": "it has no row-level security: set DB_SQLITE_TENANTS=unchecked to require them unchecked",
     },
     differs={
