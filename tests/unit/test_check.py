@@ -29,7 +29,9 @@ SAID: dict[str, Any] = {
     "reserved": 3,
     "taken": 7,
     "tables": {"are_there": 2, "may_read": 2, "of_tenants": 1},
-    "prologue": None,
+    "now": 1_000_000.0,
+    "password_until": None,
+    "closed_sequences": [],
 }
 
 
@@ -45,6 +47,9 @@ def connections(facts: server.Facts) -> Finding:
         (server.version, {"number": 130011, "version": "13.11"}, 0, "warning", "maintained no more"),
         (server.clock, {}, 4.0, "ok", "within 5 s"),
         (server.clock, {}, -90.0, "warning", "-90.0 s"),
+        (server.password, {}, 0, "ok", "no end"),
+        (server.password, {"password_until": 1_000_000 + 90 * 86_400}, 0, "ok", "ends in 90 days"),
+        (server.password, {"password_until": 1_000_000 + 9 * 86_400}, 0, "warning", "ends in 9 days"),
         (server.writes, {"is_replica": True}, 0, "error", "is a replica"),
         (server.writes, {"is_read_only": True}, 0, "warning", "begin read-only"),
         (connections, {}, 0, "ok", "97 (max_connections less 3 reserved), enough for 24 environments of 4"),
@@ -82,6 +87,22 @@ def test_a_pool_that_does_not_fit_a_function_is_named(settings: dict[str, Any], 
     seen = {one.subject: one.seen for one in found if one.level == "warning"}
     assert seen.keys() == faults.keys()
     assert all(faults[subject] in said for subject, said in seen.items())
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, None),
+        ({"function_name": "orders"}, None),
+        ({"echo": "on"}, None),
+        ({"function_name": "orders", "echo": "on", "echo_pool": "debug"}, "DB_ECHO and DB_ECHO_POOL"),
+        ({"function_name": "orders", "hide_parameters": False}, "values of rows"),
+    ],
+)
+def test_a_log_that_says_too_much_is_named(settings: dict[str, Any], words: str | None) -> None:
+    """Where each line of it is paid for, and kept."""
+    found = configured.log(Settings(url=URL, **settings))
+    assert (found.level == "warning", (words or "echo") in found.seen) == (words is not None, True)
 
 
 def test_where_a_setting_comes_from_is_said_and_its_value_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

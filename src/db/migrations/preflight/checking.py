@@ -35,6 +35,7 @@ _OF_POSTGRESQL = (
     "certificate",
     "server",
     "clock",
+    "password",
     "writes",
     "proxy",
     "prepared statements",
@@ -46,7 +47,7 @@ _OF_POSTGRESQL = (
     "reader",
     "tenants",
 )
-_OF_SETTINGS = ("names", "pool size", "liveness", "end", "credentials", "connect")
+_OF_SETTINGS = ("names", "log", "pool size", "liveness", "end", "credentials", "connect")
 _NAMED = 5  # of the tables with one fault
 
 
@@ -75,6 +76,7 @@ def check(database: Database | None = None, *, allowed: Mapping[str, str] | None
         ok("settings", f"for {settings.engine_kind.title}, by {settings.source}"),
         configured.names(settings, ignored),
         configured.packages(),
+        configured.log(settings),
         *configured.pool(settings),
         *_connected(settings, allowed or {}),
     ]
@@ -94,7 +96,7 @@ def _connected(settings: Settings, allowed: Mapping[str, str]) -> Iterator[Findi
     runtime = Runtime(dataclasses.replace(settings, connect_wait_s=0.0))
     try:
         with runtime.engine("unpooled").connect() as conn:
-            found = list(_of(conn, settings, allowed))
+            found = list(on_connection(conn, settings, allowed))
         if settings.engine_kind.lacks.get("tenant") is None:
             found.append(_reader(runtime))
     except entering.FAILURES as problem:
@@ -112,7 +114,8 @@ def _connected(settings: Settings, allowed: Mapping[str, str]) -> Iterator[Findi
     yield from found
 
 
-def _of(conn: Connection, settings: Settings, allowed: Mapping[str, str]) -> Iterator[Finding]:
+def on_connection(conn: Connection, settings: Settings, allowed: Mapping[str, str]) -> Iterator[Finding]:
+    """What the server says over ``conn``, by every rule that has to do with it."""
     kind = settings.engine_kind
     if kind.lacks.get("tenant") is not None:
         yield from _of_another(conn, settings)

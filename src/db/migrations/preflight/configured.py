@@ -135,6 +135,19 @@ def _liveness(settings: Settings) -> Finding:
     return ok("liveness", f"looked at before use, and replaced after {settings.pool_idle_s:g} s of idling")
 
 
+def log(settings: Settings) -> Finding:
+    """Whether lines are paid for that nobody reads, or hold what nobody is to read."""
+    prefix = settings.prefix
+    on = [name for name, mode in (("ECHO", settings.echo), ("ECHO_POOL", settings.echo_pool)) if mode != "off"]
+    if settings.function_name is not None and on:
+        seen = f"{' and '.join(prefix + name for name in on)}: each statement writes lines of the log, which cost"
+        return warning("log", seen, "Leave it out, but for a while of looking.", "run/observability/")
+    if settings.function_name is not None and not settings.hide_parameters:
+        seen = f"{prefix}HIDE_PARAMETERS is off: values of rows stand in exceptions, and so in the log"
+        return warning("log", seen, "Leave it out.", "run/observability/")
+    return ok("log", "no echo in it, and no value of a row from SQLAlchemy" if settings.hide_parameters else "no echo")
+
+
 def most_connections(settings: Settings) -> int:
     """How many of one process there may be, without those of ``db.aio``."""
     return settings.pool_size + settings.max_overflow

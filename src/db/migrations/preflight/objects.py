@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from db.wire.search_path import PROLOGUE_FUNCTION, qualified
+from db.wire.search_path import CONSTRAINTS_FUNCTION, PROLOGUE_FUNCTION, qualified
 
 from .finding import error, not_applicable, ok, warning
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from .finding import Finding
     from .server import Facts
+
+
+_ONCE_COLUMNS = {"tenant_id", "key", "payload_hash", "result", "expires_at"}
 
 
 def schema(facts: Facts, settings: Settings) -> Finding:
@@ -58,20 +61,45 @@ def privileges(facts: Facts) -> Finding:
             "Grant it what it needs, in the migration that makes a table: grant(op, …) of db.migrations.operations.",
             "start/database/#migrations",
         )
+    if sequences := facts.said["closed_sequences"]:
+        return error(
+            "privileges",
+            f"{facts.said['login']} may insert, and not use the sequence that a column takes its default from: "
+            f"{', '.join(sequences)}",
+            f"GRANT USAGE ON SEQUENCE {sequences[0]} TO {facts.said['login']}, or make the column an identity.",
+            "start/database/#migrations",
+        )
     return ok("privileges", f"{facts.said['login']} may read {may_read} of {there} tables")
 
 
 def once(facts: Facts) -> Finding:
     """The table of ``db.once``, which not every function uses."""
-    rights = facts.said["once"]
-    if rights is None:
-        return not_applicable("once", "there is no table db_once on the search path: db.once would be refused")
-    if lacking := [right for right, is_granted in rights.items() if not is_granted]:
+    found, elsewhere, page = facts.said["once"], facts.said["once_elsewhere"], "use/once/#the-table"
+    if found is None and elsewhere is not None:
+        return warning(
+            "once",
+            f"db_once is in the schema {elsewhere}, which is not on the search path: db.once would be refused",
+            f"Name {elsewhere} in DB_SCHEMA, or let a migration with that setting make the table.",
+            page,
+        )
+    if found is None:
+        return not_applicable("once", "there is no table db_once: db.once would be refused")
+    if lacking := [right for right, is_granted in found["rights"].items() if not is_granted]:
         return error(
             "once",
             f"{facts.said['login']} lacks {', '.join(lacking)} on db_once",
             "Name the role in used_by= of create_once_table.",
-            "use/once/#the-table",
+            page,
+        )
+    if missing := sorted(_ONCE_COLUMNS - {*found["columns"]}):
+        seen, remedy = f"db_once has no column {', '.join(missing)}", "Make the table by create_once_table(op, …)."
+        return error("once", seen, remedy, page)
+    if not found["is_keyed"]:
+        return error(
+            "once",
+            "no unique key of db_once is (tenant_id, key): what is to be done once is done twice",
+            "Let a migration give the table that primary key.",
+            page,
         )
     return ok("once", "the table db_once is there, with what the login needs of it")
 
@@ -80,13 +108,18 @@ def prologue(facts: Facts, settings: Settings) -> Finding:
     """The function that opens each transaction behind RDS Proxy."""
     if settings.proxy != "rds-proxy":
         return not_applicable("prologue function", f"{settings.prefix}PROXY is {settings.proxy}")
-    name = qualified(PROLOGUE_FUNCTION, settings.schema)
-    if facts.said["prologue"]:
-        return ok("prologue function", f"the login may call {name}")
-    seen = f"there is no function {name}" if facts.said["prologue"] is None else f"the login may not call {name}"
-    return error(
-        "prologue function",
-        f"{seen}, by which RDS Proxy is told tenant and limits",
-        "A migration makes it: create_prologue_function(op, used_by=[role]) of db.migrations.operations.",
-        "reference/wire/#proxies",
-    )
+    needs = {
+        PROLOGUE_FUNCTION: ("create_prologue_function", "by which RDS Proxy is told tenant and limits"),
+        CONSTRAINTS_FUNCTION: ("create_constraints_function", "by which db.batch looks at deferred constraints"),
+    }
+    for function, (makes_it, what_for) in needs.items():
+        may_call, name = facts.said["functions"][function], qualified(function, settings.schema)
+        if not may_call:
+            seen = f"there is no function {name}" if may_call is None else f"the login may not call {name}"
+            return error(
+                "prologue function",
+                f"{seen}, {what_for}",
+                f"A migration makes it: {makes_it}(op, used_by=[role]) of db.migrations.operations.",
+                "reference/wire/#proxies",
+            )
+    return ok("prologue function", f"the login may call {qualified(PROLOGUE_FUNCTION, settings.schema)}")

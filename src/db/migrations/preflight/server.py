@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from db.settings.engines.postgresql import TRANSACTION_TIMEOUT_SINCE
-from db.wire.search_path import PROLOGUE_FUNCTION, schemas
+from db.wire.search_path import CONSTRAINTS_FUNCTION, PROLOGUE_FUNCTION, schemas
 
 from .finding import error, not_applicable, ok, warning
 
@@ -28,6 +28,8 @@ _QUERY = Path(__file__).with_suffix(".sql")
 _USERS_OWN = "$user"
 _OLDEST_MAINTAINED = 14  # https://www.postgresql.org/support/versioning/
 _MOST_SKEW_S = 5.0
+_SOON_DAYS = 14
+_DAY_S = 86_400
 _PER_MAJOR = 10_000  # in server_version_num
 
 
@@ -43,7 +45,11 @@ class Facts:
 def ask(conn: Connection, settings: Settings) -> Facts:
     """Ask the server, in one trip."""
     path = [name for name in schemas(settings.schema or "") if name != _USERS_OWN]
-    asked = {"schemas": path, "first": path[0] if path else None, "function": PROLOGUE_FUNCTION}
+    asked = {
+        "schemas": path,
+        "first": path[0] if path else None,
+        "functions": [PROLOGUE_FUNCTION, CONSTRAINTS_FUNCTION],
+    }
     began = time.time()
     said = json.loads(conn.execute(sa.text(_QUERY.read_text()), asked).scalar_one())
     return Facts(said, said["now"] - (began + time.time()) / 2, conn.connection.driver_connection)
@@ -71,6 +77,19 @@ def clock(facts: Facts) -> Finding:
             "run/aurora/#tokens",
         )
     return ok("clock", f"within {_MOST_SKEW_S:g} s of the server's")
+
+
+def password(facts: Facts) -> Finding:
+    """Whether the server will go on taking it: one that has an end is refused from then on."""
+    until = facts.said["password_until"]
+    if until is None:
+        return ok("password", "it has no end")
+    days = int((until - facts.said["now"]) // _DAY_S)
+    seen = f"the password of {facts.said['login']} ends in {days} days (VALID UNTIL)"
+    if days < _SOON_DAYS:
+        remedy = "ALTER ROLE … VALID UNTIL 'infinity', or let the rotation say a later one."
+        return warning("password", seen, remedy, "run/errors/#credentialserror")
+    return ok("password", seen)
 
 
 def writes(facts: Facts) -> Finding:
@@ -125,4 +144,4 @@ def proxy(facts: Facts, settings: Settings) -> Iterator[Finding]:
         yield ok("prepared statements", "none has a name")
 
 
-RULES = (version, clock, writes)
+RULES = (version, clock, password, writes)

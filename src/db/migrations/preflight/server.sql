@@ -10,6 +10,7 @@ SELECT json_build_object(
     'is_superuser', role.rolsuper,
     'bypasses', role.rolbypassrls,
     'of_role', role.rolconnlimit,
+    'password_until', CASE WHEN isfinite(role.rolvaliduntil) THEN extract(epoch FROM role.rolvaliduntil) END,
     'of_database', here.datconnlimit,
     'of_server', current_setting('max_connections')::int,
     'reserved', current_setting('superuser_reserved_connections')::int
@@ -23,20 +24,39 @@ SELECT json_build_object(
         LEFT JOIN pg_namespace ON pg_namespace.nspname = named.name),
     'tables', (SELECT json_build_object(
         'are_there', count(*),
-        'may_read', count(*) FILTER (WHERE has_any_column_privilege(pg_class.oid, 'SELECT')),
+        'may_read', count(*) FILTER (
+            WHERE has_schema_privilege(relnamespace, 'USAGE') AND has_any_column_privilege(pg_class.oid, 'SELECT')),
         'of_tenants', count(*) FILTER (WHERE EXISTS (
             SELECT FROM pg_attribute
             WHERE attrelid = pg_class.oid AND attname = 'tenant_id' AND NOT attisdropped)))
         FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
         WHERE relkind IN ('r', 'p') AND nspname NOT IN ('pg_catalog', 'information_schema')
         AND nspname NOT LIKE 'pg\_%'),
-    'once', (SELECT json_object_agg(wanted, has_table_privilege(to_regclass('db_once'), wanted))
-        FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS wanted
-        WHERE to_regclass('db_once') IS NOT NULL),
-    'prologue', (SELECT bool_or(has_function_privilege(pg_proc.oid, 'EXECUTE'))
+    -- Those of a column's default. The sequence of an identity asks nobody for a privilege.
+    'closed_sequences', (SELECT coalesce(json_agg(DISTINCT sequence.oid::regclass::text), '[]'::json)
+        FROM pg_attrdef
+        JOIN pg_depend ON classid = 'pg_attrdef'::regclass AND objid = pg_attrdef.oid
+        JOIN pg_class AS sequence ON refclassid = 'pg_class'::regclass AND sequence.oid = refobjid
+        WHERE has_any_column_privilege(adrelid, 'INSERT')
+        AND CASE WHEN relkind = 'S' THEN NOT has_sequence_privilege(sequence.oid, 'USAGE, UPDATE') END),
+    'once', (SELECT json_build_object(
+        'rights', (SELECT json_object_agg(wanted, has_table_privilege(found.oid, wanted))
+            FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS wanted),
+        'columns', (SELECT json_agg(attname) FROM pg_attribute
+            WHERE attrelid = found.oid AND attnum > 0 AND NOT attisdropped),
+        'is_keyed', EXISTS (SELECT FROM pg_index
+            WHERE indrelid = found.oid AND indisunique AND indisvalid AND indpred IS NULL AND indnkeyatts = 2 AND (
+                SELECT array_agg(attname ORDER BY attname) FROM pg_attribute
+                WHERE attrelid = found.oid AND attnum = ANY (indkey)) = ARRAY['key', 'tenant_id']::name[]))
+        FROM (SELECT to_regclass('db_once') AS oid) AS found WHERE found.oid IS NOT NULL),
+    'once_elsewhere', (SELECT min(nspname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE relname = 'db_once' AND relkind IN ('r', 'p')),
+    'functions', (SELECT json_object_agg(wanted, (
+        SELECT bool_or(has_function_privilege(pg_proc.oid, 'EXECUTE'))
         FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace
-        WHERE proname = :function AND nspname = coalesce(:first, nspname)
-        AND (CAST(:first AS text) IS NOT NULL OR pg_function_is_visible(pg_proc.oid)))
+        WHERE proname = wanted AND nspname = coalesce(:first, nspname)
+        AND (CAST(:first AS text) IS NOT NULL OR pg_function_is_visible(pg_proc.oid))))
+        FROM unnest(CAST(:functions AS text[])) AS wanted)
 )::text
 FROM pg_roles AS role, pg_database AS here
 WHERE role.rolname = current_user AND here.datname = current_database()
