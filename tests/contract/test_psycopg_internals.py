@@ -62,7 +62,6 @@ OVERRIDDEN: dict[tuple[type, str], str] = {
     (BaseCursor, "_execute_gen"): "self, query, params, *, prepare, binary",
     (BaseCursor, "_executemany_gen_no_pipeline"): "self, query, params_seq, returning",
     (BaseCursor, "_executemany_gen_pipeline"): "self, query, params_seq, returning",
-    (BaseCursor, "_maybe_prepare_gen"): "self, pgq, *, prepare, binary",
     (BaseCursor, "_start_copy_gen"): "self, statement, params",
     (BaseCursor, "_stream_send_gen"): "self, query, params, *, binary, size",
     (ServerCursorMixin, "_close_gen"): "self",
@@ -112,7 +111,6 @@ CALLED: dict[tuple[type, str], str] = {
     (BaseConnection, "_check_connection_ok"): "self",
     (BaseConnection, "_get_tx_start_command"): "self",
     (BaseCursor, "_convert_query"): "self, query, params",
-    (BaseCursor, "_execute_send"): "self, query, *, force_extended, binary",
     (BaseCursor, "_reset"): "self, reset_query",
     (BasePipeline, "_sync_gen"): "self",
     (psycopg.AsyncConnection, "_try_cancel"): "self, *, timeout",
@@ -132,7 +130,7 @@ OF_A_CONNECTION = {
     "_read_only",
     "_tpc",
 }
-OF_A_CURSOR = {"_conn", "_pgconn", "_results", "_statusmessage", "_tx"}
+OF_A_CURSOR = {"_conn", "_last_query", "_pgconn", "_query", "_results", "_statusmessage", "_tx"}
 OF_THE_ASYNC_ADAPTER = {"_adapt_connection", "_connection", "_cursor"}
 OF_THE_DIALECT = {"_backslash_escapes", "_has_native_hstore", "_on_connect_isolation_level"}
 OTHERS = {"_WaitTimeout", "_connection_record", "_encoding"}

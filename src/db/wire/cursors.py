@@ -17,7 +17,7 @@ from .queued_answers import QueuedCommit, is_commit
 from .statement_kinds import SET_CONFIG, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from psycopg._cursor_base import BaseCursor
     from psycopg._queries import PostgresQuery
@@ -49,30 +49,32 @@ class FlightCursorState(CursorMixin):
     def _execute_gen(
         self, query: Query, params: Params | None = None, *, prepare: bool | None = None, binary: bool | None = None
     ) -> PQGen[None]:
+        # What is not needed for most statements is a generator of its own, as this is none: each takes calls of Python
+        # to start and to go on after the wait.
         conn = self._conn
         conn.last_error = None
         kind = kind_of(query if isinstance(query, str) else _text_of(query, conn))
         shares = False
         if conn._pipeline is None:
             if conn.gathering is not None and isinstance(query, str):
-                yield from self._gather(conn.gathering, query, params, kind)
-                return
+                return self._gather(conn.gathering, query, params, kind)
             if kind.can_wait and isinstance(query, str) and not params and self._postpone(query, kind):
-                self._reset()
-                self._statusmessage = query.split(None, 1)[0].upper().encode()  # as the server would answer
-                return
+                return self._wait_with_it(query)
             opens = conn.must_open()
             shares = (opens or bool(conn.riders.due)) and not kind.stands_apart and bool(params or kind.is_single)
-        sending = super()._execute_gen(query, params, prepare=prepare, binary=binary)
-        if kind.is_ordinary:
-            conn._shares_flight = shares
-            try:
-                yield from sending
-            finally:
-                conn._shares_flight = False
+        if shares:
+            sending = self._board(query, params, prepare=prepare, binary=binary)
         else:
-            self._note_leftovers(kind, params)
-            yield from self._execute_special(sending, kind, shares=shares)
+            sending = super()._execute_gen(query, params, prepare=prepare, binary=binary)
+        if kind.is_ordinary:
+            return sending
+        self._note_leftovers(kind, params)
+        return self._execute_special(sending, kind, shares=shares)
+
+    def _wait_with_it(self, query: str) -> PQGen[None]:
+        self._reset()
+        self._statusmessage = query.split(None, 1)[0].upper().encode()  # as the server would answer
+        yield from ()
 
     def _postpone(self, query: str, kind: Kind) -> bool:
         """Whether the statement can wait for the next flight."""
@@ -96,7 +98,6 @@ class FlightCursorState(CursorMixin):
         stands_alone = conn.single_reads and conn._pipeline is None and conn.must_open() and not shares
         unit.said_read_only |= kind.says_read_only
         unit.outcome_unknown = kind.commits or unit.outcome_unknown
-        conn._shares_flight = shares
         try:
             yield from sending
         except BaseException as error:
@@ -105,8 +106,6 @@ class FlightCursorState(CursorMixin):
             if stands_alone and conn.pgconn.transaction_status == _IN_ERROR:
                 yield from conn._rollback_gen()
             raise
-        finally:
-            conn._shares_flight = False
         if conn._pipeline is not None:
             queue = conn._pipeline.result_queue
             if kind.commits and queue and queue[-1] is not None and queue[-1][0] is self:
@@ -124,25 +123,44 @@ class FlightCursorState(CursorMixin):
             # It had a transaction of its own, and a read is not to leave one open.
             yield from conn._rollback_gen()
 
-    def _maybe_prepare_gen(
-        self, pgq: PostgresQuery, *, prepare: bool | None = None, binary: bool | None = None
-    ) -> PQGen[None]:
-        threshold = self._conn._prepared.prepare_threshold
-        if self._conn._shares_flight and (threshold == 0 or (prepare and threshold is not None)):
+    def _board(self, query: Query, params: Params | None, *, prepare: bool | None, binary: bool | None) -> PQGen[None]:
+        """psycopg's ``_execute_gen``, of a statement that takes along what is due."""
+        conn = self._conn
+        prepared = conn._prepared
+        if (threshold := prepared.prepare_threshold) is not None and (prepare or threshold == 0):
             # To be prepared at once, and so behind an opening flight.
-            self._conn._shares_flight = False
-            yield from self._conn._send_due()
-        if not self._conn._shares_flight:
-            yield from super()._maybe_prepare_gen(pgq, prepare=prepare, binary=binary)
+            yield from conn._send_due()
+            yield from super()._execute_gen(query, params, prepare=prepare, binary=binary)
             return
-        # Not prepared this time, but counted, and looked at for what makes prepared statements invalid.
-        prepared = self._conn._prepared
-        key = prepared.maybe_add_to_cache(pgq, Prepare.NO, b"")
-        (results,) = yield from self._conn.fly(partial(self._execute_send, pgq, force_extended=True, binary=binary))
-        if key is not None:
-            prepared.validate(key, Prepare.NO, b"", results)
-        self._check_results(results)
+        if self._closed:
+            raise psycopg.InterfaceError("the cursor is closed")
+        self._reset()
+        if self._last_query is not query:
+            self._last_query = None
+            self._tx = Transformer(self)
+        self._query = pgq = self._convert_query(query, params)
+        (results,) = yield from conn.fly(self._send(pgq, binary=binary))
+        if threshold is not None:
+            # Not prepared this time, but counted, and looked at for what makes prepared statements invalid.
+            key = prepared.maybe_add_to_cache(pgq, Prepare.NO, b"")
+            if key is not None:
+                prepared.validate(key, Prepare.NO, b"", results)
+        super()._check_results(results)
         self._set_results(results)
+        self._last_query = query
+        if threshold is not None:
+            yield from prepared.maintain_gen(conn)
+
+    def _send(self, pgq: PostgresQuery, *, binary: bool | None = None) -> Callable[[], None]:
+        """What puts the statement into a flight: in the extended protocol, as a pipeline takes no other."""
+        return partial(
+            self._pgconn.send_query_params,
+            pgq.query,
+            pgq.params,
+            param_formats=pgq.formats,
+            param_types=pgq.types,
+            result_format=self.format if binary is None else pq.Format(binary),
+        )
 
     def _check_results(self, results: list[PGresult]) -> None:
         """psycopg's, of each answer to a statement: those in a pipeline too, which no flight of ours has brought."""
@@ -164,7 +182,7 @@ class FlightCursorState(CursorMixin):
             gathering.statements.append(self._convert_query(query, params))
             return
         if gathering.results is None:
-            sends = [partial(self._execute_send, pgq, force_extended=True) for pgq in gathering.statements]
+            sends = [self._send(pgq) for pgq in gathering.statements]
             gathering.results = deque((yield from self._conn.fly(*sends)))
         results = gathering.results.popleft()
         self._check_results(results)

@@ -21,7 +21,7 @@ from psycopg import pq
 
 from db.errors import ConfigurationError
 
-from .pipeline import fly, hung_up, raise_error
+from .pipeline import fly, hear, hung_up, raise_error
 from .queued_answers import QueuedAnswer
 from .search_path import NO_AUTOCOMMIT
 from .serving import ServingState
@@ -55,49 +55,56 @@ class OpeningState(ServingState):
     """A connection's half of a flight: how what is due is sent, and what comes back."""
 
     last_error: bytes | None = None  # what the server said last of a statement that failed; leaving a pipeline loses it
-    _shares_flight = False  # a cursor sends its statement together with what is due
     _flying = False
     _in_executemany = False  # the pipeline that is open ends with it
     _streams = False  # a cursor reads or writes rows while the statement runs, and brings that to an end itself
 
     def fly(self, *statements: Callable[[], None]) -> PQGen[list[list[PGresult]]]:
         """Send what is due, and ``statements`` with it; gives the results of each."""
-        alone = self.single_reads and bool(statements) and not (self.riders.due or self.riders.modes)
+        pgconn = self.pgconn
+        has_riders = bool(self.riders.due or self.riders.modes)
         opens = self.must_open()
-        self._check_connection_ok()
-        commands, prologue_at = self._due(alone=alone)
-        self.pgconn.enter_pipeline_mode()
+        if pgconn.status != _OK:
+            self._check_connection_ok()
+        commands, prologue_at = self._due(opens=opens, alone=self.single_reads and bool(statements) and not has_riders)
+        pgconn.enter_pipeline_mode()
         self._flying = True
-        self.riders.sent()
+        if has_riders:
+            self.riders.sent()
         self._left_open = False
-        answers, refusal = yield from fly(self.pgconn, commands, statements)
+        answers, refusal = yield from fly(pgconn, commands, statements)
         self._flying = False
-        last = answers[-1]
-        if not last or last[-1].status in FAILED:
-            try:
-                for results in answers[: len(commands)]:
-                    raise_error(self.pgconn, results)
-            except psycopg.Error as error:
-                if self.prologue is None and self.plain_prologue is not None:
-                    self.plain_prologue.require_function(error)
-                raise
+        if not answers or not answers[-1] or answers[-1][-1].status in FAILED:
+            self._raise_error(answers[: len(commands)])
         if opens:
             self.begun += 1
             if self.prologue is not None and self.prologue.listens and prologue_at is not None:
                 self._hear(self.prologue, answers[prologue_at])
         if refusal is not None:
             raise refusal
-        if self.pgconn.status == _OK:
+        if pgconn.status == _OK:
             self.unproven = False
+            if (notify := pgconn.notifies()) is not None:
+                hear(pgconn, notify)
         return answers[len(commands) :]
 
-    def _due(self, *, alone: bool) -> tuple[Sequence[Command], int | None]:
+    def _raise_error(self, answers: Sequence[Sequence[PGresult]]) -> None:
+        """Raise the first error among the answers to what was due."""
+        try:
+            for results in answers:
+                raise_error(self.pgconn, results)
+        except psycopg.Error as error:
+            if self.prologue is None and self.plain_prologue is not None:
+                self.plain_prologue.require_function(error)
+            raise
+
+    def _due(self, *, opens: bool, alone: bool) -> tuple[Sequence[Command], int | None]:
         """What is to be sent now, and the place of the prologue in it."""
-        if not self.must_open():
+        if not opens:
             return self.riders.due, None
         opening = [COMMIT] if self._left_open else []
         if not alone:
-            opening += [(self._get_tx_start_command(), None), *self.riders.modes]
+            opening += [(self._begin_statement or self._get_tx_start_command(), None), *self.riders.modes]
         if self.prologue is None:
             if self.plain_prologue is not None:
                 opening.append((self.plain_prologue.text, None))
@@ -178,8 +185,6 @@ class OpeningState(ServingState):
 
     def _start_query(self) -> PQGen[None]:
         """Before every statement. psycopg sends its BEGIN here, and waits."""
-        if self._shares_flight:
-            return
         if self._autocommit:
             if self.prologue is not None:
                 raise psycopg.ProgrammingError(_NO_AUTOCOMMIT)
@@ -196,7 +201,7 @@ class OpeningState(ServingState):
             yield from self.fly()
             return
         opens = self.must_open()
-        commands, prologue_at = self._due(alone=False)
+        commands, prologue_at = self._due(opens=opens, alone=False)
         said = QueuedAnswer(self.pgconn)
         for place, (text, values) in enumerate(commands):
             pipeline.command_queue.append(partial(self.pgconn.send_query_params, text, values))

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from psycopg.abc import PQGen
+    from psycopg.pq import PGnotify
     from psycopg.pq.abc import PGconn, PGresult
 
     from .riders import Command
 
+_OK = pq.ConnStatus.OK
 _FATAL_ERROR = pq.ExecStatus.FATAL_ERROR
 _PIPELINE_SYNC = pq.ExecStatus.PIPELINE_SYNC
 _SEVERITY = pq.DiagnosticField.SEVERITY_NONLOCALIZED
+_READABLE = Wait.R
 _LAST_WORDS = {b"FATAL", b"PANIC"}
 
 
@@ -31,8 +34,9 @@ def fly(
 ) -> PQGen[tuple[list[list[PGresult]], psycopg.Error | None]]:
     """Send ``commands``, and ``statements`` by calling them, in one flight over a connection in pipeline mode.
 
-    Gives the results of each, and libpq's own refusal where it would not take one of them. The connection is out of
-    pipeline mode then, or closed if it was lost; an exception leaves it half way, of no use to anyone.
+    Gives the results of each, none where the connection was lost before its answer, and libpq's own refusal where it
+    would not take one of them. The connection is out of pipeline mode then, or closed if it was lost; an exception
+    leaves it half way, of no use to anyone.
     """
     refusal = None
     sent = 0
@@ -47,42 +51,59 @@ def fly(
         # Of too many parameters for example. What it took before is sent all the same.
         refusal = error
     pgconn.pipeline_sync()
-    answers: list[list[PGresult]] = []
+    return _land(pgconn, sent, refusal)
+
+
+def _land(
+    pgconn: PGconn, sent: int, refusal: psycopg.Error | None
+) -> PQGen[tuple[list[list[PGresult]], psycopg.Error | None]]:
+    """Read up to the answer to the sync.
+
+    psycopg's ``fetch_many``, of which each command would take a call, costs more here than all the rest of a flight.
+    """
+    # A place more than was sent: without BEGIN the sync commits, and what it says then is no command's answer.
+    answers: list[list[PGresult]] = [[] for _ in range(sent + 1)]
+    at = 0
+    failed = False
     try:
         yield from generators.send(pgconn)
-        yield from _fetch(pgconn, answers)
+        while True:
+            if pgconn.is_busy():
+                while not (yield _READABLE):
+                    continue
+                pgconn.consume_input()
+            elif (result := pgconn.get_result()) is None:
+                at += 1
+            elif (status := result.status) == _PIPELINE_SYNC:
+                break
+            else:
+                answers[at] += (result,)
+                if status == _FATAL_ERROR:
+                    failed = True
+                    _require_line(pgconn, result)
         pgconn.exit_pipeline_mode()
     except psycopg.OperationalError:
         pgconn.finish()
         # The server may have said why before it hung up: that is the better error.
-        if not any(result.status == _FATAL_ERROR for results in answers for result in results):
+        if not failed:
             raise
-    return _by_command(answers, sent), refusal
+    if of_the_sync := answers.pop():
+        # A deferred constraint refuses what the sync would commit: an error of the last statement's.
+        answers[-1] = of_the_sync
+    return answers, refusal
 
 
-def _fetch(pgconn: PGconn, answers: list[list[PGresult]]) -> PQGen[None]:
-    """Append the results of each command to ``answers``, up to the answer to the sync.
+def _require_line(pgconn: PGconn, result: PGresult) -> None:
+    if hung_up(result) or pgconn.status != _OK:
+        raise psycopg.OperationalError("the connection was lost")  # why, that result says
 
-    psycopg's ``fetch_many``, of which each command would take a call, costs more here than all the rest of a flight.
-    """
-    answers.append([])
-    while True:
-        if pgconn.is_busy():
-            while not (yield Wait.R):
-                continue
-            pgconn.consume_input()
-        elif (result := pgconn.get_result()) is None:
-            answers.append([])
-        elif result.status == _PIPELINE_SYNC:
-            answers.pop()
-            break
-        else:
-            answers[-1].append(result)
-            if result.status == _FATAL_ERROR and (hung_up(result) or pgconn.status != pq.ConnStatus.OK):
-                raise psycopg.OperationalError("the connection was lost")  # why, that result says
-    while (notify := pgconn.notifies()) is not None:
+
+def hear(pgconn: PGconn, notify: PGnotify | None) -> None:
+    """Tell of ``notify``, and of all that have come by now."""
+    while notify is not None:
         if pgconn.notify_handler is not None:
             pgconn.notify_handler(notify)
+        notify = pgconn.notifies()
 
 
 def hung_up(result: PGresult) -> bool:
@@ -95,15 +116,6 @@ def is_answer(result: PGresult) -> bool:
     return result.error_field(_SEVERITY) == b"ERROR"
 
 
-def _by_command(answers: list[list[PGresult]], sent: int) -> list[list[PGresult]]:
-    """One list of results for each command that was sent, empty where the connection was lost before its answer."""
-    by_command = answers[:sent] + [[]] * (sent - len(answers))
-    # Without BEGIN the sync commits, and a deferred constraint may refuse that: an error of the last statement's.
-    if of_the_sync := [result for results in answers[sent:] for result in results]:
-        by_command[-1] = of_the_sync
-    return by_command
-
-
 def raise_error(pgconn: PGconn, results: Sequence[PGresult]) -> None:
     """Raise the error that is among ``results``, as psycopg would."""
     for result in results:
@@ -111,10 +123,15 @@ def raise_error(pgconn: PGconn, results: Sequence[PGresult]) -> None:
             raise errors.error_from_result(result, encoding=pgconn._encoding)
 
 
-def is_readable(fileno: int) -> bool:
-    """Whether the socket has something to say, its end included. Costs no trip."""
+def listener(fileno: int) -> Callable[[float], object]:
+    """What tells, called with 0, whether the socket has something to say, its end included. Costs no trip."""
     if not hasattr(select, "poll"):  # Windows
-        return bool(select.select([fileno], [], [], 0)[0])
+        return lambda timeout: select.select([fileno], [], [], timeout)[0]
     poll = select.poll()
     poll.register(fileno, select.POLLIN)
-    return bool(poll.poll(0))
+    return poll.poll
+
+
+def is_readable(fileno: int) -> bool:
+    """The same, of a socket that is asked about once."""
+    return bool(listener(fileno)(0))

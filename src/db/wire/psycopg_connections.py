@@ -13,6 +13,7 @@ from psycopg.rows import Row
 
 from .cursors import FlightCursorState, FlightServerCursorState
 from .deferred_begin import CANCEL_S
+from .pipeline import listener
 from .riders import Riders
 from .transaction_end import FlightState, hearing_last_words
 
@@ -115,6 +116,7 @@ class FlightConnection(FlightState, psycopg.Connection[Row]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.riders = Riders()
+        self.hears = listener(self.pgconn.socket)
         self.pgconn.notice_handler = hearing_last_words(self)
         self.cursor_factory = FlightCursor
         self.server_cursor_factory = FlightServerCursor
@@ -129,6 +131,8 @@ class FlightConnection(FlightState, psycopg.Connection[Row]):
         except BaseException as error:
             self.commit_interrupted(error)
             raise
+        if self.riders.begun:
+            self.riders.clear()
 
     def rollback(self) -> None:
         """Likewise."""
@@ -221,6 +225,7 @@ class AsyncFlightConnection(FlightState, psycopg.AsyncConnection[Row]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.riders = Riders()
+        self.hears = listener(self.pgconn.socket)
         self.pgconn.notice_handler = hearing_last_words(self)
         self.cursor_factory = AsyncFlightCursor
         self.server_cursor_factory = AsyncFlightServerCursor
@@ -235,6 +240,8 @@ class AsyncFlightConnection(FlightState, psycopg.AsyncConnection[Row]):
         except BaseException as error:
             self.commit_interrupted(error)
             raise
+        if self.riders.begun:
+            self.riders.clear()
 
     async def rollback(self) -> None:
         """Likewise."""

@@ -153,7 +153,8 @@ class ReplayingDialect(DialectMixin):
             self.on_replay(proxied, error)
 
     def _driver(self, dbapi_connection: Any) -> FlightState:
-        return cast("FlightState", dbapi_connection)
+        driver: FlightState = dbapi_connection
+        return driver
 
     def _move_cursor(self, cursor: Any, proxied: PoolProxiedConnection) -> None:
         cursor.move_to(proxied.driver_connection)

@@ -12,7 +12,6 @@ import psycopg
 from psycopg import pq
 
 from .commit_outcome import Unit
-from .pipeline import is_readable
 from .session_leftovers import LEFT, note_left
 
 if TYPE_CHECKING:
@@ -98,6 +97,7 @@ class ServingState(ConnectionMixin):
     # It was closed here, in the middle of an answer that nobody waits for any more.
     abandoned = False
     riders: Riders
+    hears: Callable[[float], object]  # called with 0, whether its socket has something to say
     gathering: Gathering | None = None
     serves_until = math.inf  # wall clock; a pool replaces it then: its server may not be the right one for longer
     # A listener of the pool's left a transaction open: it is not the unit's, and ends ahead of that.
@@ -118,8 +118,12 @@ class ServingState(ConnectionMixin):
         self.prologue, self.patience_s, self.unit = prologue, patience_s, unit
         unit.connection = self
         # Not by psycopg's setters, each of which takes a lock and a generator to see that there is no transaction.
-        self._autocommit, self._deferrable, self._begin_statement = False, None, b""
-        self._isolation_level = None if isolation is None else psycopg.IsolationLevel[isolation.replace(" ", "_")]
+        self._autocommit, self._deferrable = False, None
+        if isolation is None:
+            self._isolation_level = None
+            self._begin_statement = b"BEGIN READ ONLY" if read_only else b"BEGIN"
+        else:
+            self._isolation_level, self._begin_statement = psycopg.IsolationLevel[isolation.replace(" ", "_")], b""
         self._read_only = True if read_only else None
         self._left_open = self.pgconn.transaction_status in {_IN_TRANSACTION, _IN_ERROR}
         self._is_pooled = pooled
@@ -188,7 +192,7 @@ class ServingState(ConnectionMixin):
 
     def is_quiet(self) -> bool:
         """Whether the socket is open and has nothing to say, as one that lives, or that died in silence. No trip."""
-        return self.pgconn.status == _OK and not is_readable(self.pgconn.socket)
+        return self.pgconn.status == _OK and not self.hears(0)
 
     @property
     def failed(self) -> bool:

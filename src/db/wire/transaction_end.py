@@ -18,7 +18,7 @@ from psycopg.sql import Composable
 
 from .commit_outcome import is_refusal
 from .deferred_begin import COMMIT, FAILED, IDLE, OpeningState
-from .pipeline import hung_up, is_readable, raise_error
+from .pipeline import hung_up, raise_error
 from .queued_answers import QueuedCommit, is_commit
 from .session_leftovers import CHECKING, CLEANING
 
@@ -52,13 +52,12 @@ class FlightState(OpeningState):
         self.unproven = False
         return result
 
-    def _commit_gen(self) -> PQGen[None]:
+    def _commit_gen(self) -> PQGen[Any]:
+        # A generator less for each level is why this is none itself.
         if self._pipeline is not None or self._num_transactions or self._tpc or self.pgconn.transaction_status == IDLE:
-            yield from self.hearing_commit(super()._commit_gen())
-        else:
-            self._require_no_end()
-            yield from self._noting(self._send_commit())
-        self.drop_due()
+            return self.hearing_commit(super()._commit_gen())
+        self._require_no_end()
+        return self._noting(self._send_commit())
 
     def _require_no_end(self) -> None:
         """Raise where the end of the session has come: a COMMIT would not arrive, and now it is known that it did not.
@@ -67,7 +66,7 @@ class FlightState(OpeningState):
         """
         try:
             for _ in range(_READS):
-                if not is_readable(self.pgconn.socket):
+                if not self.hears(0):
                     break
                 self.pgconn.consume_input()
                 self.pgconn.is_busy()  # reads what has come
@@ -78,14 +77,15 @@ class FlightState(OpeningState):
 
     def _send_commit(self) -> PQGen[PGresult]:
         send = partial(self.pgconn.send_query_params, *COMMIT)
-        if cleaning := self._cleaning():
+        if self._is_pooled and (cleaning := self._cleaning()):
             check = partial(self.pgconn.send_query_params, CHECKING, None)
             checked, results, *_ = yield from self.fly(check, send, *cleaning)
             raise_error(self.pgconn, checked)
         elif self.riders.due:
             (results,) = yield from self.fly(send)
         else:
-            self._check_connection_ok()
+            if self.pgconn.status != _OK:
+                self._check_connection_ok()
             self.pgconn.send_query(COMMIT[0])
             results = yield from generators.execute(self.pgconn)
         if results[0].status in FAILED:
