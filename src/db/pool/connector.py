@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -147,8 +148,7 @@ class Connector:
                 return None  # it was of others
             if self._source is None:
                 advice = Verdict.GIVE_UP  # the URL's: there is nowhere to look for another
-        backoff = _SLOW_BACKOFF if advice in _SLOWLY else _BACKOFF
-        delay_s = backoff.delay_s(advice, effort.attempts, left_s=effort.left_s())
+        delay_s = effort.delay_s(advice)
         if delay_s is None:
             effort.give_up(refusal)
         if on_wait is not None:
@@ -214,6 +214,11 @@ class Effort:
         if now < self.began:
             self.began, self.ends_at = now, now + self.ends_at - self.began
         return self.ends_at - now
+
+    def delay_s(self, advice: Verdict, *, draw: Callable[[], float] = random.random) -> float | None:
+        """Seconds to wait before the next attempt, which ``advice`` asks for; None where there is to be none."""
+        backoff = _SLOW_BACKOFF if advice in _SLOWLY else _BACKOFF
+        return backoff.delay_s(advice, self.attempts, left_s=self.left_s(), draw=draw)
 
     @property
     def kept_waiting(self) -> bool:

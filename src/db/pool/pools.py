@@ -27,8 +27,8 @@ from db.wire.commit_outcome import coming
 from db.wire.session_leftovers import IN_HANDS, LEFT, SessionLeftError
 from db.wire.transaction_end import FlightState
 
-from .reader_route import AWAY_S
-from .switchover import LONGEST_S, serves_until
+from .keeping import may_serve
+from .switchover import serves_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,10 +45,6 @@ _TAKEN_BY = "db_taken_by"
 # The unit of work that it is for; None where it is for none.
 _FOR = "db_for"
 _CONNECTING, _DROPPED, _DISPOSED = -1, -2, -3
-# The longest that a connection is told to serve from now on, where it is told at all.
-_LONGEST_S = max(LONGEST_S, AWAY_S)
-# What a clock may step back, as those that are kept in time do, before what it said before counts for nothing.
-_CLOCK_STEP_S = 1.0
 # Some of a queue's waits are what it is for. This one is long enough to have opened a connection instead.
 _LONG_WAIT_S = 0.1
 
@@ -121,19 +117,17 @@ class IdleAwareQueuePool(QueuePool):
         try:
             record.__dict__[_FOR] = unit
             info = record.info
-            if RETURNED_AT in info:
-                now, returned_at, until = time.time(), info[RETURNED_AT], serves_until(record.driver_connection)
-                if (
-                    now - returned_at >= self._idle_s
-                    # A clock that was set back tells nothing of the age, and would not for hours; nor when another
-                    # server is due.
-                    or now < returned_at - _CLOCK_STEP_S
-                    or (until != math.inf and not now < until <= now + _LONGEST_S)
-                    # SQLAlchemy would see to it as well, but behind the mark that a new connection needs.
-                    or -1 < self._recycle <= now - record.starttime  # type: ignore[attr-defined]  # of the record itself
-                ):
-                    record.invalidate(StaleConnectionError())
-                    self._connect(record)
+            if RETURNED_AT in info and not may_serve(
+                now=time.time(),
+                # SQLAlchemy would see to the age as well, but behind the mark that a new connection needs.
+                connected_at=record.starttime,  # type: ignore[attr-defined]  # of the record itself
+                returned_at=info[RETURNED_AT],
+                idle_s=self._idle_s,
+                recycle_s=self._recycle,
+                until=serves_until(record.driver_connection),
+            ):
+                record.invalidate(StaleConnectionError())
+                self._connect(record)
         except BaseException:  # a signal's handler raised: nobody else knows yet that the record is out
             self._do_return_conn(record)
             raise

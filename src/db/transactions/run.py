@@ -30,7 +30,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 ATTEMPTS = 6
-_BACKOFF = Backoff(attempts=ATTEMPTS)
+BACKOFF = Backoff(attempts=ATTEMPTS)
 # For a writer that is read-only while a switchover lasts, as a server that is away is waited for: the time ends it.
 _READ_ONLY_BACKOFF = Backoff(base_s=0.1, cap_s=2.0, attempts=math.inf)
 # What bounds run() outside an invocation, where no deadline does: as long as most failovers take.
@@ -109,7 +109,7 @@ def run_on(
             if advice is Verdict.DISCARD_POOL:
                 delay_s = read_only.delay_s(left_s)
             else:
-                delay_s = _BACKOFF.delay_s(advice, counted, left_s=left_s)
+                delay_s = BACKOFF.delay_s(advice, counted, left_s=left_s)
             # What failed after fn's own commit() must not run what is committed a second time.
             if delay_s is None or unit.committed:
                 raise
