@@ -9,6 +9,7 @@ Rooms, from the ground up; each imports from those before it:
 - ``app``: a SAM application on these: its template, its events, ``demo`` and ``sam-local``
 - ``fleet``: many environments at once, and what they go through; beside ``app``, and neither knows the other
 - ``plan``: whether what a template's functions may hold fits into what their database takes
+- ``simulate``: what thousands of environments would do to a database, by events on a clock that is none
 - ``deploys``: an application in a real account, and its database: what is asked there, deployed, and deleted
 - ``rehearsal``: an application deployed, changed, rolled back and deleted, with moto in the place of an account
 

@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_runtime(serve)
     serve.set_defaults(run=_serve)
     _add_plan(commands)
+    _add_simulate(commands)
     _add_deploys(commands)
     text = "the table of settings, in Markdown"
     commands.add_parser("settings", help=text, description=text).set_defaults(run=_settings)
@@ -83,6 +84,16 @@ def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     plan = commands.add_parser("plan", help=text, description=text)
     add_arguments(plan)
     plan.set_defaults(run=_plan)
+
+
+def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Likewise."""
+    from .simulate.options import add_arguments
+
+    text = "what up to 10,000 environments would do to a database, by simulation"
+    simulate = commands.add_parser("simulate", help=text, description=text)
+    add_arguments(simulate)
+    simulate.set_defaults(run=lambda given: _simulate(simulate, given))
 
 
 def _add_deploys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -207,6 +218,16 @@ def _plan(given: argparse.Namespace) -> int:
     require("sam")
     from .plan import command
 
+    return command.run(given)
+
+
+def _simulate(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
+    require("simulate")
+    from .simulate import command
+    from .simulate.scenarios import SCENARIOS
+
+    if unknown := set(given.scenario) - SCENARIOS.keys():
+        parser.error(f"there is no scenario {', '.join(sorted(unknown))}: they are {', '.join(SCENARIOS)}")
     return command.run(given)
 
 

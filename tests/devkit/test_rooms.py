@@ -20,7 +20,7 @@ ROOMS = [
     {"lambda_runtime", "query_plans"},
     {"app", "fleet"},
     {"plan"},
-    {"deploys", "rehearsal"},
+    {"deploys", "rehearsal", "simulate"},
     {"plugin", "settings_table", "engines_table"},
     {"cli"},
     {"__main__"},

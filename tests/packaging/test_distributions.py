@@ -240,7 +240,7 @@ def test_what_a_parts_package_brings_by_an_extra_of_its_own_is_missed_too(a_kit_
         extras.require("part")
 
 
-@pytest.mark.parametrize("extra", ["postgres", "aws", "lambda", "sam", "fleet", "all"])
+@pytest.mark.parametrize("extra", ["postgres", "aws", "lambda", "sam", "fleet", "simulate", "all"])
 def test_the_development_environment_has_every_part(extra: str) -> None:
     """Where nothing is missing, nothing is said."""
     extras.require(extra)
