@@ -65,13 +65,14 @@ core: $(VENV)/ready  ## the tests of db, and one event from what a build makes: 
 	$(PYTEST) -m "not slow" $(CORE)
 	$(BIN)/pytest tests/packaging/test_layer.py::test_a_function_answers_from_what_was_built
 
-check: $(VENV)/ready  ## lint, types, template, migrations and the plan of connections, every test
+check: $(VENV)/ready  ## lint, types, template, migrations, db check and the plan of connections, every test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/sam validate --lint
 	$(BIN)/sam validate --lint --template database.yaml
 	$(BIN)/python -m db.migrations lint
+	$(BIN)/python -m devkit check --allowed handlers.migrate:ALLOWED
 	$(BIN)/python -m devkit plan --with database.yaml
 	$(PYTEST)
 

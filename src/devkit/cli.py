@@ -60,6 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, help="0 for any that is free; default: 3000")
     _add_runtime(serve)
     serve.set_defaults(run=_serve)
+    text = "an application's migrations on an empty server, audited, then python -m db check as each of its functions"
+    check = commands.add_parser("check", help=text, description=text)
+    check.add_argument("--root", type=Path, metavar="DIR", help="the application's folder")
+    check.add_argument("--allowed", metavar="MODULE:NAME", help="its exceptions, as python -m db check takes them")
+    _add_runtime(check)
+    check.set_defaults(run=_check)
     _add_plan(commands)
     _add_simulate(commands)
     _add_deploys(commands)
@@ -192,6 +198,13 @@ def _serve(given: argparse.Namespace) -> int:
 
     port = serve.PORT if given.port is None else given.port
     return _of_a_project(given, lambda project: serve.run(project, port=port))
+
+
+def _check(given: argparse.Namespace) -> int:
+    require("sam")
+    from .app import checked
+
+    return _of_a_project(given, lambda project: checked.run(project, allowed=given.allowed))
 
 
 def _rehearse(given: argparse.Namespace) -> int:

@@ -158,6 +158,18 @@ def test_what_is_right_has_no_fault(conn: Connection, place: Database) -> None:
     assert on_server(conn, place, "RESET SESSION AUTHORIZATION", all_of_it) == {}
 
 
+@pytest.mark.parametrize(
+    ("rights", "said"), [("ALL", "has no privilege on db_once"), ("INSERT, UPDATE", "may purge it")]
+)
+def test_a_login_that_does_nothing_once_has_no_fault(rights: str, said: str, conn: Connection, place: Database) -> None:
+    """A report reads, and may be who purges: that is another function's promise."""
+    conn.exec_driver_sql(f"REVOKE {rights} ON db_once FROM {place.app}")
+    conn.exec_driver_sql(f"SET LOCAL SESSION AUTHORIZATION {place.app}")
+    found = list(on_connection(conn, Settings(url=make_url(place.url())), {}))
+    assert faults(found) == {}
+    assert [said in one.seen for one in found if one.subject == "once"] == [True]
+
+
 @pytest.mark.parametrize("mutation", OF_THE_SERVER)
 def test_what_is_wrong_with_schema_or_role_is_named(mutation: str, conn: Connection, place: Database) -> None:
     """By its subject, with what to do about it."""

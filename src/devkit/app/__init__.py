@@ -1,5 +1,5 @@
 """A SAM application, whichever it is, run on this machine: ``demo`` in the Lambda runtime, ``sam_local`` in Docker,
-``serve`` for callers over HTTP, with ``http_api`` in API Gateway's place.
+``serve`` for callers over HTTP, with ``http_api`` in API Gateway's place; ``checked`` asks ``db check`` about it.
 
 ``project`` is the application: the folder, and what it says of itself. ``template`` reads the SAM template,
 ``intrinsics`` the functions of CloudFormation in it, ``rules`` its Rules, and ``transform`` makes SAM's resources

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from db.wire.search_path import CONSTRAINTS_FUNCTION, PROLOGUE_FUNCTION, qualified
 
 from .finding import error, not_applicable, ok, warning
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from db.settings import Settings
 
     from .finding import Finding
     from .server import Facts
 
 
+_ONCE_PAGE = "use/once/#the-table"
+_OF_WHO_PURGES = {"SELECT", "DELETE"}  # what purged_by= of create_once_table is granted
 _ONCE_COLUMNS = {"tenant_id", "key", "payload_hash", "result", "expires_at"}
 
 
@@ -74,33 +78,34 @@ def privileges(facts: Facts) -> Finding:
 
 def once(facts: Facts) -> Finding:
     """The table of ``db.once``, which not every function uses."""
-    found, elsewhere, page = facts.said["once"], facts.said["once_elsewhere"], "use/once/#the-table"
+    found, elsewhere = facts.said["once"], facts.said["once_elsewhere"]
     if found is None and elsewhere is not None:
         return warning(
             "once",
             f"db_once is in the schema {elsewhere}, which is not on the search path: db.once would be refused",
             f"Name {elsewhere} in DB_SCHEMA, or let a migration with that setting make the table.",
-            page,
+            _ONCE_PAGE,
         )
     if found is None:
         return not_applicable("once", "there is no table db_once: db.once would be refused")
-    if lacking := [right for right, is_granted in found["rights"].items() if not is_granted]:
-        return error(
-            "once",
-            f"{facts.said['login']} lacks {', '.join(lacking)} on db_once",
-            "Name the role in used_by= of create_once_table.",
-            page,
-        )
+    granted = {right for right, is_granted in found["rights"].items() if is_granted}
+    if not granted:
+        return not_applicable("once", "the login has no privilege on db_once: db.once would be refused")
+    if granted == _OF_WHO_PURGES:
+        return ok("once", "the table db_once is there, and the login may purge it; db.once would be refused")
+    return _once_used(found, lacking=sorted(found["rights"].keys() - granted), login=facts.said["login"])
+
+
+def _once_used(found: Mapping[str, Any], *, lacking: Sequence[str], login: str) -> Finding:
+    if lacking:
+        remedy = "Name the role in used_by= of create_once_table."
+        return error("once", f"{login} lacks {', '.join(lacking)} on db_once", remedy, _ONCE_PAGE)
     if missing := sorted(_ONCE_COLUMNS - {*found["columns"]}):
-        seen, remedy = f"db_once has no column {', '.join(missing)}", "Make the table by create_once_table(op, …)."
-        return error("once", seen, remedy, page)
+        remedy = "Make the table by create_once_table(op, …)."
+        return error("once", f"db_once has no column {', '.join(missing)}", remedy, _ONCE_PAGE)
     if not found["is_keyed"]:
-        return error(
-            "once",
-            "no unique key of db_once is (tenant_id, key): what is to be done once is done twice",
-            "Let a migration give the table that primary key.",
-            page,
-        )
+        seen = "no unique key of db_once is (tenant_id, key): what is to be done once is done twice"
+        return error("once", seen, "Let a migration give the table that primary key.", _ONCE_PAGE)
     return ok("once", "the table db_once is there, with what the login needs of it")
 
 
