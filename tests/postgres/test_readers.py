@@ -67,6 +67,23 @@ def test_a_read_goes_to_the_reader_and_a_fresh_one_to_the_writer(use_reader: Use
     assert [db.fetch(IN_RECOVERY, fresh=fresh)[0].scalar_one() for fresh in (False, True)] == [True, False]
 
 
+def test_db_check_says_which_of_two_endpoints_is_which(
+    use_reader: UseReader, replicated: Cluster, replicated_database: Database
+) -> None:
+    """A reader that is one; a reader's endpoint that leads to the writer; and a writer's that leads to a replica."""
+
+    def said(*subjects: str) -> list[tuple[str, str]]:
+        found = {one.subject: one for one in db.check().findings}
+        return [(found[subject].level, found[subject].seen.partition(":")[0]) for subject in subjects]
+
+    use_reader()
+    assert said("writes", "reader") == [("ok", "the server is a writer"), ("ok", "a replica answers")]
+    use_reader(reader_host=replicated.endpoint.host, reader_port=replicated.endpoint.port)
+    assert said("writes", "reader") == [("ok", "the server is a writer"), ("warning", "a writer answers")]
+    db.configure(Settings(url=make_url(replicated_database.through(replicated.reader).url("owner"))))
+    assert said("writes") == [("error", "the server is a replica, and takes none")]
+
+
 def test_what_an_invocation_wrote_it_reads(use_reader: UseReader, replicated: Cluster) -> None:
     """Though the reader has not replayed it; the next invocation is back on the reader."""
     use_reader()
