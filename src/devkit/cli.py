@@ -239,6 +239,8 @@ def _simulate(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int
     from .simulate import command
     from .simulate.scenarios import SCENARIOS
 
+    if given.validate:
+        require("fleet")
     if unknown := set(given.scenario) - SCENARIOS.keys():
         parser.error(f"there is no scenario {', '.join(sorted(unknown))}: they are {', '.join(SCENARIOS)}")
     return command.run(given)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 EVENT_KEY = "connection_event"  # of the layer's log lines
+WAITS = "waits"  # of connects, which log the first one alone, and at their end how many there were
 EXIT_ERROR = "Runtime.ExitError"  # what Lambda calls the end of the process in an invocation
 
 
@@ -58,16 +59,18 @@ class Environment(Protocol):
 
 
 def events_in(lines: Iterable[str]) -> Counter[str]:
-    """How often each kind of event was logged."""
+    """How often each kind of event was logged, and how often connects waited in all of them."""
     found: Counter[str] = Counter()
     for line in lines:
         if EVENT_KEY not in line:
             continue
         try:
-            found[json.loads(line)[EVENT_KEY]] += 1
-        except (ValueError, KeyError, TypeError):  # a line of somebody else's that holds the word
+            told = json.loads(line)
+            found[told[EVENT_KEY]] += 1
+            found[WAITS] += told.get("attempts", 1) - 1
+        except (ValueError, KeyError, TypeError, AttributeError):  # a line of somebody else's that holds the word
             continue
-    return found
+    return +found
 
 
 def first_line(text: str) -> str:

@@ -6,7 +6,8 @@ scaling rule, ``environment`` the layer in one execution environment, ``pooler``
 ``server`` that with its connections and cores; ``secret`` is its password. ``refusals`` names how an attempt can fail,
 and ``measures`` counts. The ``world`` is what they share, and ``run`` puts them together.
 
-``options`` is what can be said on the command line, and ``command`` does it.
+``validate`` runs the fleet of real processes and the simulation side by side. ``options`` is what can
+be said on the command line, and ``command`` does it.
 
 What the layer decides is asked of ``db`` itself, with the simulated clock. It must not know how ``db`` decides: a rule
 that is copied here would go on as it was. A delay, a limit or a reason to give a connection back is changed in ``db``;

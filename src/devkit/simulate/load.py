@@ -75,7 +75,8 @@ class _Request:
         if self._throttles == 1:
             self._world.measures.counts["throttled"] += 1
         if self._kind == "async":
-            self._again(min(_THROTTLED_FIRST_S * 2 ** (self._throttles - 1), _THROTTLED_LONGEST_S))
+            delay_s = min(_THROTTLED_FIRST_S * 2 ** (self._throttles - 1), _THROTTLED_LONGEST_S)
+            self._again(delay_s * (0.5 + self._world.draw()))  # not documented, but no queue's events come back as one
 
     def _done(self, reason: Reason | None) -> None:
         if reason is not None and self._kind == "async" and self._failures < len(_FAILED_S):

@@ -62,6 +62,7 @@ class Outcome:
     wait_p99_s: float
     cpu_busy: float
     started_10s_max: int
+    last_answer_s: float
     samples: Sequence[Sample] = field(default=(), repr=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -79,6 +80,7 @@ class Measures:
         self.waits = array("d")
         self.samples: list[Sample] = []
         self.environments_max = self.held_max = self.started_most = 0
+        self.last_answer_s = 0.0
         self._held, self._held_since_s, self._held_seconds = 0, 0.0, 0.0
 
     def held(self, now: float, count: int) -> None:
@@ -111,6 +113,7 @@ class Measures:
             wait_p99_s=round(percentile(waits, 0.99), DIGITS),
             cpu_busy=round(cpu_busy, DIGITS),
             started_10s_max=self.started_most,
+            last_answer_s=round(self.last_answer_s, DIGITS),
             samples=self.samples,
         )
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse
 
 ENVIRONMENTS, SEED = 100, 1
+REAL_ENVIRONMENTS = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """All of it."""
     parser.add_argument("scenario", nargs="*", help="default: all but hour")
-    text = f"how many; default: {ENVIRONMENTS}"
-    parser.add_argument("--environments", type=int, default=ENVIRONMENTS, metavar="N", help=text)
+    parser.add_argument(
+        "--environments",
+        type=int,
+        metavar="N",
+        help=f"how many; default: {ENVIRONMENTS}, and {REAL_ENVIRONMENTS} real ones with --validate",
+    )
     parser.add_argument("--seed", type=int, default=SEED, metavar="N", help=f"default: {SEED}")
     parser.add_argument("--json", action="store_true", help="print what came of it as JSON")
+    parser.add_argument("--validate", action="store_true", help="beside the fleet of real processes, with the ratios")
+    parser.add_argument(
+        "--results", type=Path, metavar="DIR", help="where to keep what --validate found"
+    )

@@ -104,6 +104,7 @@ class Platform:
         self.at_work -= 1
         measures.counts["invoked"] += 1
         measures.answers.append(world.sim.now - began)
+        measures.last_answer_s = world.sim.now
         if reason is None:
             measures.counts["answered"] += 1
         else:

@@ -104,8 +104,8 @@ Kind = Literal["sync", "async"]
 class Steady:
     """Requests at random, ``per_s`` on average, from ``from_s`` until ``until_s``.
 
-    A ``sync`` one that is throttled is refused. An ``async`` one is tried again as Lambda does: after 1 s, doubled up
-    to 300 s, where it is throttled; after 60 s and 120 s, where it failed.
+    A ``sync`` one that is throttled is refused. An ``async`` one is tried again as Lambda does: where it is throttled
+    after about 1 s, doubled up to 300 s; where it failed after 60 s and 120 s.
     """
 
     per_s: float

@@ -26,6 +26,10 @@ def insert(tx: Connection, name: str) -> str:
     return name
 
 
+def sleep(tx: Connection, seconds: float) -> None:
+    tx.execute(_SLEEP, {"seconds": seconds})
+
+
 @db.invocation
 def handler(event: dict[str, Any], _context: Any) -> str | None:
     name = event["id"]
@@ -47,6 +51,8 @@ def handler(event: dict[str, Any], _context: Any) -> str | None:
             with db.read() as conn:
                 conn.execute(_SELECT, {"id": name}).all()
             return str(db.once(name).run(insert, name))
+        case "sleep, run":
+            db.run(sleep, event["seconds"])
         case "sleep":
             with db.begin() as tx:
                 tx.execute(_SLEEP, {"seconds": event["seconds"]})
