@@ -11,16 +11,21 @@ from devkit.servers.passwords import new_password
 from .works import TABLES
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Self
 
     from devkit.servers.postgres import Postgres
 
 
 class Place:
-    """A database of its own on ``postgres``, for the length of a ``with`` block."""
+    """A database of its own on ``postgres``, for the length of a ``with`` block.
 
-    def __init__(self, postgres: Postgres) -> None:
+    With ``roots`` its clients use TLS and check the server's certificate against that file.
+    """
+
+    def __init__(self, postgres: Postgres, roots: Path | None = None) -> None:
         self._postgres = postgres
+        self._roots = roots
         self.name = self.user = f"bench_{secrets.token_hex(4)}"
         self.password = new_password()
 
@@ -47,10 +52,11 @@ class Place:
     def url(self, port: int | None = None) -> str:
         """libpq's URI of the database, at ``port`` where something stands in between.
 
-        Without TLS: no peer does the work of it itself, and to ask for it is a trip more.
+        Without TLS unless there are roots: no peer does the work of it itself, and to ask for it is a trip more.
         """
         login = f"{self.user}:{quote(self.password, safe='')}"
-        return f"postgresql://{login}@{self.host}:{port or self.port}/{self.name}?sslmode=disable"
+        tls = "sslmode=disable" if self._roots is None else f"sslmode=verify-full&sslrootcert={self._roots}"
+        return f"postgresql://{login}@{self.host}:{port or self.port}/{self.name}?{tls}"
 
     def hits(self) -> tuple[int, int]:
         """The marks on the plain note, and on the tenants' together."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
+from .cores import Where
 from .peers import peers
 from .sections.cold import OURS, REQUIREMENTS
 from .sections.cold import WORK as COLD_START
@@ -68,17 +69,17 @@ def panels(results: Mapping[str, Result]) -> list[Panel]:
         found.append(Panel("Transaction with tenant and deadline, 1 ms away", "ms", bars))
     if "cpu" in results:
         bars = {
-            name: results["cpu"].find(name, Work.WRITE, "cpu_us").median()
+            name: results["cpu"].find(name, Work.WRITE, "cpu_us", 0, Where.OTHER).median()
             for name in names
-            if results["cpu"].has(name, Work.WRITE, "cpu_us")
+            if results["cpu"].has(name, Work.WRITE, "cpu_us", 0, Where.OTHER)
         }
-        found.append(Panel("Client CPU of a transaction with one statement", "µs", bars))
+        found.append(Panel(f"Client CPU of a transaction with one statement, {Where.OTHER}", "µs", bars))
     if "cold" in results:
         bars = {
             name: results["cold"].find(name, COLD_START, "cpu_us").median() / 1000 for name in (OURS, *REQUIREMENTS)
         }
         found.append(Panel("CPU of a cold start, to the first row", "ms", bars))
-    return found
+    return [panel for panel in found if panel.bars]
 
 
 def _panel(panel: Panel, top: int, bars_from: int) -> str:

@@ -15,16 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """One ``measure`` of one peer at one work, sample by sample, in the rounds in which they were taken.
+    """One ``measure`` of one peer at one work, in the rounds in which it was taken.
 
-    ``measure`` names its unit: ``wall_us``, ``cpu_us``, ``trips``, ``connections``, ``bytes``.
+    ``measure`` names its unit: ``wall_us``, ``cpu_us``, ``trips``, ``connections``, ``bytes``. ``where`` says what else
+    is to be known: on which core the server was, by which release, under TLS.
     """
 
     peer: str
     work: str
     measure: str
     delay_ms: float = 0
-    rounds: list[list[int]]
+    where: str = ""
+    rounds: list[list[float]]
 
     def median(self) -> float:
         return statistics.median(sample for taken in self.rounds for sample in taken)
@@ -43,19 +45,21 @@ class Result:
     """The day, as ISO 8601 has it."""
     machine: dict[str, Any]
     versions: dict[str, str]
+    noise: dict[str, float] = dataclasses.field(default_factory=dict)
+    """What else ran on the machine meanwhile: ``quiet.Noise``."""
     series: list[Series]
 
-    def find(self, peer: str, work: str, measure: str, delay_ms: float = 0) -> Series:
+    def find(self, peer: str, work: str, measure: str, delay_ms: float = 0, where: str = "") -> Series:
         """Raises KeyError where it was not measured."""
-        wanted = (peer, work, measure, delay_ms)
+        wanted = (peer, work, measure, delay_ms, where)
         for series in self.series:
-            if (series.peer, series.work, series.measure, series.delay_ms) == wanted:
+            if (series.peer, series.work, series.measure, series.delay_ms, series.where) == wanted:
                 return series
         raise KeyError(wanted)
 
-    def has(self, peer: str, work: str, measure: str, delay_ms: float = 0) -> bool:
-        wanted = (peer, work, measure, delay_ms)
-        return any((s.peer, s.work, s.measure, s.delay_ms) == wanted for s in self.series)
+    def has(self, peer: str, work: str, measure: str, delay_ms: float = 0, where: str = "") -> bool:
+        wanted = (peer, work, measure, delay_ms, where)
+        return any((s.peer, s.work, s.measure, s.delay_ms, s.where) == wanted for s in self.series)
 
     def save(self, folder: Path) -> None:
         """As ``<section>.json``, one line for each series, so that a diff shows which have changed."""

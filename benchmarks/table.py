@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .cores import Where
 from .markdown import markdown
+from .pairs import CONFIDENCE
 from .peers import peers
 from .sections.cold import OURS, REQUIREMENTS
 from .sections.cold import WORK as COLD_START
-from .tables_of_bulk import batches, loads, storm
-from .targets import MEGABYTE, TARGETS
+from .tables_of_bulk import batches, loads, storm, through_a_pooler
+from .targets import MEGABYTE, TARGETS, Verdict
 from .works import TRANSACTIONS
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ def table(results: Mapping[str, Result]) -> str:
     if "wire" in results:
         parts.append(trips_and_latency(results["wire"]))
     if "cpu" in results:
-        parts.append(cpu(results["cpu"]))
+        parts += [cpu(results["cpu"], where) for where in Where]
     if "cold" in results:
         parts.append(cold_starts(results["cold"]))
     if "batch" in results:
@@ -37,17 +39,17 @@ def table(results: Mapping[str, Result]) -> str:
         parts.append(loads(results["copy"]))
     if "once" in results:
         parts.append(storm(results["once"]))
+    if "throughput" in results:
+        parts.append(through_a_pooler(results["throughput"]))
     return "\n\n".join(parts) + "\n"
 
 
 def targets(results: Mapping[str, Result]) -> str:
-    """What was to be reached, and what was."""
-    rows = [
-        (target.what, _shown(target, results[target.section]), _limit(target), _verdict(target, results))
-        for target in TARGETS
-        if target.section in results
-    ]
-    return markdown(("figure", "measured", "target", ""), rows)
+    """What was to be reached, and what was: the misses first."""
+    order = list(Verdict)
+    shown = [target for target in TARGETS if target.section in results]
+    shown.sort(key=lambda target: order.index(target.verdict(results)))
+    return markdown(("figure", "median", "interval", "target", ""), [_row(target, results) for target in shown])
 
 
 def trips_and_latency(result: Result) -> str:
@@ -66,20 +68,20 @@ def trips_and_latency(result: Result) -> str:
     return markdown((f"trips · latency at {SHOWN_DELAY_MS} ms", *TRANSACTIONS), rows)
 
 
-def cpu(result: Result) -> str:
-    """For each peer and work: the client's CPU."""
-    works = [work for work in TRANSACTIONS if any(result.has(peer.name, work, "cpu_us") for peer in peers())]
+def cpu(result: Result, where: str) -> str:
+    """For each peer and work: the client's CPU, with the server ``where``."""
+    works = [work for work in TRANSACTIONS if any(result.has(one.name, work, "cpu_us", 0, where) for one in peers())]
     rows = []
     for peer in peers():
         medians = [
-            f"{result.find(peer.name, work, 'cpu_us').median():.0f} µs"
-            if result.has(peer.name, work, "cpu_us")
+            f"{result.find(peer.name, work, 'cpu_us', 0, where).median():.0f} µs"
+            if result.has(peer.name, work, "cpu_us", 0, where)
             else NOT_DONE
             for work in works
         ]
-        if set(medians) != {NOT_DONE}:
+        if set(medians) - {NOT_DONE}:
             rows.append((peer.name, *medians))
-    return markdown(("client CPU", *works), rows)
+    return markdown((f"client CPU, {where}", *works), rows)
 
 
 def cold_starts(result: Result) -> str:
@@ -96,20 +98,20 @@ def cold_starts(result: Result) -> str:
     return markdown(("cold start to the first row", "CPU", "wall clock", "artifact, unzipped"), rows)
 
 
+def _row(target: Target, results: Mapping[str, Result]) -> tuple[str, ...]:
+    figure = target.reached(results)
+    cells = ("", "") if figure is None else _figure(figure)
+    return (target.what, *cells, _limit(target), target.verdict(results))
+
+
 def _limit(target: Target) -> str:
-    return f"{'≥' if target.at_least else '≤'} {target.limit:g}"
+    return "" if target.limit is None else f"{'≥' if target.at_least else '≤'} {target.limit:g}"
 
 
-def _shown(target: Target, result: Result) -> str:
-    figure = target.figure(result)
-    if figure.low is None or figure.high is None:
-        return _number(figure)
-    return f"{figure.value:.2f} (rounds: {figure.low:.2f} to {figure.high:.2f})"
-
-
-def _number(figure: Figure) -> str:
-    return f"{figure.value:.0f}" if figure.value == round(figure.value) else f"{figure.value:.1f}"
-
-
-def _verdict(target: Target, results: Mapping[str, Result]) -> str:
-    return "met" if target.met_by(results[target.section]) else "missed"
+def _figure(figure: Figure) -> tuple[str, str]:
+    if figure.interval is None:  # a count, or a size
+        return (f"{figure.value:.0f}" if figure.value == round(figure.value) else f"{figure.value:.1f}"), ""
+    low, high, coverage = figure.interval.low, figure.interval.high, figure.interval.coverage
+    # Few rounds cover less than the interval is to: that is then said.
+    less = "" if coverage >= CONFIDENCE else f" ({coverage:.0%})"
+    return f"{figure.value:.2f}", f"{low:.2f} to {high:.2f}{less}"

@@ -1,4 +1,4 @@
-"""The results of the sections ``batch``, ``copy`` and ``once`` as Markdown."""
+"""The results of the sections ``batch``, ``copy``, ``once`` and ``throughput`` as Markdown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .bulk import BAD, RECORDS, ROWS
 from .markdown import markdown
-from .sections import batch, copy, once
+from .sections import batch, copy, once, throughput
 from .targets import MEGABYTE
 from .works import Work
 
@@ -39,3 +39,16 @@ def storm(result: Result) -> str:
     """What was done to ``db.once``, and what came of it."""
     rows = [(measure, f"{result.find(once.PEER, once.WORK, measure).median():,.0f}") for measure in once.MEASURES]
     return markdown((once.WORK, ""), rows)
+
+
+def through_a_pooler(result: Result) -> str:
+    """For each side: how many transactions, and how long the slowest of a hundred took."""
+    rows = []
+    for side in (throughput.OURS, throughput.PGBENCH):
+        cells = []
+        for work in throughput.PAUSES:
+            per_s = result.find(side, work, "per_s").median()
+            p99_ms = result.find(side, work, "p99_us").median() / 1000
+            cells.append(f"{per_s:,.0f} · {p99_ms:.1f} ms")
+        rows.append((side, *cells))
+    return markdown(("transactions a second · 99th percentile", *throughput.PAUSES), rows)

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .pairs import turns
 from .peers.peer import Peer, Samples
 from .works import Work
 
@@ -32,11 +33,12 @@ ENVIRONMENT = {
 
 
 class Worker:
-    """A process of its own for one peer, for the length of a ``with`` block."""
+    """A process of its own for one peer, for the length of a ``with`` block. It keeps to ``core``, if told one."""
 
-    def __init__(self, peer: type[Peer], url: str) -> None:
+    def __init__(self, peer: type[Peer], url: str, core: int | None = None) -> None:
         self.peer = peer
         self._url = url
+        self._core = core
         self._resources = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -54,7 +56,8 @@ class Worker:
         assert self._process.stdout is not None  # noqa: S101
         self._requests, self._answers = self._process.stdin, self._process.stdout
         # Not as an argument: the password of the server is nobody's business in a list of processes.
-        self._say({"module": self.peer.__module__, "class": self.peer.__name__, "url": self._url})
+        start = {"module": self.peer.__module__, "class": self.peer.__name__, "url": self._url, "core": self._core}
+        self._say(start)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -84,15 +87,15 @@ class Worker:
 
 
 def in_turn(
-    workers: Iterable[Worker], work: Work, *, warm_up: int, rounds: int, times: int
+    workers: Iterable[Worker], work: Work, *, warm_up: int, rounds: int, times: int, seed: str = ""
 ) -> dict[str, list[Samples]]:
-    """``work`` by each peer that can do it: A, B, C, A, B, C, …, so that a slow minute meets all alike."""
+    """``work`` by each peer that can do it, ``times`` in every round, each round in an order of its own."""
     able = [worker for worker in workers if work in worker.peer.offers]
     if warm_up:
         for worker in able:
             worker.sample(work, warm_up)
     taken: dict[str, list[Samples]] = {worker.peer.name: [] for worker in able}
-    for _ in range(rounds):
-        for worker in able:
+    for order in turns(able, rounds=rounds, seed=f"{work} {seed}"):
+        for worker in order:
             taken[worker.peer.name].append(worker.sample(work, times))
     return taken

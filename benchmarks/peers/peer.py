@@ -22,8 +22,8 @@ POOLED = ALL - {Work.UNPOOLED}
 class Samples:
     """Wall-clock and CPU time (user and system, all threads) of each run, and what the last run read."""
 
-    wall_us: list[int] = field(default_factory=list)
-    cpu_us: list[int] = field(default_factory=list)
+    wall_us: list[float] = field(default_factory=list)
+    cpu_us: list[float] = field(default_factory=list)
     value: int | None = None
 
     def __iadd__(self, later: Samples) -> Self:
@@ -102,8 +102,8 @@ def measured(run: Callable[[], Any], times: int) -> Samples:
         wall, cpu = time.perf_counter_ns(), time.process_time_ns()
         samples.value = run()
         cpu, wall = time.process_time_ns() - cpu, time.perf_counter_ns() - wall
-        samples.wall_us.append(wall // 1000)
-        samples.cpu_us.append(cpu // 1000)
+        samples.wall_us.append(wall / 1000)
+        samples.cpu_us.append(cpu / 1000)
     return samples
 
 

@@ -105,6 +105,6 @@ async def _measured(run: Callable[[], Awaitable[Any]], times: int) -> Samples:
         wall, cpu = time.perf_counter_ns(), time.process_time_ns()
         samples.value = await run()
         cpu, wall = time.process_time_ns() - cpu, time.perf_counter_ns() - wall
-        samples.wall_us.append(wall // 1000)
-        samples.cpu_us.append(cpu // 1000)
+        samples.wall_us.append(wall / 1000)
+        samples.cpu_us.append(cpu / 1000)
     return samples

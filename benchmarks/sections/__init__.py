@@ -1,13 +1,14 @@
 """What is measured: each section is a module with ``measure(plan, tell)``, which gives its series.
 
-``tell`` takes a line about what happens now.
+``tell`` takes a line about what happens now. A section that cannot be measured on this machine raises
+``releases.CannotMeasureError`` or the kit's ``FetchError``.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import batch, cold, copy, cpu, once, wire
+from . import batch, cold, copy, cpu, once, releases, secured, throughput, wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,4 +23,7 @@ SECTIONS: dict[str, Callable[[Plan, Callable[[str], None]], list[Series]]] = {
     "batch": batch.measure,
     "copy": copy.measure,
     "once": once.measure,
+    "throughput": throughput.measure,
+    "secured": secured.measure,
+    "releases": releases.measure,
 }

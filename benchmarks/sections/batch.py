@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from benchmarks.bulk import BAD, EMPTY, RECORDS, TABLES
+from benchmarks.cores import aside
 from benchmarks.place import Place
 from benchmarks.series import Series
 from benchmarks.workers import Worker, in_turn
@@ -33,17 +34,17 @@ def peers() -> list[type[Peer]]:
 
 def measure(plan: Plan, tell: Callable[[str], None]) -> list[Series]:
     """What a batch with bad records costs and leaves, counted once; then how long a good one takes."""
-    with Postgres() as postgres, Place(postgres) as place:
+    with aside() as cores, Postgres() as postgres, Place(postgres) as place:
         postgres.execute(TABLES.format(role=place.user), database=place.name)
         tell("batch: round trips")
         series = [one for peer in peers() for one in spoiled(peer, postgres, place)]
         tell(f"batch: {DELAY_MS:g} ms")
         with contextlib.ExitStack() as running:
             wire = running.enter_context(Wire(place.host, place.port, delay_s=DELAY_MS / 1000))
-            workers = [running.enter_context(Worker(peer, place.url(wire.port))) for peer in peers()]
+            workers = [running.enter_context(Worker(peer, place.url(wire.port), cores.client)) for peer in peers()]
             taken = in_turn(workers, Work.BATCH, warm_up=1, rounds=plan.batch_rounds, times=1)
         for peer, samples in taken.items():
-            rounds = [one.wall_us for one in samples]
+            rounds: list[list[float]] = [[round(us) for us in one.wall_us] for one in samples]
             series.append(Series(peer=peer, work=Work.BATCH, measure="wall_us", delay_ms=DELAY_MS, rounds=rounds))
         return series
 

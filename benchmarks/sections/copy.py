@@ -6,6 +6,8 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from benchmarks.bulk import EMPTY, ROWS, TABLES
+from benchmarks.cores import aside
+from benchmarks.pairs import turns
 from benchmarks.place import Place
 from benchmarks.series import Series
 from benchmarks.workers import Worker
@@ -28,20 +30,17 @@ def peers() -> list[type[Peer]]:
 
 
 def measure(plan: Plan, tell: Callable[[str], None]) -> list[Series]:
-    """A small load for a warm-up, and then large ones into an empty table, the peers in turn."""
-    with Postgres() as postgres, Place(postgres) as place, contextlib.ExitStack() as running:
+    """A small load for a warm-up, and then large ones into an empty table, in rounds."""
+    with aside() as cores, Postgres() as postgres, Place(postgres) as place, contextlib.ExitStack() as running:
         postgres.execute(TABLES.format(role=place.user), database=place.name)
-        workers = [running.enter_context(Worker(peer, place.url())) for peer in peers()]
-        some = [load(worker, Work.LOAD_SOME, postgres, place) for worker in workers]
-        taken: list[list[Samples]] = [[] for _ in workers]
-        for number in range(plan.copy_rounds):
-            tell(f"copy: round {number + 1} of {plan.copy_rounds}")
-            for worker, samples in zip(workers, taken, strict=True):
-                samples.append(load(worker, Work.LOAD, postgres, place))
-    series = []
-    for worker, first, samples in zip(workers, some, taken, strict=True):
-        series += _series(worker.peer.name, first, samples)
-    return series
+        workers = [running.enter_context(Worker(peer, place.url(), cores.client)) for peer in peers()]
+        some = {worker: load(worker, Work.LOAD_SOME, postgres, place) for worker in workers}
+        taken: dict[Worker, list[Samples]] = {worker: [] for worker in workers}
+        for number, order in enumerate(turns(workers, rounds=plan.copy_rounds, seed="copy"), 1):
+            tell(f"copy: round {number} of {plan.copy_rounds}")
+            for worker in order:
+                taken[worker].append(load(worker, Work.LOAD, postgres, place))
+    return [one for worker in workers for one in _series(worker.peer.name, some[worker], taken[worker])]
 
 
 def load(worker: Worker, work: Work, postgres: Postgres, place: Place) -> Samples:
@@ -55,10 +54,11 @@ def load(worker: Worker, work: Work, postgres: Postgres, place: Place) -> Sample
 
 
 def _series(peer: str, some: Samples, taken: list[Samples]) -> list[Series]:
-    walls = [one.wall_us for one in taken]
-    peaks = [one.value or 0 for one in taken]
+    peaks: list[float] = [one.value or 0 for one in taken]
+    walls, cpus = ([[round(us) for us in getattr(one, measure)] for one in taken] for measure in ("wall_us", "cpu_us"))
     return [
         Series(peer=peer, work=Work.LOAD_SOME, measure="peak_bytes", rounds=[[some.value or 0]]),
         Series(peer=peer, work=Work.LOAD, measure="peak_bytes", rounds=[peaks]),
         Series(peer=peer, work=Work.LOAD, measure="wall_us", rounds=walls),
+        Series(peer=peer, work=Work.LOAD, measure="cpu_us", rounds=cpus),
     ]

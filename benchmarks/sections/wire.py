@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from benchmarks.cores import aside
 from benchmarks.peers import peers
 from benchmarks.place import Place
 from benchmarks.series import Series
@@ -30,15 +31,16 @@ TRIP_TIMES = 50
 
 def measure(plan: Plan, tell: Callable[[str], None]) -> list[Series]:
     """Trips and connections, counted once; then latency, delay by delay, the peers in turn."""
-    with Postgres() as postgres, Place(postgres) as place:
+    # Whatever delays is on the core of the server, so that the client has its own as it has in Lambda.
+    with aside() as cores, Postgres() as postgres, Place(postgres) as place:
         tell("wire: round trips")
         series = [one for peer in peers() for one in counted(peer, place, plan.warm_up)]
         for delay_ms in plan.delays_ms:
-            series += _latency(place, plan, delay_ms, tell)
+            series += _latency(place, plan, delay_ms, tell, cores.client)
     return series
 
 
-def counted(peer: type[Peer], place: Place, warm_up: int) -> Iterator[Series]:
+def counted(peer: type[Peer], place: Place, warm_up: int, where: str = "") -> Iterator[Series]:
     """Trips and connections of each of the peer's works: of FIRST in a process that has done nothing yet, else warm."""
     with Wire(place.host, place.port) as wire, Worker(peer, place.url(wire.port)) as worker:
         for work in TRANSACTIONS:
@@ -46,18 +48,19 @@ def counted(peer: type[Peer], place: Place, warm_up: int) -> Iterator[Series]:
                 continue
             if work is not Work.FIRST:
                 worker.sample(work, warm_up)
-            trips, connections = [], []
+            trips: list[float] = []
+            connections: list[float] = []
             for _ in range(1 if work is Work.FIRST else COUNTS):
                 before = wire.counts()
                 worker.sample(work, 1)
                 spent = wire.counts() - before
                 trips.append(spent.trips)
                 connections.append(spent.connections)
-            yield Series(peer=peer.name, work=work, measure="trips", rounds=[trips])
-            yield Series(peer=peer.name, work=work, measure="connections", rounds=[connections])
+            yield Series(peer=peer.name, work=work, measure="trips", where=where, rounds=[trips])
+            yield Series(peer=peer.name, work=work, measure="connections", where=where, rounds=[connections])
 
 
-def _latency(place: Place, plan: Plan, delay_ms: float, tell: Callable[[str], None]) -> Iterator[Series]:
+def _latency(place: Place, plan: Plan, delay_ms: float, tell: Callable[[str], None], core: int) -> Iterator[Series]:
     with contextlib.ExitStack() as running:
         port = place.port
         if delay_ms:
@@ -65,23 +68,29 @@ def _latency(place: Place, plan: Plan, delay_ms: float, tell: Callable[[str], No
             port = running.enter_context(Wire(place.host, place.port, delay_s=delay_ms / 1000)).port
         url = place.url(port)
         yield Series(peer=TRIP, work="SELECT 1", measure="wall_us", delay_ms=delay_ms, rounds=[_trips_us(url)])
-        workers = [running.enter_context(Worker(peer, url)) for peer in peers()]
+        workers = [running.enter_context(Worker(peer, url, core)) for peer in peers()]
         for work in TRANSACTIONS:
             tell(f"wire: {delay_ms:g} ms, {work}")
-            first = work is Work.FIRST
-            taken = in_turn(
-                workers,
-                work,
-                warm_up=1 if first else plan.warm_up,
-                rounds=plan.latency_rounds,
-                times=plan.first_times if first else plan.latency_times,
-            )
-            for peer, samples in taken.items():
-                rounds = [one.wall_us for one in samples]
-                yield Series(peer=peer, work=work, measure="wall_us", delay_ms=delay_ms, rounds=rounds)
+            yield from latency(workers, work, plan, delay_ms)
 
 
-def _trips_us(url: str) -> list[int]:
+def latency(workers: list[Worker], work: Work, plan: Plan, delay_ms: float, where: str = "") -> Iterator[Series]:
+    """Of one work, in rounds."""
+    first = work is Work.FIRST
+    taken = in_turn(
+        workers,
+        work,
+        warm_up=1 if first else plan.warm_up,
+        rounds=plan.latency_rounds,
+        times=plan.first_times if first else plan.latency_times,
+        seed=f"{delay_ms} {where}",
+    )
+    for peer, samples in taken.items():
+        rounds: list[list[float]] = [[round(us) for us in one.wall_us] for one in samples]
+        yield Series(peer=peer, work=work, measure="wall_us", delay_ms=delay_ms, where=where, rounds=rounds)
+
+
+def _trips_us(url: str) -> list[float]:
     """A statement that costs the server nothing, as often as it takes for a median."""
     with psycopg.connect(url, autocommit=True) as connection:
         taken = []

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks.bulk import TABLES
+from benchmarks.pgbench import PgBench
 from benchmarks.place import Place
-from benchmarks.sections import batch, copy, once
+from benchmarks.releases import NEWEST, VERSIONS, installation
+from benchmarks.sections import batch, copy, once, throughput
 from benchmarks.workers import Worker
 from benchmarks.works import Work
 from db.environment import process
 from devkit.fleet.once_storm import Storm
+from devkit.servers.pgbouncer import PgBouncer
+from devkit.servers.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from benchmarks.peers.peer import Peer
-    from devkit.servers.postgres import Postgres
 
 # With ten bad records of a hundred. Where a transaction has a statement for each trip, it is BEGIN, the INSERT, and
 # COMMIT or ROLLBACK; the ping and two settings where it is bound. After each ROLLBACK psycopg deallocates its prepared
@@ -58,6 +62,25 @@ def test_each_peer_loads_the_same_rows(postgres: Postgres, place: Place) -> None
         rows = "SELECT count(*), sum(id), min(name), max(name), sum(amount) FROM items"
         seen.append(postgres.execute(rows, database=place.name))
     assert seen[0] == seen[1]
+
+
+@pytest.mark.slow
+def test_environments_and_pgbench_leave_the_same_marks() -> None:
+    """Each transaction of either is one more on the note of its tenant."""
+    core, number = min(os.sched_getaffinity(0)), 3
+    programs = installation(NEWEST)
+    with Postgres(installation=programs) as server, Place(server) as made, PgBouncer(server) as pooler:
+        assert server.execute("SHOW server_version") == [(VERSIONS[NEWEST].removesuffix(".0"),)]
+        server.execute(throughput.TENANTS, database=made.name)
+        marks = "SELECT count(*), sum(hits) FROM tenant_notes WHERE hits > 0"
+        with throughput.Environments(made.url(pooler.port), core, number) as environments:
+            taken = [environments.taken(seconds=0, pause_us=pause_us) for pause_us in (0, 1000)]
+        assert [len(one.latencies_us) for one in taken] == [number, number]
+        assert server.execute(marks, database=made.name) == [(number, 2 * number)]
+        bench = PgBench(programs / "bin" / "pgbench", made, pooler.port, core)
+        further = len(bench.taken(clients=number, seconds=1, pause_us=1000).latencies_us)
+        assert further >= number
+        assert server.execute(marks, database=made.name) == [(number, 2 * number + further)]
 
 
 def test_a_storm_is_counted_by_key() -> None:
