@@ -50,7 +50,7 @@ def migrate(use: Use, tmp_path: Path) -> Callable[[str], None]:
 
 
 async def boxes(tx: AsyncConnection) -> list[Any]:
-    await tx.execute(ONE)  # with psycopg, the first statement travels with BEGIN and is not prepared
+    await tx.execute(ONE)  # the first statement's flight would be sent again with psycopg, which nobody would notice
     return [tuple(row) for row in await tx.execute(BOXES)]
 
 

@@ -42,6 +42,7 @@ from db.wire import (
     queued_answers,
     replay,
     serving,
+    statement_names,
     transaction_end,
 )
 from devkit.plugin import Database
@@ -66,6 +67,10 @@ OVERRIDDEN: dict[tuple[type, str], str] = {
     (BaseCursor, "_stream_send_gen"): "self, query, params, *, binary, size",
     (ServerCursorMixin, "_close_gen"): "self",
     (ServerCursorMixin, "_declare_gen"): "self, query, params, binary",
+    (_preparing.PrepareManager, "clear"): "self",
+    (_preparing.PrepareManager, "maintain_gen"): "self, conn",
+    (_preparing.PrepareManager, "maybe_add_to_cache"): "self, query, prep, name",
+    (_preparing.PrepareManager, "validate"): "self, key, prep, name, results",
     (psycopg.AsyncConnection, "_pipeline_nolock"): "self",
     (psycopg.AsyncConnection, "commit"): "self",
     (psycopg.AsyncConnection, "pipeline"): "self",
@@ -111,7 +116,9 @@ CALLED: dict[tuple[type, str], str] = {
     (BaseConnection, "_check_connection_ok"): "self",
     (BaseConnection, "_get_tx_start_command"): "self",
     (BaseCursor, "_convert_query"): "self, query, params",
+    (BaseCursor, "_execute_send"): "self, query, *, force_extended, binary",
     (BaseCursor, "_reset"): "self, reset_query",
+    (BaseCursor, "_send_query_prepared"): "self, name, pgq, *, binary",
     (BasePipeline, "_sync_gen"): "self",
     (psycopg.AsyncConnection, "_try_cancel"): "self, *, timeout",
     (psycopg.Connection, "_try_cancel"): "self, *, timeout",
@@ -131,13 +138,14 @@ OF_A_CONNECTION = {
     "_tpc",
 }
 OF_A_CURSOR = {"_conn", "_last_query", "_pgconn", "_query", "_results", "_statusmessage", "_tx"}
+OF_THE_NAMES = {"_counts", "_names", "_rotate", "_to_flush"}
 OF_THE_ASYNC_ADAPTER = {"_adapt_connection", "_connection", "_cursor"}
 OF_THE_DIALECT = {"_backslash_escapes", "_has_native_hstore", "_on_connect_isolation_level"}
 OTHERS = {"_WaitTimeout", "_connection_record", "_encoding"}
 # Without an underscore, and documented nowhere.
 UNDOCUMENTED: dict[tuple[Any, str], str] = {
-    (_preparing.PrepareManager, "maybe_add_to_cache"): "self, query, prep, name",
-    (_preparing.PrepareManager, "validate"): "self, key, prep, name, results",
+    (_preparing.PrepareManager, "get"): "self, query, prepare",
+    (_preparing.PrepareManager, "key"): "query",
     # What a pipeline asks of the cursor that an answer is for, and an answer without one has, too.
     (BaseCursor, "_set_results"): "self, results",
     (BasePipeline, "_process_results"): "self, queued, results",
@@ -187,6 +195,7 @@ MODULES = (
     psycopg_connections,
     replay,
     psycopg_dialect,
+    statement_names,
 )
 
 
@@ -216,7 +225,7 @@ def test_no_other_private_name_is_used() -> None:
                     defined.add(name)
                 case ast.Assign(targets=[ast.Attribute(attr=name)]) if name.startswith("_told_"):
                     defined.add(name)
-    listed = OF_A_CONNECTION | OF_A_CURSOR | OF_THE_ASYNC_ADAPTER | OF_THE_DIALECT | OTHERS
+    listed = OF_A_CONNECTION | OF_A_CURSOR | OF_THE_NAMES | OF_THE_ASYNC_ADAPTER | OF_THE_DIALECT | OTHERS
     assert used - defined == listed | {name for _, name in CALLED}
 
 
@@ -235,6 +244,7 @@ def test_the_attributes_are_there(database: Database) -> None:
         assert isinstance(fairy._connection_record, _ConnectionRecord)
         assert list(fairy._connection_record.finalize_callback) == []
         assert {name for name in OF_THE_DIALECT if hasattr(engine.dialect, name)} == OF_THE_DIALECT
+        assert {name for name in OF_THE_NAMES if hasattr(driver._prepared, name)} == OF_THE_NAMES
         pipeline = BasePipeline(driver)
         assert [*pipeline.command_queue, *pipeline.result_queue] == []
     slots = {name for cls in AsyncAdapt_psycopg_cursor.__mro__ for name in getattr(cls, "__slots__", ())}
@@ -258,14 +268,14 @@ def test_the_encoders_of_rows_append_to_what_is_given() -> None:
 
 
 def test_few_modules_import_what_is_private_to_psycopg() -> None:
-    """The two halves of a flight and the rows of a COPY: to be looked at when a release breaks something."""
+    """The two halves of a flight, its names, and the rows of a COPY: to be looked at when a release breaks something."""
     private = {
         path.name
         for path in (ROOT / "src/db").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("psycopg._")
     }
-    assert private == {"copy_data.py", "cursors.py", "serving.py"}
+    assert private == {"copy_data.py", "cursors.py", "serving.py", "statement_names.py"}
 
 
 @pytest.mark.parametrize(("package", "pin"), [("psycopg", ">=3.3,<3.4"), ("sqlalchemy", ">=2.1,<2.2")])

@@ -156,8 +156,9 @@ def test_settings_win_over_the_url() -> None:
 
 
 def test_nothing_is_prepared_by_name() -> None:
-    """It would cost a trip, and pin a proxy on the next rollback."""
+    """Unless DB_PREPARE says when: psycopg by itself would, and not every pooler keeps names."""
     assert params()["prepare_threshold"] is None
+    assert params(prepare=3)["prepare_threshold"] == 3
 
 
 def test_driver_options_pass_through() -> None:

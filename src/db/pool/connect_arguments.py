@@ -77,9 +77,7 @@ def connect_params(
         "connect_timeout": limit_s,
         "tcp_user_timeout": _SILENT_PEER_S * 1000,
         **_KEEPALIVES,
-        # A sixth execution would prepare, at one more trip, and a later rollback would DEALLOCATE ALL, which pins
-        # RDS Proxy and confuses a PgBouncer below 1.22: https://github.com/psycopg/psycopg/issues/1105
-        "prepare_threshold": None,
+        "prepare_threshold": _prepare_threshold(settings),
     }
     params |= {key: value for key, value in given.items() if value is not None}
     named = {
@@ -102,6 +100,19 @@ def connect_params(
         params |= _straight_into_tls()
     further = {key: value for key, value in settings.connect_args.items() if key != "options"}
     return _with_tls(settings, params | further)
+
+
+def _prepare_threshold(settings: Settings) -> int | None:
+    """psycopg's word for DB_PREPARE. None says no: by itself it would name what came five times."""
+    if not settings.prepare:
+        return None
+    from psycopg import capabilities
+
+    if not capabilities.has_send_close_prepared():
+        raise ConfigurationError(
+            ["DB_PREPARE needs libpq 17 or newer, as in psycopg[binary]: one that can close a name"]
+        )
+    return settings.prepare
 
 
 def _straight_into_tls() -> dict[str, Any]:

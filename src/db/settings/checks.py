@@ -48,6 +48,8 @@ def contradictions(settings: Any) -> Iterator[str]:
         yield f"DB_SQLITE_TENANTS is for unit tests on SQLite, and the database is {settings.engine_kind.title}"
     if settings.pool == "null" and (settings.pool_size, settings.max_overflow) != (1, 0):
         yield "DB_POOL=null keeps no connection, so DB_POOL_SIZE and DB_MAX_OVERFLOW say nothing"
+    if settings.prepare:
+        yield from _unprepared(settings)
     if settings.statement_timeout_s > _MOST_SECONDS:
         yield f"DB_STATEMENT_TIMEOUT_S is {settings.statement_timeout_s:g}, above PostgreSQL's {_MOST_SECONDS}"
     if settings.sslmode in {"verify-ca", "verify-full"} and not settings.sslrootcert:
@@ -62,6 +64,16 @@ def _below_floor(settings: Any) -> Iterator[str]:
         value, floor = getattr(settings, f.name), f.metadata["floor"]
         if floor is not None and value is not None and value < floor:
             yield f"{PREFIX}{f.name.upper()} is {value}, below its floor of {floor}"
+
+
+def _unprepared(settings: Any) -> Iterator[str]:
+    """Who keeps no statement by its name."""
+    if settings.proxy == "rds-proxy":
+        yield "DB_PREPARE with DB_PROXY=rds-proxy: a prepared statement pins the session"
+    if settings.async_driver == "asyncpg":
+        yield "DB_PREPARE with DB_ASYNC_DRIVER=asyncpg: names are psycopg's alone, which is the other driver of db.aio"
+    if "prepare_threshold" in settings.connect_args:
+        yield "DB_PREPARE and prepare_threshold of DB_CONNECT_ARGS are the same: leave the latter out"
 
 
 def _unserved(settings: Any) -> Iterator[str]:

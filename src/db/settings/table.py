@@ -114,6 +114,13 @@ class Settings:
     connect_args: dict[str, Any] = setting(
         {}, JSON_OBJECT, "JSON object of further arguments to the driver's connect.", secret=True
     )
+    prepare: int = setting(
+        0,
+        WHOLE,
+        "Runs of a statement on a connection after which it goes by a name that the server has parsed; 0 names none.",
+        floor=0,
+        page="reference/wire.md#prepared-statements",
+    )
     native_hstore: bool = setting(
         False,
         FLAG,

@@ -30,8 +30,8 @@ _SAID_OTHERWISE = {
     "sslrootcertificate": "write sslrootcert, or set DB_SSLROOTCERT",
     "ApplicationName": "write application_name, or set DB_APPLICATION_NAME",
     "statement_timeout": "set DB_STATEMENT_TIMEOUT_S",
-    "prepared_statement_cache_size": "leave it out: nothing is prepared by a name",
-    "statement_cache_size": "leave it out: nothing is prepared by a name",
+    "prepared_statement_cache_size": "leave it out: DB_PREPARE says what is prepared by a name",
+    "statement_cache_size": "leave it out: DB_PREPARE says what is prepared by a name",
 }
 
 

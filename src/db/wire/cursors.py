@@ -8,13 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import pq
+from psycopg import generators, pq
 from psycopg._preparing import Prepare
 from psycopg.adapt import Transformer
 from psycopg.sql import Composable
 
 from .queued_answers import QueuedCommit, is_commit
 from .statement_kinds import SET_CONFIG, kind_of
+from .statement_names import Sending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from .serving import Gathering
     from .statement_kinds import Kind
+    from .statement_names import StatementNames
     from .transaction_end import FlightState
 
     CursorMixin = BaseCursor[Any, Any]
@@ -54,16 +56,18 @@ class FlightCursorState(CursorMixin):
         conn = self._conn
         conn.last_error = None
         kind = kind_of(query if isinstance(query, str) else _text_of(query, conn))
-        shares = False
+        shares = is_within = False
         if conn._pipeline is None:
             if conn.gathering is not None and isinstance(query, str):
                 return self._gather(conn.gathering, query, params, kind)
             if kind.can_wait and isinstance(query, str) and not params and self._postpone(query, kind):
                 return self._wait_with_it(query)
-            opens = conn.must_open()
-            shares = (opens or bool(conn.riders.due)) and not kind.stands_apart and bool(params or kind.is_single)
-        if shares:
-            sending = self._board(query, params, prepare=prepare, binary=binary)
+            if conn.must_open() or conn.riders.due:
+                shares = not kind.stands_apart and bool(params or kind.is_single)
+            else:
+                is_within = kind.is_ordinary and not conn._autocommit
+        if shares or is_within:
+            sending = self._send_once(query, params, shares=shares, prepare=prepare, binary=binary)
         else:
             sending = super()._execute_gen(query, params, prepare=prepare, binary=binary)
         if kind.is_ordinary:
@@ -123,13 +127,16 @@ class FlightCursorState(CursorMixin):
             # It had a transaction of its own, and a read is not to leave one open.
             yield from conn._rollback_gen()
 
-    def _board(self, query: Query, params: Params | None, *, prepare: bool | None, binary: bool | None) -> PQGen[None]:
-        """psycopg's ``_execute_gen``, of a statement that takes along what is due."""
+    def _send_once(
+        self, query: Query, params: Params | None, *, shares: bool, prepare: bool | None, binary: bool | None
+    ) -> PQGen[None]:
+        """psycopg's ``_execute_gen``, of a statement that takes along what is due, or that nothing is due ahead of."""
         conn = self._conn
-        prepared = conn._prepared
-        if (threshold := prepared.prepare_threshold) is not None and (prepare or threshold == 0):
-            # To be prepared at once, and so behind an opening flight.
-            yield from conn._send_due()
+        has_names = conn._prepared.prepare_threshold is not None
+        if has_names and conn.names is None:
+            # With a libpq below 17, psycopg prepares in its own way, and counts what it is to prepare.
+            if shares:
+                yield from conn._send_due()
             yield from super()._execute_gen(query, params, prepare=prepare, binary=binary)
             return
         if self._closed:
@@ -139,27 +146,60 @@ class FlightCursorState(CursorMixin):
             self._last_query = None
             self._tx = Transformer(self)
         self._query = pgq = self._convert_query(query, params)
-        (results,) = yield from conn.fly(self._send(pgq, binary=binary))
-        if threshold is not None:
-            # Not prepared this time, but counted, and looked at for what makes prepared statements invalid.
-            key = prepared.maybe_add_to_cache(pgq, Prepare.NO, b"")
-            if key is not None:
-                prepared.validate(key, Prepare.NO, b"", results)
+        if has_names:
+            results = yield from self._by_name(conn.names, pgq, shares=shares, prepare=prepare, binary=binary)
+        elif shares:
+            (results,) = yield from conn.fly(self._send(pgq, binary=binary))
+        else:
+            self._execute_send(pgq, binary=binary)
+            results = yield from generators.execute(self._pgconn)
+            conn.unproven = False
         super()._check_results(results)
         self._set_results(results)
         self._last_query = query
-        if threshold is not None:
-            yield from prepared.maintain_gen(conn)
 
-    def _send(self, pgq: PostgresQuery, *, binary: bool | None = None) -> Callable[[], None]:
+    def _by_name(
+        self, names: StatementNames, pgq: PostgresQuery, *, shares: bool, prepare: bool | None, binary: bool | None
+    ) -> PQGen[list[PGresult]]:
+        """Send a statement by its name if it has one, and with a flight where it is given one."""
+        conn = self._conn
+        results: list[PGresult]
+        prep, name = names.get(pgq, prepare)
+        if shares or prep is Prepare.SHOULD:
+            (results,) = yield from conn.fly(self._send(pgq, prepare=prepare, binary=binary))
+            return results
+        if prep is Prepare.YES:
+            self._send_query_prepared(name, pgq, binary=binary)
+        else:
+            self._execute_send(pgq, binary=binary)
+        key = names.maybe_add_to_cache(pgq, prep, name)
+        results = yield from generators.execute(self._pgconn)
+        names.ran(names.key(pgq) if prep is Prepare.YES else key, results)
+        conn.unproven = False
+        return results
+
+    def _send(
+        self, pgq: PostgresQuery, *, prepare: bool | None = None, binary: bool | None = None
+    ) -> Callable[[], None]:
         """What puts the statement into a flight: in the extended protocol, as a pipeline takes no other."""
+        result_format = self.format if binary is None else pq.Format(binary)
+        if self._conn._prepared.prepare_threshold is not None:
+            return Sending(
+                self._pgconn,
+                pgq.query,
+                pgq.params,
+                types=pgq.types,
+                formats=pgq.formats,
+                result_format=result_format,
+                prepare=prepare,
+            )
         return partial(
             self._pgconn.send_query_params,
             pgq.query,
             pgq.params,
             param_formats=pgq.formats,
             param_types=pgq.types,
-            result_format=self.format if binary is None else pq.Format(binary),
+            result_format=result_format,
         )
 
     def _check_results(self, results: list[PGresult]) -> None:
@@ -170,6 +210,8 @@ class FlightCursorState(CursorMixin):
         # Of several statements in one text one may have committed, and another failed behind it.
         if conn.unit is not None and results[1:] and any(is_commit(result) for result in results):
             conn.unit.commit_answered(committed=True)
+        if conn.names is not None:
+            conn.names.heard(results)
         super()._check_results(results)
 
     def _gather(self, gathering: Gathering, query: str, params: Params | None, kind: Kind) -> PQGen[None]:

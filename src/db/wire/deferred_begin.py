@@ -25,6 +25,7 @@ from .pipeline import fly, hear, hung_up, raise_error
 from .queued_answers import QueuedAnswer
 from .search_path import NO_AUTOCOMMIT
 from .serving import ServingState
+from .statement_names import Boarding, Sending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,14 +35,17 @@ if TYPE_CHECKING:
 
     from .riders import Command
     from .serving import Prologue
+    from .statement_names import StatementNames
 
 _OK = pq.ConnStatus.OK
 IDLE = pq.TransactionStatus.IDLE
 _ACTIVE = pq.TransactionStatus.ACTIVE
 _IN_TRANSACTION = pq.TransactionStatus.INTRANS
+_IN_ERROR = pq.TransactionStatus.INERROR
 _READS = 3  # the server's last words, and the end of the stream; one more for a notice before them
 FAILED = {pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED}
 COMMIT: Command = b"COMMIT", None
+ROLLBACK: Command = b"ROLLBACK", None
 # To tell the server that nobody waits any more. It is another connection's handshake, and whoever asked to be
 # interrupted has not much time.
 CANCEL_S = 1.0
@@ -69,10 +73,14 @@ class OpeningState(ServingState):
         commands, prologue_at = self._due(opens=opens, alone=self.single_reads and bool(statements) and not has_riders)
         pgconn.enter_pipeline_mode()
         self._flying = True
+        if self._prepared.prepare_threshold is None or self.names is None:
+            sending = fly(pgconn, commands, statements)
+        else:
+            sending = self._fly_by_name(self.names, commands, statements, opens=opens)
         if has_riders:
             self.riders.sent()
         self._left_open = False
-        answers, refusal = yield from fly(pgconn, commands, statements)
+        answers, refusal = yield from sending
         self._flying = False
         if not answers or not answers[-1] or answers[-1][-1].status in FAILED:
             self._raise_error(answers[: len(commands)])
@@ -87,6 +95,37 @@ class OpeningState(ServingState):
             if (notify := pgconn.notifies()) is not None:
                 hear(pgconn, notify)
         return answers[len(commands) :]
+
+    def _fly_by_name(
+        self,
+        names: StatementNames,
+        commands: Sequence[Command],
+        statements: Sequence[Callable[[], None]],
+        *,
+        opens: bool,
+    ) -> PQGen[tuple[list[list[PGresult]], psycopg.Error | None]]:
+        """``fly``, where statements have names. What has no values is said once, or differs each time."""
+        pgconn = self.pgconn
+        if opens:
+            names.begun()
+        elif any(text.startswith(b"ROLLBACK") for text, _ in commands):  # to a savepoint
+            names.clear()
+        said: list[Callable[[], None]] = [
+            partial(pgconn.send_query_params, text, None) if values is None else Sending(pgconn, text, values)
+            for text, values in commands
+        ]
+        boarding = Boarding(names, pgconn, [*said, *statements])
+        answers, refusal = yield from fly(pgconn, (), boarding.sends)
+        of_statements = boarding.answers(answers)
+        if boarding.is_overtaken and opens:
+            # The name is forgotten. The transaction has failed with it, and nothing else has been done in it.
+            failed = pgconn.transaction_status == _IN_ERROR
+            ahead = [partial(pgconn.send_query_params, *ROLLBACK)] if failed else []
+            boarding = Boarding(names, pgconn, [*ahead, *said, *statements])
+            pgconn.enter_pipeline_mode()
+            answers, refusal = yield from fly(pgconn, (), boarding.sends)
+            of_statements = boarding.answers(answers)[len(ahead) :]
+        return of_statements, refusal
 
     def _raise_error(self, answers: Sequence[Sequence[PGresult]]) -> None:
         """Raise the first error among the answers to what was due."""

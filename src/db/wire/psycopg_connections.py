@@ -8,13 +8,14 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
-from psycopg import errors, pq
+from psycopg import capabilities, errors, pq
 from psycopg.rows import Row
 
 from .cursors import FlightCursorState, FlightServerCursorState
 from .deferred_begin import CANCEL_S
 from .pipeline import listener
 from .riders import Riders
+from .statement_names import StatementNames
 from .transaction_end import FlightState, hearing_last_words
 
 if TYPE_CHECKING:
@@ -116,6 +117,8 @@ class FlightConnection(FlightState, psycopg.Connection[Row]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.riders = Riders()
+        if capabilities.has_send_close_prepared():
+            self._prepared = self.names = StatementNames()
         self.hears = listener(self.pgconn.socket)
         self.pgconn.notice_handler = hearing_last_words(self)
         self.cursor_factory = FlightCursor
@@ -225,6 +228,8 @@ class AsyncFlightConnection(FlightState, psycopg.AsyncConnection[Row]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.riders = Riders()
+        if capabilities.has_send_close_prepared():
+            self._prepared = self.names = StatementNames()
         self.hears = listener(self.pgconn.socket)
         self.pgconn.notice_handler = hearing_last_words(self)
         self.cursor_factory = AsyncFlightCursor

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from .riders import Command, Riders
     from .search_path import PlainPrologue
+    from .statement_names import StatementNames
 
     ConnectionMixin = BaseConnection[Any]
 else:
@@ -97,6 +98,7 @@ class ServingState(ConnectionMixin):
     # It was closed here, in the middle of an answer that nobody waits for any more.
     abandoned = False
     riders: Riders
+    names: StatementNames | None = None  # what psycopg has as its _prepared, where libpq can close a name
     hears: Callable[[float], object]  # called with 0, whether its socket has something to say
     gathering: Gathering | None = None
     serves_until = math.inf  # wall clock; a pool replaces it then: its server may not be the right one for longer

@@ -82,6 +82,7 @@ KIND = EngineKind(
         "reader_port": _NO_READERS,
         "reader_max_lag_s": _NO_READERS,
         "proxy": "nothing stands before a cluster",
+        "prepare": "what a session of it keeps of a statement is not known",
         "native_hstore": "it has no extensions",
         "tenant_required": _LACKS["tenant"],
         "tenant_audit": _LACKS["tenant"],

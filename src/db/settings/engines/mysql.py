@@ -149,6 +149,7 @@ LACKS: Mapping[Capability, str] = {
 }
 UNSERVED: Mapping[str, str] = {
     "native_hstore": "it is for PostgreSQL only",
+    "prepare": "PyMySQL sends every statement as text",
     "proxy": f"{NOT_SERVED}; RDS Proxy pins a session that is told a time limit, PgBouncer is for PostgreSQL",
     "reader_max_lag_s": LACKS["replica state"],
     "schema": "it has no search_path: a schema is a database, which DB_NAME names",

@@ -119,6 +119,7 @@ KIND = EngineKind(
         "sslmode": _NO_SERVER,
         "sslrootcert": _NO_SERVER,
         "native_hstore": "it is for PostgreSQL only",
+        "prepare": "sqlite3 keeps the statements of a connection by itself",
         "schema": "it has no search_path",
         "application_name": "it has no pg_stat_activity",
         "tenant_audit": "it has no row-level security that a migration could leave out",
