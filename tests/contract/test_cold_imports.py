@@ -39,6 +39,7 @@ HEAVY = {
     "db.telemetry.otel_metrics",
     "greenlet",
     "opentelemetry",
+    "orjson",
     "prometheus_client",
     "pydantic",
     "sqlite3",

@@ -268,7 +268,7 @@ def test_the_encoders_of_rows_append_to_what_is_given() -> None:
 
 
 def test_few_modules_import_what_is_private_to_psycopg() -> None:
-    """The two halves of a flight, its names, and the rows of a COPY: to be looked at when a release breaks something."""
+    """The halves of a flight, its names, and the rows of a COPY: to be looked at when a release breaks something."""
     private = {
         path.name
         for path in (ROOT / "src/db").rglob("*.py")

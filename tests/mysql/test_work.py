@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from sqlalchemy import Column, Integer, MetaData, String, Table, exc, text
+from sqlalchemy import JSON, Column, Integer, MetaData, String, Table, exc, select, text
 
 import db
 from db import migrations
 from db.migrations.operations import create_once_table
+from db.wire import orjson_codec
 
 from .conftest import add, numbers
 
@@ -28,6 +30,26 @@ if TYPE_CHECKING:
 
 INSERT = text("INSERT INTO ledger (n) VALUES (:n)")
 LEDGER = Table("ledger", MetaData(), Column("n", Integer, primary_key=True), Column("note", String(5)))
+
+
+def test_json_is_read_by_orjson_and_written_as_before(use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With DB_JSON=orjson. MariaDB compares a document by its text."""
+    found: list[str] = []
+
+    def loads(stored: str) -> Any:
+        found.append(stored)
+        return json.loads(stored)
+
+    monkeypatch.setattr(orjson_codec, "loads", loads)
+    use(role="owner", json="orjson")
+    table = Table("documents", MetaData(), Column("n", Integer, primary_key=True), Column("body", JSON))
+    with db.begin() as tx:
+        table.create(tx)
+        tx.execute(table.insert(), {"n": 1, "body": {"a": [2**70, 2]}})
+        tx.execute(text("""INSERT INTO documents VALUES (2, '{"a": [1, 2]}')"""))
+        assert tx.execute(select(table).where(table.c.body == {"a": [1, 2]})).one() == (2, {"a": [1, 2]})
+        assert tx.scalars(select(table.c.body).where(table.c.n == 1)).one() == {"a": [2**70, 2]}
+    assert len(found) == 2
 
 
 @pytest.fixture

@@ -378,7 +378,7 @@ def run(database: Database, **environment: str) -> set[str]:
 def test_no_tracing_library_is_loaded_unless_asked_for(database: Database) -> None:
     """Nor what of the layer only they, or a slow statement, would need."""
     heavy = {"opentelemetry", "aws_xray_sdk", "wrapt", "db.telemetry.spans", "db.telemetry.fingerprint"}
-    heavy |= {"db.environment.prometheus", "db.telemetry.otel_metrics", "prometheus_client"}
+    heavy |= {"db.environment.prometheus", "db.telemetry.otel_metrics", "orjson", "prometheus_client"}
     assert run(database) & heavy == set()
 
 

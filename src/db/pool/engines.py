@@ -22,7 +22,7 @@ from .engine_options import wrong_option
 from .pools import plan_pool, tell_of_waits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import Dialect, Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -77,6 +77,22 @@ def _async_driver(settings: Settings, url: URL) -> tuple[URL, dict[str, Any]]:
     return url.set(drivername=ASYNCPG), {"names_statements": settings.proxy == "none"}
 
 
+def _json_functions(settings: Settings, given: Mapping[str, Any]) -> dict[str, Callable[..., Any]]:
+    """``create_engine``'s arguments for DB_JSON. Raises ConfigurationError."""
+    if settings.json == "json":
+        return {}
+    if twice := sorted({"json_deserializer", "json_serializer"} & given.keys()):
+        raise ConfigurationError([wrong_option(f"{' and '.join(twice)}: DB_JSON={settings.json} says it already")])
+    try:
+        from db.wire.orjson_codec import dumps, loads
+    except ImportError as error:
+        problem = f"DB_JSON=orjson needs the package orjson: see {DOCUMENTATION}use/reads/#json"
+        raise ConfigurationError([problem]) from error
+    reading: dict[str, Callable[..., Any]] = {"json_deserializer": loads}
+    # There what was written before must still be found.
+    return reading if settings.engine_kind.compares_json_as_text else reading | {"json_serializer": dumps}
+
+
 def _require_option(name: str, create: Callable[[], Engine]) -> None:
     """Raise ConfigurationError where no engine can be made with the option ``name``."""
     try:
@@ -129,6 +145,7 @@ def build_engine(
         "hide_parameters": settings.hide_parameters,
     }
     given = further.arguments() if further is not None else {}
+    arguments |= _json_functions(settings, given)
     try:
         engine = create(url, **(arguments | given))
     except Exception:

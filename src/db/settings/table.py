@@ -34,6 +34,7 @@ Engine = Literal["postgresql", "mysql", "mariadb"]
 Proxy = Literal["none", "pgbouncer", "rds-proxy"]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 Echo = Literal["off", "on", "debug"]
+Json = Literal["json", "orjson"]
 SqlComments = Literal["off", "function", "request"]
 Trace = Literal["off", "xray", "otel"]
 Metrics = Literal["emf", "otel", "both", "off"]
@@ -125,6 +126,12 @@ class Settings:
         False,
         FLAG,
         "Read and bind hstore as dict in statements without types too; two more trips at an engine's first connect.",
+    )
+    json: Json = setting(
+        "json",
+        choice("json", "orjson"),
+        "Reads and writes JSON columns: the standard library, or the package orjson, which is faster.",
+        page="use/reads.md#json",
     )
     schema: str | None = setting(None, TEXT, "search_path of every connection.")
     application_name: str | None = setting(None, TEXT, "Name in pg_stat_activity; the function's name when unset.")

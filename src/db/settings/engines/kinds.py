@@ -97,6 +97,8 @@ class EngineKind:
     # Other limits, or another tenant, within a transaction have to be said in SQL. Else its connection asks the
     # prologue ahead of each statement.
     is_told_in_sql: bool = False
+    # A JSON column, or that of another server which the same URL may mean, is text, and equal to the same text alone.
+    compares_json_as_text: bool = False
     # What a login may do is granted to it.
     has_grants: bool = True
     # Who would write waits for who does, whatever they write.

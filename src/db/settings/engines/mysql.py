@@ -210,6 +210,8 @@ KIND = EngineKind(
         "nothing of it ends with a transaction here; say it with the statement (a hint SET_VAR, MariaDB's "
         "SET STATEMENT … FOR), or pay for a connect each time"
     ),
+    # MySQL itself does not; MariaDB does, and a URL may call it mysql.
+    compares_json_as_text=True,
     # DDL commits at once, so each step writes down at once that it is done.
     alembic={"transaction_per_migration": True},
 )

@@ -140,6 +140,7 @@ KIND = EngineKind(
     has_grants=False,
     in_one_connection=in_memory,
     has_one_writer=True,
+    compares_json_as_text=True,
     once=OnceSql(
         insert=(
             "INSERT INTO db_once (tenant_id, key, payload_hash, expires_at) VALUES (coalesce(:tenant, ''), :key,"
