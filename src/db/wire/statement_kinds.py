@@ -9,6 +9,8 @@ import functools
 import re
 from dataclasses import dataclass
 
+# What few texts ask for stands here as text: it is compiled for the first of those, and kept by ``re``, not in a cold
+# start.
 # Blanks, comments and opening brackets. A comment within a comment is left to the server.
 _LEAD = r"(?:[\s(]++|--[^\n]*+\n|/\*(?:[^*/]|\*(?!/)|/(?!\*))*+\*/)*+"
 _FIRST_WORDS = re.compile(rf"{_LEAD}([a-z]+)(?:\s+([a-z_]+))?", re.IGNORECASE)
@@ -17,20 +19,16 @@ _FIRST_WORDS = re.compile(rf"{_LEAD}([a-z]+)(?:\s+([a-z_]+))?", re.IGNORECASE)
 # behind an opening flight of its own, in psycopg's way, at one more trip.
 _STAND_APART = {"", "copy", "prepare", "begin", "start", "commit", "end", "rollback", "abort"}
 _END = {"commit", "end", "rollback", "abort", "prepare"}
-_BACK_TO = re.compile(rf"{_LEAD}rollback\s+(?:(?:work|transaction)\s+)?to\b", re.IGNORECASE)
-_ENDS_INSIDE = re.compile(r";\s*(?:commit|end|rollback|abort|prepare\s+transaction)\b", re.IGNORECASE)
+_BACK_TO = rf"{_LEAD}rollback\s+(?:(?:work|transaction)\s+)?to\b"
+_ENDS_INSIDE = r";\s*(?:commit|end|rollback|abort|prepare\s+transaction)\b"
 # The END of a body, of DO or of a function, ends no transaction: it is within quotes, or behind BEGIN ATOMIC.
-_QUOTED = re.compile(
-    r"\$([a-z_]\w*|)\$.*?\$\1\$|'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/", re.IGNORECASE | re.DOTALL
-)
-_ATOMIC = re.compile(r"\bbegin\s+atomic\b", re.IGNORECASE)
+_QUOTED = r"\$([a-z_]\w*|)\$.*?\$\1\$|'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/"
+_ATOMIC = r"\bbegin\s+atomic\b"
 # What is said for the rest of a transaction, or lives no longer than it.
 _HOLD = {"begin", "start", "lock", "declare", "fetch", "move", "close", "savepoint", "release"}
 _HOLDING = re.compile(r"\b(?:set_config|pg_(?:try_)?advisory_xact_lock\w*|pg_export_snapshot)\b|;\s*set\b")
-_MODES = re.compile(
-    rf"{_LEAD}set\s+(?:(?:session|local)\s+)?(?:transaction\b|transaction_(?:isolation|read_only|deferrable)\b)"
-)
-_READ_ONLY = re.compile(r"\bread\s+only\b|\btransaction_read_only\b(?!.*\b(?:off|false|no|0|default)\b)", re.DOTALL)
+_MODES = rf"{_LEAD}set\s+(?:(?:session|local)\s+)?(?:transaction\b|transaction_(?:isolation|read_only|deferrable)\b)"
+_READ_ONLY = r"\bread\s+only\b|\btransaction_read_only\b(?!.*\b(?:off|false|no|0|default)\b)"
 _LOCAL = {"local", "transaction", "constraints"}
 # What stays on the session, by the words that make it. In a transaction that is rolled back most of it does not stay;
 # that is not looked at, as the cost is a connection.
@@ -41,20 +39,21 @@ _TEMPORARY = (
 # DEALLOCATE may take along what the driver has prepared, and still holds to be there.
 _LEFT_BY_FIRST = {"listen": "LISTEN", "load": "LOAD", "prepare": "PREPARE", "deallocate": "DEALLOCATE"}
 # As RESET: what a listener to "reset" may say each time.
-_TO_DEFAULT = re.compile(r"set\s+(?:session\s+)?(?:[\w.]+\s*(?:=|\bto\b)|authorization)\s*default\s*;?\s*$")
+_TO_DEFAULT = r"set\s+(?:session\s+)?(?:[\w.]+\s*(?:=|\bto\b)|authorization)\s*default\s*;?\s*$"
 SET_CONFIG = "set_config for the session"
 # The last argument of set_config that says "for the transaction", or a parameter, of which see ``leaves_if_false``.
 _LOCALLY = r"(?:true|'(?:t|true|y|yes|on|1)'|%s|%\(\w+\)s|\$\d+|:\w+)(?:::bool(?:ean)?)?"
+# The word that each takes comes first: most texts have none of them, and nothing is compiled for those.
 _LEFT_INSIDE = (
-    (re.compile(r"\bpg_(?:try_)?advisory_lock(?:_shared)?\b"), "a session advisory lock"),
-    (re.compile(r"\bset_config\b[^;]*,\s*false\s*\)"), SET_CONFIG),
-    (re.compile(rf"\bset_config\"?\s*\((?!(?:(?!\bset_config\b)[^;])*,\s*{_LOCALLY}\s*\))"), SET_CONFIG),
-    (re.compile(r"\bupdate\s+(?:only\s+)?(?:pg_catalog\s*\.\s*)?pg_settings\b"), "SET"),
-    (re.compile(rf"\bcreate\s+{_TEMPORARY}|\bselect\b[^;]*\binto\s+{_TEMPORARY}"), "a temporary table"),
-    (re.compile(r"\bdeclare\b[^;]*\bwith\s+hold\b"), "a cursor WITH HOLD"),
+    ("advisory_lock", r"\bpg_(?:try_)?advisory_lock(?:_shared)?\b", "a session advisory lock"),
+    ("set_config", r"\bset_config\b[^;]*,\s*false\s*\)", SET_CONFIG),
+    ("set_config", rf"\bset_config\"?\s*\((?!(?:(?!\bset_config\b)[^;])*,\s*{_LOCALLY}\s*\))", SET_CONFIG),
+    ("pg_settings", r"\bupdate\s+(?:only\s+)?(?:pg_catalog\s*\.\s*)?pg_settings\b", "SET"),
+    ("temp", rf"\bcreate\s+{_TEMPORARY}|\bselect\b[^;]*\binto\s+{_TEMPORARY}", "a temporary table"),
+    ("hold", r"\bdeclare\b[^;]*\bwith\s+hold\b", "a cursor WITH HOLD"),
     # In a body as well, of DO for example.
-    (re.compile(r"(?:;|\b(?:begin|then|else|loop))\s*set\s+(?!local\b|transaction\b|constraints\b)"), "SET"),
-    (re.compile(r";\s*listen\b"), "LISTEN"),
+    ("set", r"(?:;|\b(?:begin|then|else|loop))\s*set\s+(?!local\b|transaction\b|constraints\b)", "SET"),
+    ("listen", r";\s*listen\b", "LISTEN"),
 )
 _CACHED_CHARS = 4_000  # of a text that is remembered: one with many rows in it is seldom met twice
 
@@ -96,10 +95,10 @@ def _read(text: str) -> Kind:
     semicolon = body.find(";")
     several = semicolon >= 0 and bool(body[semicolon + 1 :].strip())
     ends_inside = several and _ends_inside(text)
-    ends = ends_inside or (first in _END and not (first == "rollback" and _BACK_TO.match(text)))
+    ends = ends_inside or (first in _END and not (first == "rollback" and re.match(_BACK_TO, text, re.IGNORECASE)))
     if first == "prepare":
         ends = ends_inside or second == "transaction"
-    sets_modes = first == "set" and not several and _MODES.match(body) is not None
+    sets_modes = first == "set" and not several and re.match(_MODES, body) is not None
     holds = first in _HOLD or (first == "set" and (several or second in _LOCAL)) or bool(_HOLDING.search(body))
     leaves = _left(first, second, body, sets_modes=sets_modes)
     stands_apart = first in _STAND_APART
@@ -110,7 +109,7 @@ def _read(text: str) -> Kind:
         can_wait=sets_modes or first in {"savepoint", "release", "rollback"},
         holds=holds or sets_modes,
         sets_modes=sets_modes,
-        says_read_only=sets_modes and _READ_ONLY.search(body) is not None,
+        says_read_only=sets_modes and re.search(_READ_ONLY, body, re.DOTALL) is not None,
         ends=ends,
         commits=ends and (ends_inside or first not in {"rollback", "abort"}),
         leaves=leaves,
@@ -123,15 +122,16 @@ _remembered = functools.lru_cache(maxsize=512)(_read)
 
 
 def _ends_inside(text: str) -> bool:
-    bare = _QUOTED.sub(" ", text)
-    return _ENDS_INSIDE.search(bare) is not None and _ATOMIC.search(bare) is None
+    bare = re.sub(_QUOTED, " ", text, flags=re.IGNORECASE | re.DOTALL)
+    ends = re.search(_ENDS_INSIDE, bare, re.IGNORECASE) is not None
+    return ends and re.search(_ATOMIC, bare, re.IGNORECASE) is None
 
 
 def _left(first: str, second: str, body: str, *, sets_modes: bool) -> str | None:
-    if first == "set" and _TO_DEFAULT.match(body):
+    if first == "set" and re.match(_TO_DEFAULT, body):
         return None
     if first == "set" and second not in _LOCAL and not sets_modes:
         return "SET ROLE" if second == "role" else "SET"
     if first in _LEFT_BY_FIRST and second != "transaction":
         return _LEFT_BY_FIRST[first]
-    return next((name for pattern, name in _LEFT_INSIDE if pattern.search(body)), None)
+    return next((name for word, pattern, name in _LEFT_INSIDE if word in body and re.search(pattern, body)), None)
