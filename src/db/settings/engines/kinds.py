@@ -37,7 +37,8 @@ Capability = Literal[
 CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
 
 
-@dataclass(frozen=True, kw_only=True)
+# An engine is one object, so nobody compares two: what a dataclass would have for that is made at each cold start.
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False, match_args=False)
 class OnceSql:
     """The statements of ``db.once`` on its table, with parameters as in SQLAlchemy's ``text()``.
 
@@ -58,7 +59,7 @@ class OnceSql:
     riding: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False, match_args=False)
 class EngineKind:
     """One database engine.
 
