@@ -41,16 +41,16 @@ from .transactions.begin import begin, session
 from .transactions.read import fetch, read
 from .transactions.run import run
 from .transactions.tenant_scope import carry, scope
-from .work.batch import batch
-from .work.copy_rows import copy_rows
-from .work.idempotent import idempotent
-from .work.once import once
-from .work.once_records import purge_once
-from .work.reflect import reflect
 
 if _typing.TYPE_CHECKING:
     from .aio.database import Database
     from .migrations.preflight import check
+    from .work.batch import batch
+    from .work.copy_rows import copy_rows
+    from .work.idempotent import idempotent
+    from .work.once import once
+    from .work.once_records import purge_once
+    from .work.reflect import reflect
 
 # Said here: what runs in Lambda has no metadata, and reading it would take milliseconds of a cold start.
 __version__ = "0.2.0"
@@ -93,14 +93,27 @@ __all__ = [
 ]
 
 
+# Most functions have no use for more than one of these: each is loaded by who asks for it.
+_ON_USE = {
+    "Database": "work.database",
+    "batch": "work.batch",
+    "check": "migrations.preflight",
+    "copy_rows": "work.copy_rows",
+    "idempotent": "work.idempotent",
+    "once": "work.once",
+    "purge_once": "work.once_records",
+    "reflect": "work.reflect",
+}
+
 if not _typing.TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """What most functions have no use for: it is loaded by who asks for it."""
-        if name == "Database":
-            from .work import database as room
-        elif name == "check":
-            from .migrations import preflight as room
-        else:
+        if name not in _ON_USE:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return globals().setdefault(name, getattr(room, name))
+        from importlib import import_module
+
+        globals()[name] = found = getattr(import_module(f"{__name__}.{_ON_USE[name]}"), name)
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -17,8 +17,8 @@ that a unit of work is told when it has begun. ``encoding`` is the one in which 
 reads DB_SCHEMA, and knows the layer's own functions in it; ``hstore`` is the one type whose number the dialect may look
 up. ``forked`` parts a forked child from its parent's connections.
 
-``copy_data`` makes rows what COPY reads, and ``copy_binary`` says what it may be given in binary. ``orjson_codec`` reads
-and writes JSON in the standard library's stead.
+``copy_data`` makes rows what COPY reads, and ``copy_binary`` says what it may be given in binary. ``orjson_codec``
+reads and writes JSON in the standard library's stead.
 
 asyncpg has no flights, but sends several commands without values in one text. ``asyncpg_connections`` are its classes
 while somebody holds one; ``asyncpg_due`` is what goes ahead of the next statement, with its values as literals;
