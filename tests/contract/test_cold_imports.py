@@ -125,6 +125,43 @@ def test_what_checks_a_database_loads_nothing_that_migrates_it() -> None:
     assert loaded_by("import db.__main__") & (HEAVY | NEVER) == set()
 
 
+# Modules of `db` that serve one call each, and what they alone stand on.
+ONE_CALL = {f"db.work.{name}" for name in ("batch", "copy_rows", "database", "idempotent", "once", "reflect")}
+LAZY = (
+    "{name for name, module in sys.modules.items() if 'Lazy' in object.__getattribute__(module, '__class__').__name__}"
+)
+
+
+def test_a_call_that_no_handler_makes_is_not_loaded() -> None:
+    """Its module comes with the name, whichever way that is asked for."""
+    assert loaded_by("import db") & ONE_CALL == set()
+    assert loaded_by("import db", "db.once") & ONE_CALL == {"db.work.once"}
+    assert loaded_by("from db import reflect") & ONE_CALL == {"db.work.reflect"}
+
+
+def test_dialects_of_other_drivers_wait_for_who_asks_for_them() -> None:
+    """SQLAlchemy imports them with that of psycopg; under `db` they cost nothing, and serve who names them."""
+    put_off = "from db.environment.lean_imports import PUT_OFF"
+    loaded_by("import db", put_off, f"assert PUT_OFF <= {LAZY}, sys.modules")
+    used = "import sqlalchemy.dialects.postgresql.pg8000 as one; assert one.dialect.driver == 'pg8000'"
+    loaded_by("import db", put_off, used, f"assert {LAZY} == PUT_OFF - {{one.__name__}}")
+
+
+def test_what_was_imported_before_stays_as_it_is() -> None:
+    """A module that somebody has is no other one afterwards."""
+    before = "import sqlalchemy.dialects.postgresql.psycopg2 as before"
+    loaded_by(before, "import db", f"assert before.dialect.driver == 'psycopg2' and {LAZY} == set()")
+
+
+@pytest.mark.parametrize(("variables", "frozen"), [("os.environ['AWS_LAMBDA_RUNTIME_API'] = ''", True), ("", False)])
+def test_the_collector_is_as_it_was_after_the_import(variables: str, *, frozen: bool) -> None:
+    """In Lambda it has nothing to look for in what is there for good. One that was off stays off."""
+    loaded_by(
+        "import gc, os", variables, "import db", f"assert gc.isenabled() and bool(gc.get_freeze_count()) is {frozen}"
+    )
+    loaded_by("import gc, os", variables, "gc.disable()", "import db", "assert not gc.isenabled()")
+
+
 def test_what_serves_asgi_loads_no_framework_and_no_orm() -> None:
     """It takes what the application has loaded anyway."""
     frameworks = {"anyio", "fastapi", "litestar", "mangum", "starlette"}

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from db.errors import DOCUMENTATION, ConfigurationError
 
+from .lean_imports import DIALECTS, lean_imports
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -27,7 +29,9 @@ OLDEST = {"sqlalchemy": (2, 1), "psycopg": (3, 3), "aws_lambda_powertools": (3, 
 def check_packages() -> None:
     """Raise ``ConfigurationError`` for the packages that are too old, or for one that this Python cannot load."""
     try:
-        packages = [(importlib.import_module(name), oldest) for name, oldest in OLDEST.items()]
+        with lean_imports():
+            packages = [(importlib.import_module(name), oldest) for name, oldest in OLDEST.items()]
+            importlib.import_module(DIALECTS)  # as `db` itself does, further down
     except ModuleNotFoundError:
         raise  # says in its own words what is not installed
     except ImportError as error:

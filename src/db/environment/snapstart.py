@@ -56,6 +56,7 @@ def before_snapshot() -> None:
         now.forget_credentials()
     event_loop.close()
     _forget_default_session()
+    gc.unfreeze()  # what was there when `db` was imported, too
     gc.collect()  # clients and sessions of boto3 refer to each other
 
 
