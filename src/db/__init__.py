@@ -41,6 +41,7 @@ from .transactions.begin import begin, session
 from .transactions.read import fetch, read
 from .transactions.run import run
 from .transactions.tenant_scope import carry, scope
+from .transactions.write import write
 
 if _typing.TYPE_CHECKING:
     from .aio.database import Database
@@ -90,6 +91,7 @@ __all__ = [
     "sqlstate",
     "status",
     "verdict",
+    "write",
 ]
 
 

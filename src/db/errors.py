@@ -234,6 +234,8 @@ _OF_RATE = ("Rate of connection to proxy exceeded", "connection, rate exceeded",
 # protocol_violation: the one code that PgBouncer and RDS Proxy have for whatever they refuse; and
 # connection_does_not_exist, in which asyncpg hides it where that ends the connection.
 _OF_POOLERS = {"08P01", "08003"}
+# What PgBouncer says of a server that it has not reached. Of one that it has, it says "server conn crashed".
+_NO_SERVER = ("cannot connect", "server login failed", "server login has been failing")
 # invalid_authorization_specification: of a role that may not, or of rules (pg_hba.conf) that name nobody like it.
 _NOT_LET_IN = "28000"
 # What psycopg raises where a connect fails, and what stands in for it with asyncpg.
@@ -246,7 +248,7 @@ _INVALID_OPTION = re.compile(r"connection is bad: invalid \S* ?value: ")
 _SETTING = re.compile(r"\bDB_(?=[A-Z])")
 _CALL = re.compile(
     r"\bdb\.(?=(?:aio|batch|begin|configure|copy_rows|dispose|engine|fetch|idempotent|once|purge_once|read|reflect|"
-    r"run|session|status)\b)"
+    r"run|session|status|write)\b)"
 )
 
 
@@ -354,6 +356,15 @@ def is_in_words(error: BaseException) -> bool:
     """Whether ``error`` is a pooler's, which has one code for all and says the rest in words."""
     code = sqlstate(error)
     return code == "08P01" or (code in _OF_POOLERS and _by_message(error) is not None)
+
+
+def ran_nowhere(error: BaseException) -> bool:
+    """Whether ``error`` is a pooler's, which had no server for what was sent: it has not left the pooler."""
+    if not is_in_words(error):
+        return False
+    if _by_message(error) in {Verdict.WAIT_FOR_CAPACITY, Verdict.REFETCH_CREDENTIALS}:
+        return True
+    return any(part in str(error) for part in _NO_SERVER)
 
 
 def is_of_rate(error: BaseException) -> bool:

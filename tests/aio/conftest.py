@@ -66,6 +66,11 @@ class Twin:
     async def fetch(self, *statements: Any, **arguments: Any) -> list[Result[Any]]:
         return await aio.fetch(*statements, **arguments) if self.name == "aio" else db.fetch(*statements, **arguments)
 
+    async def write(self, *statements: Any, **arguments: Any) -> list[Any]:
+        if self.name == "aio":
+            return list(await aio.write(*statements, **arguments))
+        return list(db.write(*statements, **arguments))
+
     async def run(self, fn: Any, *args: Any, **arguments: Any) -> Any:
         if self.name == "aio":
             return await aio.run(fn, *args, **arguments)

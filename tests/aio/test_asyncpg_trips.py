@@ -19,7 +19,7 @@ from db.settings import Settings
 from db.wire.asyncpg_due import literal, with_literals
 from devkit.network.pinning import no_pinning
 from tests.aio.conftest import Twin
-from tests.aio.test_trips import ONE, fetch, nothing, read, run, savepoint, snapshot, write
+from tests.aio.test_trips import ONE, fetch, known_up_front, nothing, read, run, savepoint, snapshot, write
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -88,6 +88,7 @@ WARM: dict[Callable[[Twin], Awaitable[None]], int] = {
     read: 3,
     snapshot: 4,
     fetch: 5,
+    known_up_front: 5,
     run: 3,
     nothing: 0,
     savepoint: 3,

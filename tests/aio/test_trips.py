@@ -37,6 +37,10 @@ async def snapshot(twin: Twin) -> None:
         await conn.execute(ONE)
 
 
+async def known_up_front(twin: Twin) -> None:
+    await twin.write(ONE, ONE, ONE)
+
+
 async def savepoint(twin: Twin) -> None:
     async with twin.begin() as tx, tx.begin_nested():
         await tx.execute(ONE)
@@ -71,7 +75,8 @@ def counted(database: Database, wire: MakeWire, use: Use) -> Callable[..., Wire]
 
 
 @pytest.mark.parametrize(
-    ("work", "trips"), [(write, 2), (read, 1), (snapshot, 3), (savepoint, 2), (fetch, 1), (run, 2), (nothing, 0)]
+    ("work", "trips"),
+    [(write, 2), (read, 1), (snapshot, 3), (savepoint, 2), (fetch, 1), (known_up_front, 1), (run, 2), (nothing, 0)],
 )
 def test_a_warm_unit_of_work(
     work: Callable[[Twin], Awaitable[None]], trips: int, twin: Twin, counted: Callable[..., Wire]

@@ -35,6 +35,8 @@ def test_a_unit_says_begin_and_nothing_to_the_session(dsql: DsqlStandIn) -> None
     first, second = db.fetch(ONE, ONE)
     fetched = dsql.wire.counts()
     assert ((written - before).trips, (read - written).trips, (fetched - read).trips) == (2, 2, 2)
+    assert db.write(ONE, ONE)[1].all() == [(1,), (2,)]
+    assert (dsql.wire.counts() - fetched).trips == 1
     assert first.all() == second.all() == [(1,), (2,)]
     insert = "INSERT INTO ledger (n) VALUES ($1)"
     asked = "SELECT n FROM ledger"
@@ -42,6 +44,7 @@ def test_a_unit_says_begin_and_nothing_to_the_session(dsql: DsqlStandIn) -> None
         *("BEGIN", insert, "COMMIT"),
         *("BEGIN READ ONLY", asked, "ROLLBACK"),
         *("BEGIN READ ONLY", asked, asked, "ROLLBACK"),
+        *("BEGIN", asked, asked, "COMMIT"),
     ]
 
 
@@ -54,6 +57,10 @@ def test_a_commit_that_conflicts_is_run_again(code: str, dsql: DsqlStandIn) -> N
     dsql.wire.conflict(code)
     with pytest.raises(exc.OperationalError, match=code) as refused, db.begin() as tx:
         add(tx, 2)
+    assert (db.sqlstate(refused.value), db.verdict(refused.value)) == ("40001", db.Verdict.RETRY_TRANSACTION)
+    dsql.wire.conflict(code)
+    with pytest.raises(exc.OperationalError, match=code) as refused:
+        db.write(text("INSERT INTO ledger (n) VALUES (3)"))
     assert (db.sqlstate(refused.value), db.verdict(refused.value)) == ("40001", db.Verdict.RETRY_TRANSACTION)
     assert numbers() == [1]
 

@@ -63,6 +63,9 @@ class Walk:
             "db.read(fresh=…)": self._reads(db.read, fresh=True),
             "db.fetch": self._fetched,
             "db.fetch(tenant=…)": lambda: self._fetched(tenant=TENANT),
+            "db.write": self._written,
+            "db.write(tenant=…)": lambda: self._written(tenant=TENANT),
+            "db.write(isolation=…)": lambda: self._written(isolation="SERIALIZABLE"),
             "db.session": self._writes(db.session),
             "db.session(tenant=…)": self._writes(db.session, tenant=TENANT),
             "db.session(read_only=True)": self._reads(db.session, read_only=True),
@@ -115,6 +118,7 @@ class Walk:
             "aio.begin": lambda: entered(aio.begin()),
             "aio.read": lambda: entered(aio.read()),
             "aio.fetch": lambda: aio.fetch(COUNT),
+            "aio.write": lambda: aio.write(COUNT),
             "aio.session": lambda: entered(aio.session()),
             "aio.run": lambda: aio.run(counted),
             "aio.once": lambda: aio.once("later").run(counted),
@@ -220,6 +224,17 @@ class Walk:
     def _fetched(self, **asked: Any) -> None:
         first, second = db.fetch(COUNT, COUNT, **asked)
         assert first.scalar_one() == second.scalar_one()
+
+    def _written(self, **asked: Any) -> None:
+        number, undone = self._next(), self._next()
+        made, counted = db.write(insert(notes).values(id=number, body="written"), COUNT, **asked)
+        assert (made.rowcount, counted.scalar_one() > 0) == (1, True)
+        self._is_written(number)
+        with pytest.raises(exc.IntegrityError) as refused:
+            db.write(insert(notes).values(id=undone), insert(notes).values(id=number), **asked)
+        assert "in statement 2 of 2" in refused.value.__notes__
+        with db.read() as conn:
+            assert conn.execute(select(notes).where(notes.c.id == undone)).all() == []
 
     def _scope(self) -> None:
         with db.scope(tenant=TENANT):

@@ -62,6 +62,10 @@ def three_reads() -> None:
     db.fetch(ONE, ONE, ONE)
 
 
+def known_up_front() -> None:
+    db.write(WRITE, WRITE, WRITE)
+
+
 def nothing() -> None:
     with db.begin():
         pass
@@ -83,6 +87,7 @@ def plain() -> None:
         (read, 1),
         (snapshot, 3),
         (three_reads, 4),
+        (known_up_front, 4),
         (nothing, 0),
         (plain, 2),
     ],

@@ -73,6 +73,10 @@ def reads() -> None:
     db.fetch(ONE, ONE, tenant="acme")
 
 
+def known_up_front() -> None:
+    db.write(ONE, ONE, tenant="acme")
+
+
 def savepoints() -> None:
     with db.begin(tenant="acme") as tx:
         for _ in range(3):
@@ -80,7 +84,7 @@ def savepoints() -> None:
                 tx.execute(ONE)
 
 
-WORK = [(write, 2), (read, 1), (reads, 1), (savepoints, 4)]
+WORK = [(write, 2), (read, 1), (reads, 1), (known_up_front, 1), (savepoints, 4)]
 
 
 def through(database: Database, wire: PostgresWire | PgBouncer, **settings: Any) -> None:

@@ -35,6 +35,14 @@ def three_reads() -> None:
     db.fetch(ONE, ONE, ONE, tenant="acme")
 
 
+def known_up_front() -> None:
+    db.write(ONE, tenant="acme")
+
+
+def three_known_up_front() -> None:
+    db.write(ONE, ONE, ONE, tenant="acme", isolation="SERIALIZABLE")
+
+
 def ten_savepoints() -> None:
     with db.begin(tenant="acme") as tx:
         for _ in range(10):
@@ -78,6 +86,8 @@ def cost(proxy: Wire, work: Callable[[], None]) -> Counts:
         (write, 2),  # BEGIN and prologue with the statement; COMMIT
         (read, 1),  # prologue and statement are one read-only transaction, which ends by itself
         (three_reads, 1),  # known up front, they leave together
+        (known_up_front, 1),  # BEGIN and prologue, the statement, and COMMIT
+        (three_known_up_front, 1),  # the same, and the level is a word of BEGIN
         (ten_savepoints, 11),  # SAVEPOINT and RELEASE ride with what comes next
         (snapshot, 3),  # BEGIN and prologue with the first statement; the second; ROLLBACK
         (nothing, 0),

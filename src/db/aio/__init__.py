@@ -22,7 +22,7 @@ must not know anything that their plain twins do not: a decision, a default or a
 from .idempotency import idempotent, once, purge_once
 from .loads import batch, copy_rows, reflect
 from .tasks import gather
-from .units import begin, engine, fetch, read, run, session
+from .units import begin, engine, fetch, read, run, session, write
 
 __all__ = [
     "batch",
@@ -38,4 +38,5 @@ __all__ = [
     "reflect",
     "run",
     "session",
+    "write",
 ]

@@ -15,7 +15,7 @@ from db.work.once import DAY_S
 from .idempotency import idempotent_on, once_on, purge_once_on
 from .loads import batch_on, copy_rows_on, reflect_on
 from .tasks import gather_on
-from .units import begin_on, engine_on, fetch_on, read_on, run_on, session_on
+from .units import begin_on, engine_on, fetch_on, read_on, run_on, session_on, write_on
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
-    from sqlalchemy import Executable, MetaData, Result, Table
+    from sqlalchemy import CursorResult, Executable, MetaData, Result, Table
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
     from sqlalchemy.sql.selectable import TypedReturnsRows
 
@@ -87,6 +87,22 @@ class AsyncDatabase:
     ) -> list[Result[*tuple[Any, ...]]]:
         """``db.aio.fetch``, on this database."""
         return await fetch_on(self._holder, *statements, tenant=tenant, fresh=fresh)
+
+    @overload
+    async def write(
+        self, *statements: TypedReturnsRows[*Ts], tenant: str | None = None, isolation: Isolation | None = None
+    ) -> list[CursorResult[*Ts]]: ...
+
+    @overload
+    async def write(
+        self, *statements: Executable, tenant: str | None = None, isolation: Isolation | None = None
+    ) -> list[CursorResult[*tuple[Any, ...]]]: ...
+
+    async def write(
+        self, *statements: Executable, tenant: str | None = None, isolation: Isolation | None = None
+    ) -> list[CursorResult[*tuple[Any, ...]]]:
+        """``db.aio.write``, on this database."""
+        return await write_on(self._holder, *statements, tenant=tenant, isolation=isolation)
 
     @overload
     def session(

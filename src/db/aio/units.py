@@ -1,4 +1,4 @@
-"""``begin``, ``read``, ``fetch``, ``session``, ``run`` and ``engine``, for ``async def``."""
+"""``begin``, ``read``, ``fetch``, ``write``, ``session``, ``run`` and ``engine``, for ``async def``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from db.transactions.callables import awaited_connection
 from db.transactions.read import fetch_on as _fetch_on
 from db.transactions.read import read_on as _read_on
 from db.transactions.run import run_on as _run_on
+from db.transactions.write import write_on as _write_on
 
 from .greenlets import as_plain, in_greenlets, proxied
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from sqlalchemy import Executable, Result
+    from sqlalchemy import CursorResult, Executable, Result
     from sqlalchemy.sql.selectable import TypedReturnsRows
 
     from db.environment.process import Holder
@@ -103,6 +104,36 @@ async def fetch_on(
 ) -> list[Result[*tuple[Any, ...]]]:
     """``fetch``, on the database of ``holder``."""
     return await greenlet_spawn(_fetch_on, holder, *statements, tenant=tenant, fresh=fresh)
+
+
+@overload
+async def write(
+    *statements: TypedReturnsRows[*Ts], tenant: str | None = None, isolation: Isolation | None = None
+) -> list[CursorResult[*Ts]]: ...
+
+
+@overload
+async def write(
+    *statements: Executable, tenant: str | None = None, isolation: Isolation | None = None
+) -> list[CursorResult[*tuple[Any, ...]]]: ...
+
+
+async def write(
+    *statements: Executable, tenant: str | None = None, isolation: Isolation | None = None
+) -> list[CursorResult[*tuple[Any, ...]]]:
+    """All of ``statements`` in one transaction on the writer, or none, from BEGIN to COMMIT in one round trip.
+
+    All is as ``db.write``; the rows are there, so the results are the plain ones. With DB_ASYNC_DRIVER=asyncpg, which
+    has no flights, each statement takes a trip, and COMMIT another one.
+    """
+    return await write_on(DEFAULT, *statements, tenant=tenant, isolation=isolation)
+
+
+async def write_on(
+    holder: Holder, *statements: Executable, tenant: str | None = None, isolation: Isolation | None = None
+) -> list[CursorResult[*tuple[Any, ...]]]:
+    """``write``, on the database of ``holder``."""
+    return await greenlet_spawn(_write_on, holder, *statements, tenant=tenant, isolation=isolation)
 
 
 @overload

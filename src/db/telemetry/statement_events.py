@@ -14,6 +14,7 @@ from sqlalchemy.engine.interfaces import ExecuteStyle
 
 from db.errors import sqlstate
 from db.timing.invocation import current_invocation
+from db.wire.serving import WAITED_S
 
 from .application_name import session_name
 from .metrics import TO_OPENTELEMETRY
@@ -100,6 +101,7 @@ class StatementEvents:
         return True  # it has been sent
 
     def _ran(self, cursor: Any, statement: str, context: Any, duration_s: float, error: BaseException | None) -> None:
+        duration_s -= context.__dict__.get(WAITED_S, 0.0)
         self._tally.database_ms += duration_s * 1000
         if self._spans is not None:
             self._spans.statement(cursor, statement, context, duration_s, error)

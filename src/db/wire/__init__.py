@@ -17,6 +17,7 @@ that a unit of work is told when it has begun. ``encoding`` is the one in which 
 reads DB_SCHEMA, and knows the layer's own functions in it; ``hstore`` is the one type whose number the dialect may look
 up. ``forked`` parts a forked child from its parent's connections.
 
+``departure`` takes statements in that leave with the COMMIT of their transaction, and says what became of it.
 ``copy_data`` makes rows what COPY reads, and ``copy_binary`` says what it may be given in binary. ``orjson_codec``
 reads and writes JSON in the standard library's stead.
 

@@ -14,6 +14,7 @@ from psycopg.adapt import Transformer
 from psycopg.sql import Composable
 
 from .queued_answers import QueuedCommit, is_commit
+from .serving import Gathering
 from .statement_kinds import SET_CONFIG, kind_of
 from .statement_names import Sending
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from psycopg.abc import Params, PQGen, Query
     from psycopg.pq.abc import PGresult
 
-    from .serving import Gathering
+    from .serving import Collecting
     from .statement_kinds import Kind
     from .statement_names import StatementNames
     from .transaction_end import FlightState
@@ -214,7 +215,10 @@ class FlightCursorState(CursorMixin):
             conn.names.heard(results)
         super()._check_results(results)
 
-    def _gather(self, gathering: Gathering, query: str, params: Params | None, kind: Kind) -> PQGen[None]:
+    def _gather(self, gathering: Gathering | Collecting, query: str, params: Params | None, kind: Kind) -> PQGen[None]:
+        if not isinstance(gathering, Gathering):
+            yield from gathering.execute(self, query, params, kind)
+            return
         self._reset()
         self._tx = Transformer(self)
         if not gathering.is_complete:

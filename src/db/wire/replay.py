@@ -12,6 +12,7 @@ from psycopg import pq
 from db.errors import CAME_IN_COMMIT
 
 from .first_flight import FirstFlight, asks_to_connect, reopen
+from .serving import NotYet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,7 +113,10 @@ class ReplayingDialect(DialectMixin):
         flight = FirstFlight()
         with flight.time_is_up():
             while True:
-                self._replace_or_raise(error, cursor, context, flight)
+                if isinstance(error, NotYet) and context is not None:
+                    error.wait(context)
+                else:
+                    self._replace_or_raise(error, cursor, context, flight)
                 try:
                     send(*statement)
                 except BaseException as another:  # noqa: BLE001 - looked at in the next round

@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 
     from psycopg._connection_base import BaseConnection
     from psycopg._queries import PostgresQuery
+    from psycopg.abc import Params, PQGen
     from psycopg.pq.abc import PGresult
+    from sqlalchemy.engine import ExecutionContext
 
     from db.timing.deadline import Limits
 
     from .riders import Command, Riders
     from .search_path import PlainPrologue
+    from .statement_kinds import Kind
     from .statement_names import StatementNames
 
     ConnectionMixin = BaseConnection[Any]
@@ -37,6 +40,8 @@ _OK = pq.ConnStatus.OK
 _IDLE = pq.TransactionStatus.IDLE
 _IN_TRANSACTION = pq.TransactionStatus.INTRANS
 _IN_ERROR = pq.TransactionStatus.INERROR
+# On the execution context of a statement that has waited for others: for how long. It is no part of what it took.
+WAITED_S = "db_waited_s"
 _OPEN = {pq.TransactionStatus.ACTIVE, _IN_TRANSACTION, _IN_ERROR}
 
 
@@ -75,6 +80,22 @@ class Gathering:
         self.results: deque[list[PGresult]] | None = None
 
 
+class Collecting(Protocol):
+    """What takes statements in otherwise, and gives each its answer: ``departure``."""
+
+    def execute(self, cursor: Any, query: str, params: Params | None, kind: Kind) -> PQGen[None]:
+        """Execute a statement on ``cursor``. Raises NotYet where that is to be done again."""
+        ...
+
+
+class NotYet(Exception):  # noqa: N818 - it says where a statement stands, and is no failure
+    """The statement was taken in, and nothing has been sent: it is to be executed again when ``wait`` has returned."""
+
+    def __init__(self, wait: Callable[[ExecutionContext], None]) -> None:
+        super().__init__("the statement waits for those that leave with it")
+        self.wait = wait
+
+
 class ServingState(ConnectionMixin):
     """What psycopg's connection classes have in common here: whom they serve, and whether they proved alive.
 
@@ -100,7 +121,7 @@ class ServingState(ConnectionMixin):
     riders: Riders
     names: StatementNames | None = None  # what psycopg has as its _prepared, where libpq can close a name
     hears: Callable[[float], object]  # called with 0, whether its socket has something to say
-    gathering: Gathering | None = None
+    gathering: Gathering | Collecting | None = None  # where statements that leave together are collected
     serves_until = math.inf  # wall clock; a pool replaces it then: its server may not be the right one for longer
     # A listener of the pool's left a transaction open: it is not the unit's, and ends ahead of that.
     _left_open = False

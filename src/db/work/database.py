@@ -16,6 +16,7 @@ from db.transactions.begin import begin_on, session_on
 from db.transactions.blocks import by_name
 from db.transactions.read import fetch_on, read_on
 from db.transactions.run import run_on
+from db.transactions.write import write_on
 
 from .batch import batch_on
 from .copy_rows import copy_rows_on
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
-    from sqlalchemy import Connection, Engine, Executable, MetaData, Result, Table
+    from sqlalchemy import Connection, CursorResult, Engine, Executable, MetaData, Result, Table
     from sqlalchemy.orm import Session
     from sqlalchemy.sql.selectable import TypedReturnsRows
 
@@ -185,6 +186,22 @@ class Database:
     ) -> list[Result[*tuple[Any, ...]]]:
         """``db.fetch``, on this database."""
         return fetch_on(self._holder, *statements, tenant=tenant, fresh=fresh)
+
+    @overload
+    def write(
+        self, *statements: TypedReturnsRows[*Ts], tenant: str | None = None, isolation: Isolation | None = None
+    ) -> list[CursorResult[*Ts]]: ...
+
+    @overload
+    def write(
+        self, *statements: Executable, tenant: str | None = None, isolation: Isolation | None = None
+    ) -> list[CursorResult[*tuple[Any, ...]]]: ...
+
+    def write(
+        self, *statements: Executable, tenant: str | None = None, isolation: Isolation | None = None
+    ) -> list[CursorResult[*tuple[Any, ...]]]:
+        """``db.write``, on this database."""
+        return write_on(self._holder, *statements, tenant=tenant, isolation=isolation)
 
     @overload
     def run(

@@ -15,6 +15,7 @@ from aws_lambda_powertools.utilities.idempotency import idempotent
 from sqlalchemy import (
     URL,
     Connection,
+    CursorResult,
     Engine,
     Integer,
     MetaData,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     column,
+    insert,
     make_url,
     select,
     table,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 notes = table("notes", column("id", Integer), column("body", Text))
 ids = select(column("id", Integer))
 bodies = select(column("id", Integer), column("body", Text))
+stored = insert(notes).values(id=1).returning(column("id", Integer))
 Event = dict[str, str]
 Answer = dict[str, int]
 
@@ -264,6 +267,10 @@ def units() -> None:
     for number, body in found:
         assert_type((number, body), tuple[int, str])
     assert_type(db.fetch(text("SELECT 1"), ids), list[Result[*tuple[Any, ...]]])
+    assert_type(db.write(stored, stored, tenant="acme", isolation="SERIALIZABLE"), list[CursorResult[int]])
+    (written,) = db.write(text("DELETE FROM notes"))
+    assert_type(written, CursorResult[*tuple[Any, ...]])
+    assert_type(written.rowcount, int)
     rows: list[dict[str, object]] = [{"id": 1, "body": "b"}]
     assert_type(db.copy_rows("notes", rows, columns=["id"], tenant="acme", progress=print, chunk_rows=1000), int)
     assert_type(db.copy_rows("notes", rows, binary=True), int)
@@ -286,6 +293,8 @@ async def units_later() -> None:
     assert_type(await aio.fetch(ids, ids, tenant="acme", fresh=True), list[Result[int]])
     assert_type(await aio.fetch(bodies), list[Result[int, str]])
     assert_type(await aio.fetch(text("SELECT 1")), list[Result[*tuple[Any, ...]]])
+    assert_type(await aio.write(stored, tenant="acme", isolation="SERIALIZABLE"), list[CursorResult[int]])
+    assert_type(await aio.write(text("SELECT 1")), list[CursorResult[*tuple[Any, ...]]])
     assert_type(await aio.copy_rows("notes", [(1, "b")], columns=["id"], tenant="acme", progress=print), int)
     assert_type(await aio.reflect(schema="shop", only=["notes"], views=True, snapshot="schema"), MetaData)
     assert_type(await aio.gather(aio.run(count_later), aio.run(count_later), limit=2), list[int])
@@ -359,6 +368,7 @@ def on_another(event: dict[str, Any], target: Table) -> None:
     assert_type(audit.run(transfer, 1, note="n"), bytes)
     assert_type(audit.once("key").run(count), int)
     assert_type(audit.fetch(ids, ids, fresh=True), list[Result[int]])
+    assert_type(audit.write(stored, tenant="acme"), list[CursorResult[int]])
     assert_type(audit.batch(event, store_message, tenant=tenant_of), PartialItemFailureResponse)
     audit.batch(event, store_reading, model=Reading, tenant=lambda reading: reading.tenant)
     assert_type(audit.copy_rows(target, [(1, "b")], tenant="acme"), int)
@@ -381,6 +391,7 @@ async def on_another_later(event: dict[str, Any], target: Table) -> None:
     assert_type(await audit.aio.run(transfer_later, 1, 2.0, tenant="acme"), bytes)
     assert_type(await audit.aio.once("key").run(count_later), int)
     assert_type(await audit.aio.fetch(bodies), list[Result[int, str]])
+    assert_type(await audit.aio.write(stored), list[CursorResult[int]])
     assert_type(await audit.aio.batch(event, store_message_later), PartialItemFailureResponse)
     assert_type(await audit.aio.copy_rows(target, [(1, "b")]), int)
     assert_type(await audit.aio.reflect(), MetaData)

@@ -42,6 +42,7 @@ _DIFFERS = {
     "db.begin": "two that write the same row do not wait for each other: the later COMMIT is refused (40001)",
     "db.read": "one REPEATABLE READ transaction for the block: a round trip for each statement and one at its end",
     "db.fetch": "one more round trip, at the end of the transaction",
+    "db.write": "the COMMIT that travels with it is refused (40001) where another wrote the same row before",
     "db.run": "run again where a COMMIT was refused, too (OC000, OC001)",
     "db.once": "a duplicate does not wait: `run` finds the record when its COMMIT is refused, a block raises 40001",
     "db.batch": "a transaction for each record",

@@ -139,7 +139,7 @@ CAN: Mapping[Capability, str] = {
 LACKS: Mapping[Capability, str] = {
     "tenant": "it has no row-level security, so every row would be seen: keep tenants in databases of their own",
     "transaction limit": "a transaction is bounded by the limits of its statements",
-    "flights": "the opening shares a packet with the first statement; db.fetch sends one after another",
+    "flights": "the opening shares a packet with the first statement; db.fetch and db.write send one after another",
     "copy": "it has no COPY; db.copy_rows inserts many rows at a time",
     "binary copy": "it has no COPY, whose formats these are",
     "deferred constraints": "InnoDB looks at a constraint with each row",
@@ -162,6 +162,7 @@ _DIFFERS: Mapping[str, str] = {
     "a deadlock all of the transaction",
     "db.read": "a round trip for each statement; one more with `snapshot=True`, at its end",
     "db.fetch": "one statement after another, in one transaction",
+    "db.write": "one statement after another, in one transaction, in which DDL commits at once",
     "db.copy_rows": "inserts of many rows; the limit holds for each of them",
     "db.run": "not run again after DDL, which has committed",
 }

@@ -41,7 +41,7 @@ KIND = EngineKind(
         "read-only": "`BEGIN READ ONLY`",
         "isolation": "READ COMMITTED, REPEATABLE READ, SERIALIZABLE",
         "savepoints": "`SAVEPOINT`, on the way to the next statement",
-        "flights": "BEGIN, prologue and first statement in one round trip",
+        "flights": "BEGIN, prologue and first statement in one round trip, and COMMIT too in db.write",
         "copy": "`COPY FROM STDIN`",
         "binary copy": "`WITH (FORMAT binary)`, by the types that the catalogue has",
         "once": "the row's unique key is the lock",
