@@ -14,6 +14,7 @@ from sqlalchemy import text
 import db
 from db import aio
 from db.environment import event_loop, process
+from db.transactions.open_units import open_units
 
 from .conftest import Use
 from .fix_once import effects  # noqa: F401 - a fixture
@@ -205,7 +206,19 @@ def test_nothing_is_lost_where_a_block_that_was_entered_goes(unit: str) -> None:
     block = ENTERED[unit]()
     assert hasattr(block, "__del__")  # until it is used
     with block:
-        assert not hasattr(block, "__del__")
+        pass
+    assert not hasattr(block, "__del__")
+
+
+@pytest.mark.parametrize("unit", ["begin", "read"])
+def test_a_unit_whose_block_never_came_ends_with_whoever_holds_it(use: Use, unit: str) -> None:
+    """As where a signal's handler raises behind ``__enter__`` and ahead of the block: its connection is free again."""
+    use(pool_timeout_s=0.0)
+    block = ENTERED[unit]()
+    block.__enter__()
+    del block
+    with db.begin():
+        pass
 
 
 @pytest.mark.usefixtures("effects")
@@ -262,3 +275,18 @@ def test_rows_that_come_asynchronously_are_refused(use: Use) -> None:
     use()
     with pytest.raises(TypeError, match="plain iterable"):
         db.copy_rows("effects", async_generator(None))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("unit", ["begin", "read"])
+def test_a_block_of_a_unit_serves_as_a_decorator_and_once_only_as_a_block(use: Use, unit: str) -> None:
+    """As contextlib's: each call of the function has a unit of its own."""
+    use()
+
+    @ENTERED[unit]()
+    def counted() -> int:
+        return len(open_units())
+
+    assert [counted(), counted()] == [1, 1]
+    block = ENTERED[unit]()
+    with block, pytest.raises(RuntimeError, match=rf"db\.{unit}\(\) gives a block that is entered once"):
+        block.__enter__()

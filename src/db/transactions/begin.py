@@ -12,7 +12,7 @@ from db.environment.process import DEFAULT
 from .blocks import block, by_name
 from .callables import own_connection, said_by_tx
 from .read import read_on
-from .unit_of_work import Isolation, transaction_on
+from .unit_of_work import Isolation, UnitOfWork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,11 +43,11 @@ def begin(*, tenant: str | None = None, isolation: Isolation | None = None) -> A
     return begin_on(DEFAULT, tenant=tenant, isolation=isolation)
 
 
-@block
-def begin_on(holder: Holder, *, tenant: str | None = None, isolation: Isolation | None = None) -> Iterator[Connection]:
+def begin_on(
+    holder: Holder, *, tenant: str | None = None, isolation: Isolation | None = None
+) -> AbstractContextManager[Connection]:
     """``begin``, on the database of ``holder``."""
-    with transaction_on(holder, "writer", tenant, isolation=isolation) as (conn, _):
-        yield conn
+    return UnitOfWork(holder, "begin", tenant, isolation=isolation)
 
 
 @overload

@@ -26,23 +26,29 @@ class NotABlockError(TypeError, AttributeError):
     """A block was used without ``with``, or with the wrong one of the two."""
 
 
-class Block(_GeneratorContextManager[Any]):
-    """What a function under ``block`` gives."""
+class Block:
+    """A block of ``with``, and what it says where it is taken for something else."""
 
+    __slots__ = ()
     _is_awaited: ClassVar = False  # though it has the methods of the other kind, which say what it is
     holder: Holder  # of its database
+    call_name: str  # of the public function that gave it
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise NotABlockError(f"{called(self)} gives a block, which has no {name!r}: {_with(self)}")
+        raise NotABlockError(f"{called(self)} gives a block, which has no {name!r}: {with_it(self)}")
 
     def __await__(self) -> NoReturn:
-        raise NotABlockError(f"{called(self)} gives a block, and nothing to await: {_with(self)}")
+        raise NotABlockError(f"{called(self)} gives a block, and nothing to await: {with_it(self)}")
 
     def __aenter__(self) -> NoReturn:
-        raise NotABlockError(f"{called(self)} gives a plain block: {_with(self)}, or take db.aio")
+        raise NotABlockError(f"{called(self)} gives a plain block: {with_it(self)}, or take db.aio")
 
     def __aexit__(self, *_: object) -> NoReturn:
-        raise NotABlockError(f"{called(self)} gives a plain block: {_with(self)}, or take db.aio")
+        raise NotABlockError(f"{called(self)} gives a plain block: {with_it(self)}, or take db.aio")
+
+
+class _GeneratorBlock(Block, _GeneratorContextManager[Any]):
+    """What a function under ``block`` gives."""
 
 
 class AsyncBlock(_AsyncGeneratorContextManager[Any]):
@@ -50,34 +56,35 @@ class AsyncBlock(_AsyncGeneratorContextManager[Any]):
 
     _is_awaited: ClassVar = True
     holder: Holder
+    call_name: str
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise NotABlockError(f"{called(self)} gives a block, which has no {name!r}: {_with(self)}")
+        raise NotABlockError(f"{called(self)} gives a block, which has no {name!r}: {with_it(self)}")
 
     def __await__(self) -> NoReturn:
-        raise NotABlockError(f"{called(self)} gives a block, and nothing to await: {_with(self)}")
+        raise NotABlockError(f"{called(self)} gives a block, and nothing to await: {with_it(self)}")
 
     def __enter__(self) -> NoReturn:
-        raise NotABlockError(f"{called(self)} gives a block for async def: {_with(self)}")
+        raise NotABlockError(f"{called(self)} gives a block for async def: {with_it(self)}")
 
     def __exit__(self, *_: object) -> NoReturn:
-        raise NotABlockError(f"{called(self)} gives a block for async def: {_with(self)}")
+        raise NotABlockError(f"{called(self)} gives a block for async def: {with_it(self)}")
 
 
 # A signal's handler may raise wherever Python code runs, and what it raises in a ``__del__`` is printed and lost: an
 # alarm among it. So no block that was entered has one, only these, which cease to be when they are.
 
 
-class _UnusedBlock(Block):
+class _UnusedBlock(_GeneratorBlock):
     """A block that nobody has entered yet."""
 
     def __enter__(self) -> Any:
-        self.__class__ = Block  # type: ignore[assignment]  # it has no state of its own
-        return Block.__enter__(self)
+        self.__class__ = _GeneratorBlock  # type: ignore[assignment]  # it has no state of its own
+        return _GeneratorBlock.__enter__(self)
 
     def __del__(self) -> None:
         if "func" in vars(self):  # it has been made: not where its arguments were refused
-            warn_of_unused(called(self), _with(self))
+            warn_of_unused(called(self), with_it(self))
 
 
 class _UnusedAsyncBlock(AsyncBlock):
@@ -89,7 +96,7 @@ class _UnusedAsyncBlock(AsyncBlock):
 
     def __del__(self) -> None:
         if "func" in vars(self):  # it has been made: not where its arguments were refused
-            warn_of_unused(called(self), _with(self))
+            warn_of_unused(called(self), with_it(self))
 
 
 def block(
@@ -97,10 +104,12 @@ def block(
 ) -> Callable[Concatenate[Holder, P], AbstractContextManager[T]]:
     """``contextlib.contextmanager``, whose blocks know what they are taken for. ``fn`` is ``<public name>_on``."""
 
+    name = fn.__name__.removesuffix("_on")
+
     @functools.wraps(fn)
     def helper(holder: Holder, /, *args: P.args, **kwargs: P.kwargs) -> AbstractContextManager[T]:
         made = _UnusedBlock(cast("Callable[..., Generator[T]]", fn), (holder, *args), kwargs)
-        made.holder = holder
+        made.holder, made.call_name = holder, name
         return made
 
     return helper
@@ -111,10 +120,12 @@ def async_block(
 ) -> Callable[Concatenate[Holder, P], AbstractAsyncContextManager[T]]:
     """The same for ``contextlib.asynccontextmanager``."""
 
+    name = fn.__name__.removesuffix("_on")
+
     @functools.wraps(fn)
     def helper(holder: Holder, /, *args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[T]:
         made = _UnusedAsyncBlock(cast("Callable[..., AsyncGenerator[T]]", fn), (holder, *args), kwargs)
-        made.holder = holder
+        made.holder, made.call_name = holder, name
         return made
 
     return helper
@@ -122,9 +133,7 @@ def async_block(
 
 def called(of: Block | AsyncBlock) -> str:
     """The call that gave it, as users write it."""
-    gen: Any = of.gen
-    code = gen.ag_code if isinstance(of, AsyncBlock) else gen.gi_code
-    return f"{of.holder.called}.{'aio.' if isinstance(of, AsyncBlock) else ''}{code.co_name.removesuffix('_on')}()"
+    return f"{of.holder.called}.{'aio.' if isinstance(of, AsyncBlock) else ''}{of.call_name}()"
 
 
 def warn_of_unused(call: str, remedy: str) -> None:
@@ -138,7 +147,7 @@ def by_name(call: str, *, places: int = 0) -> Callable[[Callable[P, T]], Callabl
     def decorate(fn: Callable[P, T]) -> Callable[P, T]:
         @functools.wraps(fn)
         def checked(*args: P.args, **kwargs: P.kwargs) -> T:
-            if len(args) > places:
+            if args[places:]:
                 raise TypeError(_by_name(fn, call))
             return fn(*args, **kwargs)
 
@@ -153,5 +162,6 @@ def _by_name(fn: Callable[..., Any], call: str) -> str:
     return f"{call} takes its arguments by name, as in {call}({names[0]}=…): {', '.join(names)}"
 
 
-def _with(of: Block | AsyncBlock) -> str:
+def with_it(of: Block | AsyncBlock) -> str:
+    """How it is meant to be used."""
     return f"{'async ' if isinstance(of, AsyncBlock) else ''}with {called(of)} as …"

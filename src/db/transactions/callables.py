@@ -53,7 +53,7 @@ def done(result: T, fn: Callable[..., Any], *, call: str) -> T:
     """``result``, which ``fn`` gave to ``call``. Raises WrongKindError where it is work that has not been done."""
     if isinstance(result, GeneratorType | AsyncGeneratorType):
         raise WrongKindError(_generator(fn, call))
-    if isinstance(result, _GeneratorContextManager | _AsyncGeneratorContextManager):
+    if isinstance(result, Block | _GeneratorContextManager | _AsyncGeneratorContextManager):
         raise WrongKindError(_block(fn, call))
     if inspect.isawaitable(result):
         if hasattr(type(result), "__aenter__"):

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 from db.environment import process
 from db.errors import ConfigurationError
 from db.pool.pools import StaticQueuePool, capacity
-from db.timing.invocation import note_write
-from db.wire.commit_outcome import Unit, coming
+from db.wire.commit_outcome import coming
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from sqlalchemy import Engine
 
-    from db.environment.process import Holder
+    from db.wire.commit_outcome import Unit
 
 
 # The units of this context. Those that have ended are passed over, so they may end in any order, as generators do.
@@ -58,27 +57,24 @@ def join(units: Iterable[Unit]) -> None:
 process.look_for_units_by(lambda runtime: any(runtime.has(unit.engine) for unit in open_units()))
 
 
-@contextmanager
-def unit_on(holder: Holder, engine: Engine) -> Iterator[Unit]:
-    """A unit of work on ``engine``, of ``holder``. One that could only wait for those around it is refused at once."""
-    around_it = open_units()
-    around = sum(unit.engine is engine for unit in around_it)
-    if around >= capacity(engine):
-        more = "raise DB_ASYNC_CONNECTIONS" if engine.dialect.is_async else "raise DB_POOL_SIZE"
-        if isinstance(engine.pool, StaticQueuePool):
-            more = engine.pool.more
-        others = "another" if around == 1 else f"{around} others"
-        problem = (
-            f"a unit of work inside of {others} of its context needs a connection of its own and the pool has none "
-            f"left: use the outer one's, or {more}"
-        )
-        raise ConfigurationError([problem])
-    unit = Unit(engine)
-    try:
-        _units.set((*around_it, unit))
-        coming.unit = unit
-        yield unit
-    finally:
-        unit.open = False
-        if unit.committed or unit.outcome_unknown:
-            note_write(holder)
+def begin_inside(unit: Unit) -> None:
+    """Open ``unit`` in this context. Raises ConfigurationError where it could only wait for those around it."""
+    around_it = [other for other in _units.get() if other.open]
+    if around_it:
+        _require_room(unit.engine, sum(other.engine is unit.engine for other in around_it))
+    _units.set((*around_it, unit))
+    coming.unit = unit
+
+
+def _require_room(engine: Engine | None, around: int) -> None:
+    if engine is None or around < capacity(engine):
+        return
+    more = "raise DB_ASYNC_CONNECTIONS" if engine.dialect.is_async else "raise DB_POOL_SIZE"
+    if isinstance(engine.pool, StaticQueuePool):
+        more = engine.pool.more
+    others = "another" if around == 1 else f"{around} others"
+    problem = (
+        f"a unit of work inside of {others} of its context needs a connection of its own and the pool has none "
+        f"left: use the outer one's, or {more}"
+    )
+    raise ConfigurationError([problem])

@@ -8,23 +8,20 @@ from sqlalchemy import exc
 
 from db.environment.process import DEFAULT
 from db.telemetry.statement_events import OWN_STATEMENT
-from db.timing.invocation import current_invocation
 from db.wire.commit_outcome import unit_of
 from db.wire.serving import Gathering
 
-from .blocks import block, by_name
+from .blocks import by_name
 from .driver import flight_of
-from .unit_of_work import Isolation, roll_back, transaction_on
+from .unit_of_work import Isolation, UnitOfWork
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from sqlalchemy import Connection, CursorResult, Executable, Result
     from sqlalchemy.sql.selectable import TypedReturnsRows
 
     from db.environment.process import Holder
-    from db.pool.connect_arguments import Role
 
 Ts = TypeVarTuple("Ts")
 
@@ -45,19 +42,12 @@ def read(
     return read_on(DEFAULT, tenant=tenant, snapshot=snapshot, fresh=fresh)
 
 
-@block
 def read_on(
     holder: Holder, *, tenant: str | None = None, snapshot: bool = False, fresh: bool = False
-) -> Iterator[Connection]:
+) -> AbstractContextManager[Connection]:
     """``read``, on the database of ``holder``."""
-    isolation: Isolation | None = "REPEATABLE READ" if snapshot else None
-    role: Role = "writer" if fresh or holder in current_invocation().wrote else "reader"
-    with transaction_on(holder, role, tenant, isolation=isolation, read_only=True, single=not snapshot) as (
-        conn,
-        transaction,
-    ):
-        yield conn
-        roll_back(transaction)  # there is nothing to commit
+    level: Isolation | None = "REPEATABLE READ" if snapshot else None
+    return UnitOfWork(holder, "read", tenant, isolation=level, read_only=True, single=not snapshot, fresh=fresh)
 
 
 @overload

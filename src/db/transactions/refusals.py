@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from db.settings import Settings
 
 # Between a block's function and whoever enters it.
-_IN_BETWEEN = {"contextlib", "db.transactions.blocks"}
+_IN_BETWEEN = {"contextlib", "db.transactions.blocks", "db.transactions.unit_of_work", __name__}
 _ONE_WRITER = (
     "a unit of work that writes, inside of another of its context that does: {} has one writer at a time, and it would "
     "wait for itself. Use the outer one's connection (tx, or db.session(tx=tx))"
@@ -34,23 +34,25 @@ _ONE_FILE = (
 )
 
 
-def require_call(settings: Settings, *, tenant: object = None) -> None:
-    """Raise ConfigurationError where the engine cannot serve a call: of ``db.aio``, or for a tenant."""
+def require_call(settings: Settings, *, tenant: object = None, call: str = "begin") -> None:
+    """Raise ConfigurationError where the engine cannot serve ``call``: of ``db.aio``, or for a tenant."""
     kind = settings.engine_kind
     if not kind.lacks:
         return
     if on_loop():
         kind.require("aio", "db.aio")
     if tenant is not None:
-        require_tenants(settings)
+        require_tenants(settings, call=call)
 
 
-def require_unit(now: Runtime, role: Role, *, tenant: str | None, read_only: bool, isolation: str | None) -> None:
+def require_unit(
+    now: Runtime, role: Role, *, call: str, tenant: str | None, read_only: bool, isolation: str | None
+) -> None:
     """The same for a unit of work; and where it would wait for one around it to end its writing."""
-    require_call(now.settings, tenant=tenant)
+    require_call(now.settings, tenant=tenant, call=call)
     kind, engine = now.settings.engine_kind, now.engine(role)
     if isolation not in {None, "REPEATABLE READ"}:
-        kind.require("isolation", f"{called()}(isolation=…)")
+        kind.require("isolation", f"{called(call)}(isolation=…)")
     if kind.has_one_writer and not read_only:
         writing = [unit.engine for unit in open_units() if unit.engine is not None and not unit.read_only]
         if engine in writing:
@@ -68,7 +70,7 @@ def _are_of_one_file(engine: Engine, other: Engine) -> bool:
     return os.path.realpath(one.database or "") == os.path.realpath(another.database or "")
 
 
-def require_tenants(settings: Settings) -> None:
+def require_tenants(settings: Settings, *, call: str = "begin") -> None:
     """Raise ConfigurationError where a unit of work has a tenant and the engine keeps none apart.
 
     The settings may let it pass; then it is warned of once a process.
@@ -79,13 +81,13 @@ def require_tenants(settings: Settings) -> None:
     if settings.sqlite_tenants == "unchecked":
         warn_of_unchecked_tenants(kind.title, prefix=settings.prefix)
         return
-    kind.require("tenant", f"{called()}(tenant=…)")
+    kind.require("tenant", f"{called(call)}(tenant=…)")
 
 
-def called() -> str:
-    """The public call that the user's code has made, as it is written there."""
+def called(call: str) -> str:
+    """The public call that the user's code has made, as it is written there; ``call``, where he has entered a block."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - there is no other way to a frame
-    found = "begin"
+    found = call
     while frame is not None:
         module = str(frame.f_globals.get("__name__"))
         if module not in _IN_BETWEEN:
