@@ -81,6 +81,8 @@ class Runtime:
         self._sources: dict[str | None, Source | None] = {}
         self._engines: dict[tuple[Role, bool], tuple[Engine, ConnectionEvents]] = {}
         self.disposals = 0
+        self._ready: set[tuple[Role, bool]] = set()  # those of the engines that anybody may have without a lock
+        self.kept: dict[str, Any] = {}  # what rooms above work out once, each by its name
         self._lock = threading.RLock()  # what listens to an engine may ask for another
         self._crowding = Crowding(self.clock)
         self._switchover = Switchover(self.clock)
@@ -105,8 +107,10 @@ class Runtime:
             role = "writer"
         if role == "unpooled" and self._is_in_one_connection:
             role = "writer"  # another connection would be another database
+        key = role, asynchronous
+        if key in self._ready:
+            return self._engines[key][0]
         with self._lock:
-            key = role, asynchronous
             if key not in self._engines:
                 try:
                     self._engines[key] = self._build(role, asynchronous=asynchronous)
@@ -115,6 +119,7 @@ class Runtime:
                     raise
                 if self.options.on_engine is not None:
                     self._tell_of(key, self.options.on_engine)
+                self._ready.add(key)
             return self._engines[key][0]
 
     @property

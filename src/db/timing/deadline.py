@@ -5,10 +5,15 @@ The deadline only ever shortens: every function takes the upper bound that the s
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from db.errors import DeadlineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Of a statement's limit, so that 55P03 (lock_not_available) comes before 57014 (query_canceled).
 _LOCK_SHARE = 0.9
@@ -63,6 +68,17 @@ class Limits:
     lock_s: float
     transaction_s: float | None = None
 
+    @functools.cached_property
+    def in_ms(self) -> tuple[bytes, bytes, bytes | None]:
+        """In PostgreSQL's words, in the same order."""
+        transaction = None if self.transaction_s is None else _milliseconds(self.transaction_s)
+        return _milliseconds(self.statement_s), _milliseconds(self.lock_s), transaction
+
+
+def _milliseconds(seconds: float) -> bytes:
+    # Zero would mean no limit at all.
+    return b"%dms" % max(seconds * 1000, 1)
+
 
 def limits(
     deadline: Deadline | None,
@@ -85,6 +101,32 @@ def limits(
         lock_s=min(lock_s, statement_s * _LOCK_SHARE),
         transaction_s=deadline.left_s(now) - reserve_s / 2 if deadline is not None and bounds_transaction else None,
     )
+
+
+class Bounds:
+    """The upper bounds that settings name: the limits outside of an invocation, which cuts them to what it has left."""
+
+    __slots__ = ("_lock_s", "_statement_s", "_without_deadline", "reserve_s")
+
+    def __init__(self, *, reserve_s: float, statement_s: float, lock_s: float) -> None:
+        self.reserve_s, self._statement_s, self._lock_s = reserve_s, statement_s, lock_s
+        self._without_deadline = self._cut(None, now=0.0, bounds_transaction=False)
+
+    def limits(self, deadline: Deadline | None, clock: Callable[[], float], *, bounds_transaction: bool) -> Limits:
+        """The limits for a flight that leaves now. Raises DeadlineError."""
+        if deadline is None:
+            return self._without_deadline
+        return self._cut(deadline, now=clock(), bounds_transaction=bounds_transaction)
+
+    def _cut(self, deadline: Deadline | None, *, now: float, bounds_transaction: bool) -> Limits:
+        return limits(
+            deadline,
+            now=now,
+            reserve_s=self.reserve_s,
+            statement_s=self._statement_s,
+            lock_s=self._lock_s,
+            bounds_transaction=bounds_transaction,
+        )
 
 
 def patience_s(deadline: Deadline | None, *, now: float, reserve_s: float) -> float | None:

@@ -74,13 +74,6 @@ def is_bound_here() -> bool:
     return _bound.get() is not None or not _running
 
 
-def note_write(database: object) -> None:
-    """The invocation has written to ``database``, if one is running."""
-    invocation = current_invocation()
-    if invocation is not NONE:
-        invocation.wrote.add(database)
-
-
 @contextlib.contextmanager
 def running(invocation: Invocation, *, alone: bool = True) -> Iterator[None]:
     """Make ``invocation`` the current one for the length of the block.

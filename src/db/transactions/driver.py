@@ -15,6 +15,7 @@ from .logins import look_at_login
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+    from sqlalchemy.pool import PoolProxiedConnection
 
     from db.settings.engines.kinds import EngineKind
     from db.wire.commit_outcome import TellingPrologue, Unit
@@ -32,15 +33,19 @@ def flight_of(conn: Connection) -> FlightState | None:
 
 
 def prepare(
-    conn: Connection, prologue: Prologue, unit: Unit, *, isolation: str | None, read_only: bool, pooled: bool
+    checkout: PoolProxiedConnection,
+    prologue: Prologue,
+    unit: Unit,
+    *,
+    isolation: str | None,
+    read_only: bool,
+    pooled: bool,
 ) -> None:
-    """Tell ``conn`` what its transaction will be; ``pooled``, other clients use its session after it."""
-    flight = flight_of(conn)
-    if flight is not None:
-        flight.serve(prologue, prologue.patience_s, unit, isolation=isolation, read_only=read_only, pooled=pooled)
-    else:
-        adapter: Any = conn.connection.dbapi_connection  # asyncpg's, or that of another engine's dialect
-        adapter.serve(prologue, prologue.patience_s, unit, isolation=isolation, read_only=read_only, pooled=pooled)
+    """Tell a connection what its transaction will be; ``pooled``, other clients use its session after it."""
+    below: Any = checkout.dbapi_connection
+    if not hasattr(below, "serve"):
+        below = checkout.driver_connection  # psycopg's, below the adapter that SQLAlchemy has for the loop
+    below.serve(prologue, prologue.patience_s, unit, isolation=isolation, read_only=read_only, pooled=pooled)
 
 
 def say(conn: Connection, command: Command) -> None:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from db.pool.replica_lag import in_rows, lag_of
 from db.settings.engines.postgresql import TRANSACTION_TIMEOUT_SINCE
 from db.telemetry.application_name import name_for
-from db.timing.deadline import limits, patience_s
-from db.timing.invocation import current_invocation
+from db.timing.deadline import Bounds, patience_s
 
 from .prologue_sql import prologue_sql
 
@@ -18,10 +17,37 @@ if TYPE_CHECKING:
 
     from psycopg.pq.abc import PGresult
 
+    from db.environment.runtime import Runtime
     from db.pool.reader_route import ReaderRoute
     from db.settings import Settings
     from db.timing.deadline import Limits
+    from db.timing.invocation import Invocation
     from db.wire.riders import Command
+
+
+class Prologues:
+    """What the prologues of one database have in common, worked out once."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.bounds = Bounds(
+            reserve_s=settings.deadline_reserve_s,
+            statement_s=settings.statement_timeout_s,
+            lock_s=settings.lock_timeout_s,
+        )
+        # Where startup options are not to be had, each transaction says it.
+        self.search_path = settings.schema if settings.proxy != "none" else None
+        self.through_function = settings.proxy == "rds-proxy"
+        self.reader_max_lag_s = settings.reader_max_lag_s
+        self.name_in = functools.lru_cache(maxsize=8)(functools.partial(name_for, settings))
+
+
+def prologues_of(now: Runtime) -> Prologues:
+    """Those of the database that is at work."""
+    if __name__ not in now.kept:
+        now.kept[__name__] = Prologues(now.settings, now.clock)
+    prologues: Prologues = now.kept[__name__]
+    return prologues
 
 
 class Prologue:
@@ -32,42 +58,29 @@ class Prologue:
 
     def __init__(
         self,
-        settings: Settings,
+        common: Prologues,
         tenant: str | None,
+        invocation: Invocation,
         *,
         server_version: Sequence[int | str],
-        clock: Callable[[], float],
         reader: ReaderRoute | None = None,
     ) -> None:
         """``reader`` is asked whether a server so many seconds behind may answer; None where any may."""
-        self._settings = settings
-        self._clock = clock
+        self._common = common
         self._reader = reader
         # Whether the answer decides if the server may be used.
         self.listens = reader is not None
-        now = current_invocation()
-        self._deadline = now.deadline
-        self._limits = functools.partial(
-            limits,
-            self._deadline,
-            reserve_s=settings.deadline_reserve_s,
-            statement_s=settings.statement_timeout_s,
-            lock_s=settings.lock_timeout_s,
-        )
-        self._has_transaction_timeout = tuple(server_version) >= TRANSACTION_TIMEOUT_SINCE
-        self._application_name = name_for(settings, now.request_id)
+        self._deadline = invocation.deadline
+        self._has_transaction_timeout = (*server_version,) >= TRANSACTION_TIMEOUT_SINCE
+        self._application_name = common.name_in(invocation.request_id)
         self.tell(tenant)
 
     def tell(self, tenant: str | None) -> None:
         """From the next transaction on, say this tenant."""
         self.tenant = tenant
-        settings = self._settings
+        common = self._common
         self._sql = prologue_sql(
-            tenant,
-            # Where startup options are not to be had, each transaction says it.
-            settings.schema if settings.proxy != "none" else None,
-            self._application_name,
-            through_function=settings.proxy == "rds-proxy",
+            tenant, common.search_path, self._application_name, through_function=common.through_function
         )
 
     def __call__(self, alone: bool) -> Command:
@@ -80,15 +93,16 @@ class Prologue:
         said = self._statement(alone=False)
         if self._reader is None:
             return [said]
-        return [said, (in_rows(self._reader.lag_question), [str(self._settings.reader_max_lag_s).encode()])]
+        return [said, (in_rows(self._reader.lag_question), [str(self._common.reader_max_lag_s).encode()])]
 
     def _statement(self, *, alone: bool) -> Command:
-        now_limits = self._limits(now=self._clock(), bounds_transaction=self._has_transaction_timeout and not alone)
+        common, bounds_transaction = self._common, self._has_transaction_timeout and not alone
+        now_limits = common.bounds.limits(self._deadline, common.clock, bounds_transaction=bounds_transaction)
         return self._sql.statement(now_limits, read_only=alone)
 
     def limits_now(self) -> Limits:
         """How long what is sent now may take, for a connection that says it by other means than SQL."""
-        return self._limits(now=self._clock(), bounds_transaction=False)
+        return self._common.bounds.limits(self._deadline, self._common.clock, bounds_transaction=False)
 
     def heard(self, result: PGresult) -> bool:
         """Whether the server may answer what came with this prologue, by what it said of its lag."""
@@ -103,4 +117,6 @@ class Prologue:
 
     def patience_s(self) -> float | None:
         """Seconds to wait for an answer; None outside an invocation."""
-        return patience_s(self._deadline, now=self._clock(), reserve_s=self._settings.deadline_reserve_s)
+        if self._deadline is None:
+            return None
+        return patience_s(self._deadline, now=self._common.clock(), reserve_s=self._common.bounds.reserve_s)

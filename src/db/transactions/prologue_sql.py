@@ -36,18 +36,28 @@ class PrologueSql:
 
     def statement(self, limits: Limits, *, read_only: bool = False) -> tuple[bytes, list[bytes | None]]:
         """One PostgreSQL statement that sets all of it for the transaction, and its parameters."""
-        limit = _milliseconds(limits.statement_s)
-        values: list[bytes | None] = [
-            limit,
-            _milliseconds(limits.lock_s),
-            limit,
-            None if limits.transaction_s is None else _milliseconds(limits.transaction_s),
-            *self._held,
-            b"on" if read_only else None,
-        ]
+        limit, lock_limit, whole_limit = limits.in_ms
+        key = whole_limit is not None, read_only
+        text, held = self._said[key] if key in self._said else self._say(*key)
+        if whole_limit is None:
+            return text, [limit, lock_limit, limit, *held]
+        return text, [limit, lock_limit, limit, whole_limit, *held]
+
+    def _say(self, bounds_transaction: bool, read_only: bool) -> tuple[bytes, list[bytes | None]]:
+        """The text, and what follows the numbers of its parameters: the same each time."""
+        values = [*self._held, b"on" if read_only else None]
         if self.through_function:
-            return self._call, values
-        return _set_config(*[value is not None for value in values]), [value for value in values if value is not None]
+            said = self._call, values if bounds_transaction else [None, *values]
+        else:
+            given = [value is not None for value in values]
+            text = _set_config(True, True, True, bounds_transaction, *given)
+            said = text, [value for value in values if value is not None]
+        self._said[bounds_transaction, read_only] = said
+        return said
+
+    @functools.cached_property
+    def _said(self) -> dict[tuple[bool, bool], tuple[bytes, list[bytes | None]]]:
+        return {}
 
     @functools.cached_property
     def _call(self) -> bytes:
@@ -94,11 +104,6 @@ def _set_config(*given: bool) -> bytes:
         # Off and on again: a timer that a default of role or database started at BEGIN is not set anew by a value.
         calls.insert(names.index("transaction_timeout"), "set_config('transaction_timeout', '0', true)")
     return f"SELECT {', '.join(calls)}".encode()
-
-
-def _milliseconds(seconds: float) -> bytes:
-    # Zero would mean no limit at all.
-    return b"%dms" % max(int(seconds * 1000), 1)
 
 
 CREATE_PROLOGUE_FUNCTION = f"""

@@ -211,10 +211,19 @@ def tenant_for(tenant: str | None, *, required: bool) -> str | None:
 
 def checked_tenant(tenant: str) -> str:
     """``tenant`` if PostgreSQL can hold it as a setting's value. It travels as a parameter, so quotes mean nothing."""
+    if type(tenant) is str:
+        return _known(tenant)
     if not isinstance(tenant, str):
         raise TenantError(f"a tenant is a string, not {type(tenant).__name__}")
+    return _usable(tenant)
+
+
+def _usable(tenant: str) -> str:
     if not tenant.strip() or "\x00" in tenant or len(tenant) > TENANT_MAX_CHARS:
         raise TenantError(f"a tenant is 1 to {TENANT_MAX_CHARS} characters, not all of them blank, none of them NUL")
     if not tenant.isprintable() and any("\ud800" <= char <= "\udfff" for char in tenant):
         raise TenantError("a tenant holds no lone surrogates: they cannot be sent as UTF-8")
     return tenant
+
+
+_known = functools.lru_cache(maxsize=64)(_usable)  # an environment serves few tenants at a time, each of them often

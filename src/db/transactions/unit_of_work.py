@@ -18,7 +18,7 @@ from db.errors import DOCUMENTATION, ConfigurationError, DbError, OutcomeUnknown
 from db.pool.engine_options import level_meant
 from db.telemetry.log import warn_of_leftovers
 from db.timing.deadline import usable_s
-from db.timing.invocation import current_invocation, note_write
+from db.timing.invocation import NONE, current_invocation
 from db.timing.waiting import on_loop
 from db.wire.commit_outcome import Unit, work_for
 from db.wire.search_path import NO_FUNCTION, PROLOGUE_FUNCTION, no_prologue_function
@@ -28,7 +28,7 @@ from .blocks import Block, called, warn_of_unused, with_it
 from .driver import is_failed, prepare
 from .logins import look_at_login
 from .open_units import begin_inside
-from .prologue import Prologue
+from .prologue import Prologue, prologues_of
 from .remedies import OUTSIDE_OF_A_TRANSACTION, add_remedy, note_disposal
 from .tenant_scope import tenant_for
 
@@ -71,6 +71,7 @@ class UnitOfWork(Block):
         "_conn",
         "_disposals",
         "_fresh",
+        "_invocation",
         "_isolation",
         "_now",
         "_read_only",
@@ -112,7 +113,8 @@ class UnitOfWork(Block):
         try:
             # Whose work it is, and whether there is time for it.
             now = self._now = self.holder.current()
-            settings, invocation = now.settings, current_invocation()
+            settings = now.settings
+            invocation = self._invocation = current_invocation()
             if self._isolation is not None:
                 _require_level(self._isolation)
             level = self._isolation or now.isolation
@@ -131,21 +133,22 @@ class UnitOfWork(Block):
             unit = self._unit = Unit(engine, read_only=self._read_only)
             begin_inside(unit)
             conn = self._conn = engine.connect()
-            work_for(unit, conn)
+            checkout = conn.connection
+            work_for(unit, checkout)
             if tenant is not None:
                 look_at_login(conn)
 
             # What is said behind BEGIN. It leaves with the first statement.
             route = now.reader_route
             prologue = Prologue(
-                settings,
+                prologues_of(now),
                 tenant,
+                invocation,
                 server_version=conn.dialect.server_version_info or (),
-                clock=now.clock,
                 reader=route if role == "reader" and route.asks_for_lag else None,
             )
             pooled = settings.proxy != "none"
-            prepare(conn, prologue, unit, isolation=level, read_only=self._read_only, pooled=pooled)
+            prepare(checkout, prologue, unit, isolation=level, read_only=self._read_only, pooled=pooled)
 
             # Entered, as in a `with`, SQLAlchemy refuses what would follow an early commit() without prologue.
             transaction = self._transaction = conn.begin()
@@ -177,8 +180,8 @@ class UnitOfWork(Block):
         finally:
             if unit is not None:
                 unit.open = False
-                if unit.committed or unit.outcome_unknown:
-                    note_write(self.holder)
+                if (unit.committed or unit.outcome_unknown) and self._invocation is not NONE:
+                    self._invocation.wrote.add(self.holder)
 
     def _end_transaction(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

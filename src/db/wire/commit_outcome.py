@@ -128,10 +128,10 @@ def note_commits(dialect: Dialect) -> None:
     dialect.do_commit = do_commit  # type: ignore[method-assign, assignment]
 
 
-def work_for(unit: Unit, conn: Connection) -> None:
-    """Let ``conn`` work for ``unit`` until it is closed."""
-    # On the checkout, which stays while the connection below it may be replaced or detached.
-    vars(conn.connection)[_UNIT] = unit
+def work_for(unit: Unit, checkout: PoolProxiedConnection) -> None:
+    """Let ``checkout`` work for ``unit`` until it is closed."""
+    # It stays while the connection below it may be replaced or detached.
+    checkout.__dict__[_UNIT] = unit
 
 
 def is_at_work(conn: Connection) -> bool:
