@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import exc
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, Pool, QueuePool
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
-from sqlalchemy.util.queue import Empty, Full
+from sqlalchemy.util.queue import AsyncAdaptedQueue, Empty, Full, Queue, QueueCommon
 
 from db.errors import ConfigurationError, claim
 from db.settings import PREFIX
@@ -25,7 +25,6 @@ from db.timing.deadline import usable_s
 from db.timing.invocation import current_invocation
 from db.wire.commit_outcome import coming
 from db.wire.session_leftovers import IN_HANDS, LEFT, SessionLeftError
-from db.wire.transaction_end import FlightState
 
 from .keeping import may_serve
 from .switchover import serves_until
@@ -56,6 +55,35 @@ class StaleConnectionError(Exception):
     """
 
 
+class _Shelf(Queue["ConnectionPoolEntry"]):
+    """SQLAlchemy's queue as its pools use it: nobody waits for room, and hardly ever somebody for a connection.
+
+    So neither a return nor a checkout has to tell those who might; what guards both is the same lock.
+    """
+
+    waiting = 0  # for a connection; what a signal's handler leaves too many of is told in vain
+
+    def get(self, block: bool = True, timeout: float | None = None) -> ConnectionPoolEntry:
+        with self.mutex:
+            if self.queue:
+                return self.queue.pop() if self.use_lifo else self.queue.popleft()
+            if not block:
+                raise Empty
+            try:
+                self.waiting += 1
+                return super().get(timeout=timeout)
+            finally:
+                self.waiting -= 1
+
+    def put(self, item: ConnectionPoolEntry, block: bool = True, timeout: float | None = None) -> None:  # noqa: ARG002
+        with self.mutex:
+            if 0 < self.maxsize <= len(self.queue):
+                raise Full
+            self.queue.append(item)
+            if self.waiting:
+                self.not_empty.notify()
+
+
 class IdleAwareQueuePool(QueuePool):
     """QueuePool that also replaces a connection which was idle for ``idle_s``, by wall clock.
 
@@ -68,6 +96,7 @@ class IdleAwareQueuePool(QueuePool):
     its last user left something is replaced as well.
     """
 
+    _queue_class: type[QueueCommon[ConnectionPoolEntry]] = _Shelf
     more = "raise DB_POOL_SIZE or DB_MAX_OVERFLOW"  # what gives it more room
     waits: Waits | None = None  # who is told of those that wait
 
@@ -117,17 +146,21 @@ class IdleAwareQueuePool(QueuePool):
         try:
             record.__dict__[_FOR] = unit
             info = record.info
-            if RETURNED_AT in info and not may_serve(
-                now=time.time(),
-                # SQLAlchemy would see to the age as well, but behind the mark that a new connection needs.
-                connected_at=record.starttime,  # type: ignore[attr-defined]  # of the record itself
-                returned_at=info[RETURNED_AT],
-                idle_s=self._idle_s,
-                recycle_s=self._recycle,
-                until=serves_until(record.driver_connection),
-            ):
-                record.invalidate(StaleConnectionError())
-                self._connect(record)
+            if RETURNED_AT in info:
+                until = getattr(record.dbapi_connection, "serves_until", None)  # psycopg's has it itself
+                if until is None:
+                    until = serves_until(record.driver_connection)
+                if not may_serve(
+                    now=time.time(),
+                    # SQLAlchemy would see to the age as well, but behind the mark that a new connection needs.
+                    connected_at=record.starttime,  # type: ignore[attr-defined]  # of the record itself
+                    returned_at=info[RETURNED_AT],
+                    idle_s=self._idle_s,
+                    recycle_s=self._recycle,
+                    until=until,
+                ):
+                    record.invalidate(StaleConnectionError())
+                    self._connect(record)
         except BaseException:  # a signal's handler raised: nobody else knows yet that the record is out
             self._do_return_conn(record)
             raise
@@ -197,7 +230,7 @@ class IdleAwareQueuePool(QueuePool):
         try:
             with self._pool.mutex:  # type: ignore[attr-defined]  # an RLock, so waiting gives it up
                 record = self._pool.get(block=within_s is not None, timeout=within_s)
-                vars(record)[_TAKEN_BY] = get_ident()
+                record.__dict__[_TAKEN_BY] = get_ident()
         except Empty:
             return None
         return record
@@ -260,14 +293,14 @@ class IdleAwareQueuePool(QueuePool):
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         try:
-            if isinstance(driver := record.driver_connection, FlightState):
-                driver.parked()
-            elif (parked := getattr(record.dbapi_connection, "parked", None)) is not None:
-                parked()  # asyncpg's
+            # The driver's connection has it, below SQLAlchemy's adapter where there is one; asyncpg's adapter itself.
+            parked = getattr(record.dbapi_connection, "parked", None)
+            if parked is not None or (parked := getattr(record.driver_connection, "parked", None)) is not None:
+                parked()
             if LEFT in record.info:
                 record.invalidate(SessionLeftError())
         finally:  # whatever a signal's handler raises there
-            taken_by = vars(record).pop(_TAKEN_BY, None)
+            taken_by = record.__dict__.pop(_TAKEN_BY, None)
             if taken_by == _DISPOSED:
                 record.close()
             elif taken_by != _DROPPED:
@@ -312,6 +345,7 @@ class AsyncIdleAwareQueuePool(IdleAwareQueuePool, AsyncAdaptedQueuePool):
     loop beside the first it raises ConfigurationError.
     """
 
+    _queue_class = AsyncAdaptedQueue
     _loop: asyncio.AbstractEventLoop | None = None
     more = "raise DB_ASYNC_CONNECTIONS"
 
