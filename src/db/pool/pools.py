@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import exc
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, Pool, QueuePool
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
-from sqlalchemy.util.queue import AsyncAdaptedQueue, Empty, Full, Queue, QueueCommon
+from sqlalchemy.util.queue import AsyncAdaptedQueue, Empty, Full, Queue
 
 from db.errors import ConfigurationError, claim
 from db.settings import PREFIX
@@ -96,7 +96,7 @@ class IdleAwareQueuePool(QueuePool):
     its last user left something is replaced as well.
     """
 
-    _queue_class: type[QueueCommon[ConnectionPoolEntry]] = _Shelf
+    _queue_class = _Shelf
     more = "raise DB_POOL_SIZE or DB_MAX_OVERFLOW"  # what gives it more room
     waits: Waits | None = None  # who is told of those that wait
 
@@ -345,7 +345,7 @@ class AsyncIdleAwareQueuePool(IdleAwareQueuePool, AsyncAdaptedQueuePool):
     loop beside the first it raises ConfigurationError.
     """
 
-    _queue_class = AsyncAdaptedQueue
+    _queue_class = AsyncAdaptedQueue  # type: ignore[assignment]  # the other of the two that QueuePool has
     _loop: asyncio.AbstractEventLoop | None = None
     more = "raise DB_ASYNC_CONNECTIONS"
 

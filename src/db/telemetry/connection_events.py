@@ -23,7 +23,7 @@ from db.wire.forked import part_from
 from db.wire.session_leftovers import IN_HANDS, LEFT
 
 from .holders import place_in_task, place_of, task_now
-from .log import WRITE, logger, warn_of_leftovers
+from .log import LOGGED, WRITE, warn_of_leftovers
 from .metrics import Waits
 from .statement_events import StatementEvents, named
 
@@ -145,11 +145,11 @@ class ConnectionEvents:
             "detach": self._detached,
             "close": self._closed,
             "close_detached": self._closed,
-            **self._statements.listeners(engine.dialect),
             "handle_error": self._failed,
         }
         for name, listener in listeners.items():
             event.listen(engine, name, listener)
+        self._statements.watch(engine.dialect)
         if hasattr(engine.dialect, "on_replay"):
             engine.dialect.on_replay = self.replayed
         self._hear_of_disposals(engine)
@@ -205,7 +205,7 @@ class ConnectionEvents:
             record.info[TAKEN_FROM] = place_of(sys._getframe())  # noqa: SLF001 - there is no other way to a frame
         self._tally.checkouts += 1
         self._tally.reuses += reused
-        if logger.log_level <= logging.DEBUG:
+        if LOGGED.level <= logging.DEBUG:
             self._log(logging.DEBUG, "checkout", record, reused=reused, idle_s=self._since(record, RETURNED_AT))
 
     def _checked_in(self, _connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
@@ -216,7 +216,7 @@ class ConnectionEvents:
         info[TAKEN_IN], info[IN_HANDS] = None, False  # what a listener says to whom it comes back is nobody's
         if LEFT in info:
             warn_of_leftovers(info[LEFT], by="the plain engine", database=self._database, dialect=self._dialect.name)
-        if logger.log_level <= logging.DEBUG:
+        if LOGGED.level <= logging.DEBUG:
             self._log(logging.DEBUG, "checkin", record, held_s=self._since(record, TAKEN_AT))
 
     def _invalidated(

@@ -60,8 +60,10 @@ def _leave_stdout(shared: logging.Logger) -> None:
             shared.addHandler(ours)
 
 
+# The one of logging's below it, whose level is asked for without a call.
+LOGGED: logging.Logger = logger._logger  # noqa: SLF001 - Powertools has no name for it
 if "AWS_LAMBDA_RUNTIME_API" not in os.environ:
-    _leave_stdout(logger._logger)  # noqa: SLF001 - that of Powertools has no name for it
+    _leave_stdout(LOGGED)
 
 # Powertools' Logger has no log(level, ...).
 WRITE = {logging.DEBUG: logger.debug, logging.INFO: logger.info, logging.WARNING: logger.warning}

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from .otel_metrics import PoolMeter
     from .spans import Spans
 
-    Listener = Callable[..., bool]
-
 LOGGED_SQL_CHARS = 1000  # of a fingerprint; CloudWatch bills by the byte
 # Execution option of statements that the layer sends for itself: timed, but not counted as the handler's.
 OWN_STATEMENT = "db_own_statement"
 _COUNTED = "db_counted"  # on the execution context of a statement that is sent in batches
 _DRIVERS_ESCAPE = {"format", "pyformat"}
+# A dialect's methods that send a statement, and whether they send parameters with it.
+_SENDS = {"do_execute": True, "do_executemany": True, "do_execute_no_params": False}
 
 
 class StatementEvents:
@@ -61,44 +61,34 @@ class StatementEvents:
         self._constant = comment(self._sender)
         self._escapes = False
 
-    def listeners(self, dialect: Dialect) -> dict[str, Listener]:
-        """SQLAlchemy's dialect events, by name.
+    def watch(self, dialect: Dialect) -> None:
+        """Measure what ``dialect`` sends: in its own methods, as an event costs each statement a loop and a call more.
 
-        Those of the dialect, as a listener to the engine's makes each ``Connection`` put together its own set. Each
-        sends the statement itself, so listeners to the same event that come later are not asked.
+        And a listener to the engine's events makes each ``Connection`` put together its own set.
         """
         self._escapes = dialect.paramstyle in _DRIVERS_ESCAPE
-
-        def do_execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
-            return self._run(dialect.do_execute, cursor, statement, parameters, context)
-
-        def do_executemany(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
-            return self._run(dialect.do_executemany, cursor, statement, parameters, context)
-
-        def do_execute_no_params(cursor: Any, statement: str, context: Any) -> bool:
-            return self._run(_without_parameters(dialect), cursor, statement, None, context)
-
-        return {
-            "do_execute": do_execute,
-            "do_executemany": do_executemany,
-            "do_execute_no_params": do_execute_no_params,
-        }
+        for name, has_parameters in _SENDS.items():
+            setattr(dialect, name, self._measured(getattr(dialect, name), has_parameters=has_parameters))
 
     def connected(self, connection: DBAPIConnection | None, duration_s: float, error: BaseException | None) -> None:
         """A connect was tried, and gave ``connection`` or ``error``."""
         if self._spans is not None:
             self._spans.connect(connection, duration_s, error)
 
-    def _run(self, send: Callable[..., None], cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
-        text = statement if self._comments == "off" else self._commented(statement, escaped=parameters is not None)
-        started = time.perf_counter()
-        try:
-            send(cursor, text, parameters, context)
-        except BaseException as error:
-            self._ran(cursor, statement, context, time.perf_counter() - started, error)
-            raise
-        self._ran(cursor, statement, context, time.perf_counter() - started, None)
-        return True  # it has been sent
+    def _measured(self, send: Callable[..., None], *, has_parameters: bool) -> Callable[..., None]:
+        comments, ran, now = self._comments != "off", self._ran, time.perf_counter
+
+        def measured(cursor: Any, statement: str, *arguments: Any) -> None:
+            text = self._commented(statement, escaped=has_parameters) if comments else statement
+            started = now()
+            try:
+                send(cursor, text, *arguments)
+            except BaseException as error:
+                ran(cursor, statement, arguments[-1], now() - started, error)
+                raise
+            ran(cursor, statement, arguments[-1], now() - started, None)
+
+        return measured
 
     def _ran(self, cursor: Any, statement: str, context: Any, duration_s: float, error: BaseException | None) -> None:
         duration_s -= context.__dict__.get(WAITED_S, 0.0)
@@ -168,13 +158,6 @@ def _spans(settings: Settings, meter: PoolMeter | None) -> Spans | None:
 def _sender(settings: Settings) -> dict[str, str | None]:
     name = session_name(settings)
     return {"application": name, "action": settings.function_name if settings.function_name != name else None}
-
-
-def _without_parameters(dialect: Dialect) -> Callable[..., None]:
-    def send(cursor: Any, statement: str, _parameters: None, context: Any) -> None:
-        dialect.do_execute_no_params(cursor, statement, context)
-
-    return send
 
 
 def named(error: BaseException | None) -> str | None:
