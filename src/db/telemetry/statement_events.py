@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from .metrics import Tally
     from .otel_metrics import PoolMeter
+    from .repeated_statements import Repeats
     from .spans import Spans
 
 LOGGED_SQL_CHARS = 1000  # of a fingerprint; CloudWatch bills by the byte
@@ -98,22 +99,19 @@ class StatementEvents:
         if context.execution_options.get(OWN_STATEMENT):
             return
         self._tally.statements += 1
-        if self._budget:
-            self._count(statement, context, duration_s)
+        if self._budget and (repeats := repeats_so_far(self._database)) is not None:
+            if context.execute_style is ExecuteStyle.INSERTMANYVALUES:
+                self._count_batch(repeats, context, duration_s)
+            else:
+                repeats.add(statement, duration_s * 1000, budget=self._budget)
         if duration_s >= self._slow_s:
             self._log_slow(cursor, statement, duration_s, error)
 
-    def _count(self, statement: str, context: Any, duration_s: float) -> None:
-        repeats = repeats_so_far(self._database)
-        if repeats is None:
-            return
-        if context.execute_style is ExecuteStyle.INSERTMANYVALUES:
-            # Sent in batches, each with a text of its own.
-            if _COUNTED in context.__dict__:
-                return
+    def _count_batch(self, repeats: Repeats, context: Any, duration_s: float) -> None:
+        """One of several texts that are sent for one statement: that is counted, once."""
+        if _COUNTED not in context.__dict__:
             context.__dict__[_COUNTED] = True
-            statement = context.statement
-        repeats.add(statement, duration_s * 1000, budget=self._budget)
+            repeats.add(context.statement, duration_s * 1000, budget=self._budget)
 
     def _log_slow(self, cursor: Any, statement: str, duration_s: float, error: BaseException | None) -> None:
         from .fingerprint import fingerprint

@@ -5,7 +5,6 @@ The deadline only ever shortens: every function takes the upper bound that the s
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -50,7 +49,7 @@ def usable_s(deadline: Deadline | None, *, now: float, reserve_s: float, at_most
     """
     if deadline is None:
         return at_most_s
-    in_all_s = deadline.left_s(now)
+    in_all_s = min(deadline.at - now, deadline.length_s)  # as left_s(), which were a call
     left_s = in_all_s - reserve_s
     if left_s <= 0:
         raise DeadlineError(
@@ -67,17 +66,6 @@ class Limits:
     statement_s: float
     lock_s: float
     transaction_s: float | None = None
-
-    @functools.cached_property
-    def in_ms(self) -> tuple[bytes, bytes, bytes | None]:
-        """In PostgreSQL's words, in the same order."""
-        transaction = None if self.transaction_s is None else _milliseconds(self.transaction_s)
-        return _milliseconds(self.statement_s), _milliseconds(self.lock_s), transaction
-
-
-def _milliseconds(seconds: float) -> bytes:
-    # Zero would mean no limit at all.
-    return b"%dms" % max(seconds * 1000, 1)
 
 
 def limits(
@@ -110,18 +98,17 @@ class Bounds:
 
     def __init__(self, *, reserve_s: float, statement_s: float, lock_s: float) -> None:
         self.reserve_s, self._statement_s, self._lock_s = reserve_s, statement_s, lock_s
-        self._without_deadline = self._cut(None, now=0.0, bounds_transaction=False)
+        self._without_deadline = limits(
+            None, now=0.0, reserve_s=reserve_s, statement_s=statement_s, lock_s=lock_s, bounds_transaction=False
+        )
 
     def limits(self, deadline: Deadline | None, clock: Callable[[], float], *, bounds_transaction: bool) -> Limits:
         """The limits for a flight that leaves now. Raises DeadlineError."""
         if deadline is None:
             return self._without_deadline
-        return self._cut(deadline, now=clock(), bounds_transaction=bounds_transaction)
-
-    def _cut(self, deadline: Deadline | None, *, now: float, bounds_transaction: bool) -> Limits:
         return limits(
             deadline,
-            now=now,
+            now=clock(),
             reserve_s=self.reserve_s,
             statement_s=self._statement_s,
             lock_s=self._lock_s,
@@ -136,4 +123,4 @@ def patience_s(deadline: Deadline | None, *, now: float, reserve_s: float) -> fl
     """
     if deadline is None:
         return None
-    return max(deadline.left_s(now) - reserve_s / 4, _MOMENT_S)
+    return max(min(deadline.at - now, deadline.length_s) - reserve_s / 4, _MOMENT_S)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 TENANT_SETTING = "app.tenant_id"
+_MS = b"%dms"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +37,13 @@ class PrologueSql:
 
     def statement(self, limits: Limits, *, read_only: bool = False) -> tuple[bytes, list[bytes | None]]:
         """One PostgreSQL statement that sets all of it for the transaction, and its parameters."""
-        limit, lock_limit, whole_limit = limits.in_ms
-        key = whole_limit is not None, read_only
+        # Zero would mean no limit at all.
+        limit, lock_limit = _MS % max(limits.statement_s * 1000, 1), _MS % max(limits.lock_s * 1000, 1)
+        key = limits.transaction_s is not None, read_only
         text, held = self._said[key] if key in self._said else self._say(*key)
-        if whole_limit is None:
+        if limits.transaction_s is None:
             return text, [limit, lock_limit, limit, *held]
-        return text, [limit, lock_limit, limit, whole_limit, *held]
+        return text, [limit, lock_limit, limit, _MS % max(limits.transaction_s * 1000, 1), *held]
 
     def _say(self, bounds_transaction: bool, read_only: bool) -> tuple[bytes, list[bytes | None]]:
         """The text, and what follows the numbers of its parameters: the same each time."""

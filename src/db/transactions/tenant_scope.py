@@ -200,6 +200,8 @@ def tenant_for(tenant: str | None, *, required: bool) -> str | None:
     """The tenant of a unit of work: the one it names, else the bound one. Raises TenantError."""
     if tenant is NO_TENANT:
         return None
+    if type(tenant) is str:
+        return _known(tenant)
     chosen = checked_tenant(tenant) if tenant is not None else _bound()
     if chosen is None:
         if required:
@@ -211,14 +213,8 @@ def tenant_for(tenant: str | None, *, required: bool) -> str | None:
 
 def checked_tenant(tenant: str) -> str:
     """``tenant`` if PostgreSQL can hold it as a setting's value. It travels as a parameter, so quotes mean nothing."""
-    if type(tenant) is str:
-        return _known(tenant)
     if not isinstance(tenant, str):
         raise TenantError(f"a tenant is a string, not {type(tenant).__name__}")
-    return _usable(tenant)
-
-
-def _usable(tenant: str) -> str:
     if not tenant.strip() or "\x00" in tenant or len(tenant) > TENANT_MAX_CHARS:
         raise TenantError(f"a tenant is 1 to {TENANT_MAX_CHARS} characters, not all of them blank, none of them NUL")
     if not tenant.isprintable() and any("\ud800" <= char <= "\udfff" for char in tenant):
@@ -226,4 +222,5 @@ def _usable(tenant: str) -> str:
     return tenant
 
 
-_known = functools.lru_cache(maxsize=64)(_usable)  # an environment serves few tenants at a time, each of them often
+# An environment serves few tenants at a time, each of them often.
+_known = functools.lru_cache(maxsize=64)(checked_tenant)

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from db.environment.process import Holder
     from db.environment.runtime import Runtime
     from db.pool.connect_arguments import Role
-    from db.timing.deadline import Deadline
 
 
 P = ParamSpec("P")
@@ -126,7 +125,9 @@ class UnitOfWork(Block):
                 self._require(now, role, tenant=tenant, level=level)
             engine = now.engine(role, asynchronous=on_loop())
             if invocation.deadline is not None:
-                _require_time(invocation.deadline, now)
+                # Raises DeadlineError where nothing could be sent anyway.
+                reserve_s = settings.deadline_reserve_s
+                usable_s(invocation.deadline, now=now.clock(), reserve_s=reserve_s, at_most_s=math.inf)
 
             # A connection, if those around it have left one.
             self._disposals = now.disposals
@@ -296,11 +297,6 @@ def _refuse_swallowed_failure(conn: Connection, transaction: RootTransaction, un
     failed = unit.connection.failed if unit.connection is not None else None
     if is_failed(conn) if failed is None else failed:
         raise exc.PendingRollbackError(_SWALLOWED)
-
-
-def _require_time(deadline: Deadline, now: Runtime) -> None:
-    """Raise DeadlineError where a unit of work could not send anything anyway."""
-    usable_s(deadline, now=now.clock(), reserve_s=now.settings.deadline_reserve_s, at_most_s=math.inf)
 
 
 def roll_back(transaction: RootTransaction) -> None:
