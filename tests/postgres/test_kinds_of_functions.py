@@ -281,11 +281,7 @@ def test_rows_that_come_asynchronously_are_refused(use: Use) -> None:
 def test_a_block_of_a_unit_serves_as_a_decorator_and_once_only_as_a_block(use: Use, unit: str) -> None:
     """As contextlib's: each call of the function has a unit of its own."""
     use()
-
-    @ENTERED[unit]()
-    def counted() -> int:
-        return len(open_units())
-
+    counted = ENTERED[unit]()(lambda: len(open_units()))
     assert [counted(), counted()] == [1, 1]
     block = ENTERED[unit]()
     with block, pytest.raises(RuntimeError, match=rf"db\.{unit}\(\) gives a block that is entered once"):
