@@ -201,7 +201,10 @@ class UnitOfWork(Block):
                 _refuse_swallowed_failure(conn, transaction, unit)
             unit.block_ended = error is None
         except BaseException as refusal:
-            transaction.__exit__(type(refusal), refusal, refusal.__traceback__)
+            try:
+                roll_back(transaction)
+            finally:
+                transaction.__exit__(type(refusal), refusal, refusal.__traceback__)
             raise
         transaction.__exit__(kind, error, traceback)
 
