@@ -6,24 +6,24 @@ who does not ask: ``db.check`` does.
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from db.environment.process import owner_of
 from db.telemetry.log import warn_of_superuser
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection
 
-# Looked at once for each, as its connections have one login.
-_looked_at: weakref.WeakSet[Engine] = weakref.WeakSet()
+# On what an engine shares with its copies: it is looked at once for each, as its connections have one login.
+_LOOKED_AT = "db_login_looked_at"
 
 
 def look_at_login(conn: Connection) -> None:
     """Warn, once a process and database, where a tenant is bound on a superuser's connection."""
-    if conn.engine in _looked_at:
+    of_engine = conn.dialect.__dict__
+    if _LOOKED_AT in of_engine:
         return
-    _looked_at.add(conn.engine)
+    of_engine[_LOOKED_AT] = True
     if _is_superuser(conn.connection.driver_connection):
         owner = owner_of(conn)
         warn_of_superuser(owner.database if owner is not None else None)
