@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import sys
 import threading
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
+    event,
     exc,
     func,
     insert,
@@ -173,6 +175,20 @@ def test_what_follows_a_write_reads_the_writer(use: Use, database: Database, lam
             return conn.scalar(ONE)
 
     assert handler({}, lambda_context()) == 1
+    assert set(db.status()["engines"]) == {"writer"}
+
+
+def test_a_tenant_writes_its_own_rows_only(ledger: None, postgres: Postgres, database: Database) -> None:
+    """By the table's policy; one row of another's undoes all."""
+    db.write(ENTER.values([{"n": 1, "tenant": "acme"}, {"n": 2, "tenant": "other"}]))
+    policy = "CREATE POLICY own ON ledger USING (tenant = current_setting('app.tenant_id'))"
+    for statement in ("ALTER TABLE ledger ENABLE ROW LEVEL SECURITY", policy):
+        postgres.execute(statement, database=database.name)
+    (changed,) = db.write(update(LEDGER).values(n=LEDGER.c.n + 10).returning(LEDGER.c.n), tenant="acme")
+    assert changed.all() == [(11,)]
+    with pytest.raises(exc.ProgrammingError, match="row-level security"):
+        db.write(ENTER.values(n=3, tenant="acme"), ENTER.values(n=4, tenant="other"), tenant="acme")
+    assert db.fetch(select(LEDGER.c.n), tenant="acme")[0].all() == [(11,)]
 
 
 def test_one_statement_needs_no_greenlet(use: Use) -> None:
@@ -313,6 +329,32 @@ def test_a_statement_beyond_its_time_is_cancelled(ledger: None, lambda_context: 
     with pytest.raises(exc.OperationalError) as caught:
         handler({}, lambda_context(remaining_s=1.5))
     assert db.sqlstate(caught.value) in {"57014", "25P04"}
+    assert entered() == []
+
+
+def test_a_listener_has_no_statement_between_them(ledger: None) -> None:
+    """It would wait for the flight that waits for it. Nothing is done."""
+
+    def audits(conn: Any, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("INSERT"):
+            conn.execute(text("SELECT 'audited'"))
+
+    event.listen(db.engine(), "before_cursor_execute", audits)
+    for others in ([], [ONE]):
+        with pytest.raises(exc.NotSupportedError, match="a listener's statement"):
+            db.write(*others, ENTER.values(n=1))
+    assert entered() == []
+
+
+def test_a_task_that_is_cancelled_meanwhile_cancels_all(ledger: None) -> None:
+    """The driver has the server cancel what runs, and hears that it was: so the COMMIT behind it is not in doubt."""
+
+    async def cut_short() -> None:
+        async with asyncio.timeout(0.3):
+            await aio.write(ENTER.values(n=1), text("SELECT pg_sleep(5)"))
+
+    with pytest.raises(TimeoutError):
+        event_loop.run(cut_short())
     assert entered() == []
 
 

@@ -164,6 +164,24 @@ def test_a_pooler_is_told_by_its_words(words: str, expected: Verdict) -> None:
     assert verdict(wrapped(pg.ProtocolViolation(words))) is expected
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("query_wait_timeout", True),
+        ("Timed-out waiting to acquire database connection.", True),
+        ("server login has been failing, try again later (server_login_retry)", True),
+        ("SASL authentication failed", True),
+        ("server conn crashed?", False),
+        ("idle transaction timeout", False),
+        ("query timeout", False),
+    ],
+)
+def test_what_a_pooler_refused_without_a_server_has_run_nowhere(words: str, *, expected: bool) -> None:
+    """Where it had one, nobody knows how far that has come; and the server's own words are no pooler's."""
+    assert errors.ran_nowhere(pg.ProtocolViolation(words)) is expected
+    assert not errors.ran_nowhere(pg.TooManyConnections(words))
+
+
 def test_what_a_pooler_ends_without_known_words_is_a_lost_connection() -> None:
     """And what the server itself calls a violation of its protocol, on a connection that lives, is a mistake."""
     assert verdict(wrapped(pg.ProtocolViolation("client_idle_timeout"), lost=True)) is Verdict.RECONNECT

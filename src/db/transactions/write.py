@@ -25,6 +25,7 @@ from sqlalchemy.engine.cursor import FullyBufferedCursorFetchStrategy
 
 from db.environment.process import DEFAULT
 from db.errors import ConfigurationError
+from db.wire.serving import LEAVES_TOGETHER
 from db.wire.statement_kinds import kind_of
 
 from .driver import flight_of
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 Ts = TypeVarTuple("Ts")
 # All rows are there when the call returns, and how many there were; none are left on the server.
-_OPTIONS = {"preserve_rowcount": True, "stream_results": False}
+_OPTIONS = {"preserve_rowcount": True, "stream_results": False, LEAVES_TOGETHER: True}
 _BEGINS = re.compile(r"\W*(?:begin|start)\b", re.IGNORECASE)
 _STREAMS = "it asks for its rows bit by bit (stream_results, yield_per), and all are there when the call returns"
 _MODES = "isolation= says the level of the transaction; what else SET TRANSACTION says goes into a block of db.begin()"

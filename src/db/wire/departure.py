@@ -5,15 +5,16 @@ there for the others (``replay`` asks it to), and executes it again; the first o
 its own answer.
 
 A first flight without COMMIT may be sent again whenever its connection died. This one may have committed, so it is sent
-again only where it is known not to have run: the connection's end had come before anything left, or the server, or a
-pooler in its place, says in words that it ended the session ahead of the flight's first command.
+again only where it is known not to have committed: the connection's end had come before anything left; the server says
+in words, in place of an earlier answer than that to COMMIT, that it ends the session; a pooler says that it had no
+server for it.
 """
 
 from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import errors, pq
@@ -24,13 +25,12 @@ from db.errors import is_in_words, ran_nowhere, sqlstate
 from .deferred_begin import COMMIT
 from .pipeline import is_answer
 from .queued_answers import is_commit
-from .serving import WAITED_S, NotYet
+from .serving import LEAVES_TOGETHER, WAITED_S, NotYet
 from .session_leftovers import CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from psycopg._queries import PostgresQuery
     from psycopg.abc import Params, PQGen
     from psycopg.pq.abc import PGresult
     from sqlalchemy.engine import ExecutionContext
@@ -45,6 +45,7 @@ _OPEN = {pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR}
 # What the server says to a session that it ends, in place of an answer; what was sent behind that is never run.
 _ENDS_SESSION = {"57P01", "57P05"}  # admin_shutdown, idle_session_timeout
 _ABORTED = "an error in what left together with this statement: it was not run"
+_NOT_OF_THEM = "a listener's statement cannot go between those that leave together with COMMIT"
 _ASKS_FIRST = (
     "a default of the statement is asked of the server ahead of it (a Sequence, or an expression for a key that no "
     "RETURNING brings back), so that it cannot leave in one flight: db.begin sends it in two"
@@ -54,14 +55,14 @@ _ASKS_FIRST = (
 class Departure:
     """The statements of one unit of work that leave together with its COMMIT.
 
-    ``pause`` is what a statement's execution does until it is its turn. ``refused`` holds the server's error where it
-    did not commit though each statement had gone well: a constraint that was deferred, a conflict with another's.
+    ``pause`` is what a statement's execution does until it is its turn. ``refused`` holds the error that came where the
+    answer to COMMIT should have, each statement having gone well: a constraint that was deferred, for one.
     """
 
     def __init__(self, pause: Callable[[], None]) -> None:
         self._pause = pause
         self.refused: psycopg.Error | None = None
-        self._taken: dict[FlightCursorState, PostgresQuery] = {}
+        self._taken: dict[FlightCursorState, Any] = {}
         self._answers: dict[FlightCursorState, list[PGresult]] = {}
         self._is_off = False
 
@@ -70,6 +71,8 @@ class Departure:
         self._is_off = True
 
     def _wait(self, context: ExecutionContext) -> None:
+        if LEAVES_TOGETHER not in context.execution_options:
+            raise psycopg.NotSupportedError(_NOT_OF_THEM)
         # SQLAlchemy asks for such a default before it has put the parameters together.
         if getattr(context, "parameters", None) is None:
             raise psycopg.NotSupportedError(_ASKS_FIRST)
@@ -89,7 +92,7 @@ class Departure:
         if cursor is first and not self._is_off:
             yield from self._leave(cursor._conn)
         results = self._answers.get(cursor)
-        if results is None:
+        if not results:
             raise errors.PipelineAborted(_ABORTED)
         cursor._check_results(results)
         cursor._set_results(results)
@@ -114,11 +117,13 @@ class Departure:
             unit.block_ended = True  # whatever is raised from here on came behind it
         else:
             place, reason, goes_on = _first_error(conn, answers)
-            if not goes_on:
+            if goes_on:
+                # Behind an error the server passes over all that the flight still holds, the COMMIT among it.
+                unit.commit_answered(committed=False)
+            else:
                 _note_end(conn, unit, reason, ahead_of_commit=place < commit_at, was_unproven=was_unproven)
-                raise reason
-            # Behind an error the server passes over all that the flight still holds, the COMMIT among it.
-            unit.commit_answered(committed=False)
+                if conn.unproven:
+                    raise reason  # here, where it may be sent again
             if place >= len(statements):
                 self.refused = reason
         self._answers = dict(zip(self._taken, answers, strict=False))

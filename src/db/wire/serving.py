@@ -40,6 +40,8 @@ _OK = pq.ConnStatus.OK
 _IDLE = pq.TransactionStatus.IDLE
 _IN_TRANSACTION = pq.TransactionStatus.INTRANS
 _IN_ERROR = pq.TransactionStatus.INERROR
+# The execution option of statements that leave together with COMMIT.
+LEAVES_TOGETHER = "db_leaves_together"
 # On the execution context of a statement that has waited for others: for how long. It is no part of what it took.
 WAITED_S = "db_waited_s"
 _OPEN = {pq.TransactionStatus.ACTIVE, _IN_TRANSACTION, _IN_ERROR}

@@ -39,6 +39,7 @@ INTERNAL = {
     "is_of_rate",
     "is_of_rules",
     "port_problem",
+    "ran_nowhere",
     "single",
     "unread",
 }
