@@ -29,7 +29,7 @@ from db.wire.serving import LEAVES_TOGETHER
 from db.wire.statement_kinds import kind_of
 
 from .driver import flight_of
-from .unit_of_work import Isolation, transaction_on
+from .unit_of_work import Isolation, UnitOfWork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -90,7 +90,7 @@ def write_on(
         return []
     call = f"{holder.called}.write"
     _require_statements(statements, call)
-    with transaction_on(holder, "writer", tenant, isolation=isolation) as (conn, _):
+    with UnitOfWork(holder, "write", tenant, isolation=isolation) as conn:
         flight = flight_of(conn)
         if flight is None:
             return _one_by_one(conn, statements)
