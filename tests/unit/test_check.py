@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -87,6 +88,24 @@ def test_a_pool_that_does_not_fit_a_function_is_named(settings: dict[str, Any], 
     seen = {one.subject: one.seen for one in found if one.level == "warning"}
     assert seen.keys() == faults.keys()
     assert all(faults[subject] in said for subject, said in seen.items())
+
+
+@pytest.mark.parametrize(
+    ("settings", "threshold", "level"),
+    [
+        ({"proxy": "pgbouncer"}, None, "ok"),
+        ({"proxy": "pgbouncer"}, 5, "warning"),
+        ({"proxy": "pgbouncer", "prepare": 5}, 5, "ok"),
+        ({"proxy": "none", "prepare": 5}, 5, "not applicable"),
+    ],
+)
+def test_names_behind_a_proxy_are_named_where_nobody_asked_for_them(
+    settings: dict[str, Any], threshold: int | None, level: str
+) -> None:
+    """DB_PREPARE is meant, and refused with RDS Proxy before anything is opened; the driver's own habit is not."""
+    driver = SimpleNamespace(info=SimpleNamespace(backend_pid=7), prepare_threshold=threshold)
+    found = list(server.proxy(server.Facts(SAID | {"process": 8}, 0, driver), Settings(url=URL, **settings)))
+    assert {one.subject: one.level for one in found}["prepared statements"] == level
 
 
 @pytest.mark.parametrize(

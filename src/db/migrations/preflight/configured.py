@@ -28,6 +28,7 @@ _PACKAGES = (
     "alembic",
     "aws-lambda-powertools",
     "boto3",
+    "orjson",
 )
 # https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-troubleshooting.html
 _NAT_FORGETS_S = 350

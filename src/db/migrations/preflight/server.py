@@ -133,6 +133,11 @@ def proxy(facts: Facts, settings: Settings) -> Iterator[Finding]:
         yield ok("proxy", settings.proxy)
     if settings.proxy == "none":
         yield not_applicable("prepared statements", "no proxy shares a session")
+    elif settings.prepare:
+        # What it is told of that, a pooler shows on its console and to nobody else.
+        yield ok(
+            "prepared statements", "named, which PgBouncer keeps from 1.21 on, unless max_prepared_statements is 0"
+        )
     elif facts.driver.prepare_threshold is not None:
         yield warning(
             "prepared statements",
