@@ -33,6 +33,7 @@ from sqlalchemy.dialects.postgresql.psycopg import (
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 
 from db.wire import (
+    columns,
     cursors,
     deferred_begin,
     hstore,
@@ -60,6 +61,7 @@ OVERRIDDEN: dict[tuple[type, str], str] = {
     (BaseConnection, "_tpc_finish_gen"): "self, action, xid",
     (BaseConnection, "info"): "",
     (BaseCursor, "_check_results"): "self, results",
+    (BaseCursor, "description"): "",
     (BaseCursor, "_execute_gen"): "self, query, params, *, prepare, binary",
     (BaseCursor, "_executemany_gen_no_pipeline"): "self, query, params_seq, returning",
     (BaseCursor, "_executemany_gen_pipeline"): "self, query, params_seq, returning",
@@ -137,7 +139,8 @@ OF_A_CONNECTION = {
     "_read_only",
     "_tpc",
 }
-OF_A_CURSOR = {"_conn", "_last_query", "_pgconn", "_query", "_results", "_statusmessage", "_tx"}
+OF_A_CURSOR = {"_adapters", "_conn", "_last_query", "_pgconn", "_query", "_results", "_statusmessage", "_tx"}
+OF_A_COLUMN = {"_fmod", "_fsize", "_ftype", "_name", "_type"}
 OF_THE_NAMES = {"_counts", "_names", "_rotate", "_to_flush"}
 OF_THE_ASYNC_ADAPTER = {"_adapt_connection", "_connection", "_cursor"}
 OF_THE_DIALECT = {"_backslash_escapes", "_has_native_hstore", "_on_connect_isolation_level"}
@@ -185,6 +188,7 @@ def is_method(value: object) -> bool:
 
 
 MODULES = (
+    columns,
     pipeline,
     queued_answers,
     serving,
@@ -225,7 +229,15 @@ def test_no_other_private_name_is_used() -> None:
                     defined.add(name)
                 case ast.Assign(targets=[ast.Attribute(attr=name)]) if name.startswith("_told_"):
                     defined.add(name)
-    listed = OF_A_CONNECTION | OF_A_CURSOR | OF_THE_NAMES | OF_THE_ASYNC_ADAPTER | OF_THE_DIALECT | OTHERS
+    listed = (
+        OF_A_CONNECTION
+        | OF_A_CURSOR
+        | (OF_A_COLUMN - {"_type"})
+        | OF_THE_NAMES
+        | OF_THE_ASYNC_ADAPTER
+        | OF_THE_DIALECT
+        | OTHERS
+    )
     assert used - defined == listed | {name for _, name in CALLED}
 
 
@@ -238,6 +250,8 @@ def test_the_attributes_are_there(database: Database) -> None:
         with driver.cursor() as cursor:
             cursor.execute("SELECT 1")
             assert {name for name in OF_A_CURSOR if hasattr(cursor, name)} == OF_A_CURSOR
+            (column,) = cursor.description
+            assert vars(column).keys() == OF_A_COLUMN
         assert driver.pgconn._encoding == "utf-8"
         fairy: Any = conn.connection
         assert isinstance(fairy, _ConnectionFairy)

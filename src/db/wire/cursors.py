@@ -13,6 +13,7 @@ from psycopg._preparing import Prepare
 from psycopg.adapt import Transformer
 from psycopg.sql import Composable
 
+from .columns import columns_of
 from .queued_answers import QueuedCommit, is_commit
 from .serving import Gathering
 from .statement_kinds import SET_CONFIG, kind_of
@@ -80,6 +81,12 @@ class FlightCursorState(CursorMixin):
         self._reset()
         self._statusmessage = query.split(None, 1)[0].upper().encode()  # as the server would answer
         yield from ()
+
+    @property
+    def description(self) -> list[psycopg.Column] | None:
+        """psycopg's."""
+        result = self.pgresult
+        return None if result is None else columns_of(result, self._pgconn._encoding, self._adapters.types)
 
     def _postpone(self, query: str, kind: Kind) -> bool:
         """Whether the statement can wait for the next flight."""
