@@ -41,11 +41,11 @@ from .transactions.begin import begin, session
 from .transactions.read import fetch, read
 from .transactions.run import run
 from .transactions.tenant_scope import carry, scope
-from .transactions.write import write
 
 if _typing.TYPE_CHECKING:
     from .aio.database import Database
     from .migrations.preflight import check
+    from .transactions.write import write
     from .work.batch import batch
     from .work.copy_rows import copy_rows
     from .work.idempotent import idempotent
@@ -105,6 +105,7 @@ _ON_USE = {
     "once": "work.once",
     "purge_once": "work.once_records",
     "reflect": "work.reflect",
+    "write": "transactions.write",
 }
 
 if not _typing.TYPE_CHECKING:
