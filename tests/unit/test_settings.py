@@ -46,6 +46,7 @@ def test_the_defaults_are_these() -> None:
         "statement_timeout_s": 30.0,
         "lock_timeout_s": 10.0,
         "deadline_reserve_s": 0.5,
+        "warm": "off",
         "shutdown_hook": True,
         "tenant_required": False,
         "tenant_audit": "warn",

@@ -134,7 +134,8 @@ class SecretsManagerSource:
 
     def _ask_cheaply(self) -> Answer:
         # The extension is not ready before Init has ended: outside an invocation it is not worth the wait.
-        port = extension_port(os.environ) if current_invocation() is not NONE else None
+        now = current_invocation()
+        port = None if now is NONE or now.is_init else extension_port(os.environ)
         if port is not None:
             try:
                 return ask_extension(port, self.secret_id, token=os.environ.get("AWS_SESSION_TOKEN", ""))

@@ -5,9 +5,10 @@ built on first use, replaced by ``configure``, closed by ``dispose``, forgotten 
 that of a database beside the default one.
 ``handler_decorator`` is ``@db.invocation``: what is done before a call of the handler, and what is settled after it,
 before a freeze. ``event_loop`` is the one loop of async handlers; ``sigterm`` is the end, of the environment or of a
-call that ran into its timeout; ``snapstart`` keeps secrets and sockets out of a snapshot; ``package_versions`` names,
-when ``db`` is imported, a package that is too old or was built for another Python. ``prometheus`` tells a scrape what
-the pools of every database of this process hold and have counted.
+call that ran into its timeout; ``snapstart`` keeps secrets and sockets out of a snapshot; ``warm`` connects during
+Init; ``package_versions`` names, when ``db`` is imported, a package that is too old or was built for another Python,
+and ``lean_imports`` is how they are imported at less. ``prometheus`` tells a scrape what the pools of every database of
+this process hold and have counted.
 
 It must not know tenants, transactions or statements. What happens once a process, before or after each invocation, at a
 fork, a snapshot or the end goes here.

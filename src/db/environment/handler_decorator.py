@@ -16,7 +16,7 @@ from db.telemetry.metrics import TO_EMF, Tally, emit
 from db.telemetry.repeated_statements import repeats_so_far
 from db.timing.invocation import NONE, Invocation, current_invocation, running
 
-from . import event_loop, process, sigterm, snapstart
+from . import event_loop, process, sigterm, snapstart, warm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -82,7 +82,7 @@ def invocation(handler: Callable[..., Any] | None = None) -> Any:
     an answer, not a coroutine.
 
     Inside Lambda, decorating the first handler also prepares for the environment's end (DB_SHUTDOWN_HOOK) and for
-    SnapStart, so decorate where the module is loaded. See
+    SnapStart, and connects where DB_WARM says so: decorate where the module is loaded. See
     https://serverless-data-access.github.io/serverless-data-access/run/lifecycle/
     """
     if handler is None:
@@ -98,6 +98,8 @@ def invocation(handler: Callable[..., Any] | None = None) -> Any:
         )
     sigterm.install(_report_running)
     snapstart.install(_begin_anew)
+    if not _lambda_calls():  # a module that an event loads has no Init
+        warm.connect_in_init(handler)
 
     @functools.wraps(handler)
     def call(event: Any, context: Any = None, *more: Any, **named: Any) -> Any:

@@ -50,6 +50,8 @@ def contradictions(settings: Any) -> Iterator[str]:
         yield "DB_POOL=null keeps no connection, so DB_POOL_SIZE and DB_MAX_OVERFLOW say nothing"
     if settings.prepare:
         yield from _unprepared(settings)
+    if settings.pool == "null" and settings.warm != "off":
+        yield "DB_POOL=null keeps no connection, so DB_WARM=init would open one for nobody"
     if settings.statement_timeout_s > _MOST_SECONDS:
         yield f"DB_STATEMENT_TIMEOUT_S is {settings.statement_timeout_s:g}, above PostgreSQL's {_MOST_SECONDS}"
     if settings.sslmode in {"verify-ca", "verify-full"} and not settings.sslrootcert:

@@ -73,6 +73,8 @@ def read(
     problems = []
     if ours.get("DB_SHUTDOWN_HOOK", "").strip():
         problems.append(f"{prefix}SHUTDOWN_HOOK: one hook serves all databases, by the default one's setting")
+    if ours.get("DB_WARM", "").strip():
+        problems.append(f"{prefix}WARM: Init connects to the default database alone, by DB_WARM")
     try:
         settings = Settings.from_env(ours)
     except ConfigurationError as error:

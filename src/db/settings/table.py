@@ -36,6 +36,7 @@ SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-
 Echo = Literal["off", "on", "debug"]
 Json = Literal["json", "orjson"]
 SqlComments = Literal["off", "function", "request"]
+Warm = Literal["off", "init"]
 Trace = Literal["off", "xray", "otel"]
 Metrics = Literal["emf", "otel", "both", "off"]
 SqliteTenants = Literal["refused", "unchecked"]
@@ -155,7 +156,13 @@ class Settings:
         0.5, SECONDS, "Kept of the invocation's time to answer after a cancelled statement.", floor=0
     )
 
-    # The environment's end.
+    # The environment's beginning and end.
+    warm: Warm = setting(
+        "off",
+        choice("off", "init"),
+        "init: the first @db.invocation fetches the secret and connects, within Init; not under SnapStart.",
+        page="run/cold-start.md#connecting-in-init",
+    )
     shutdown_hook: bool = setting(
         True,
         FLAG,

@@ -98,6 +98,14 @@ def warn_of_lost_loop() -> None:
     )
 
 
+def warn_of_cold_start(error: Exception) -> None:
+    """Say that Init did not connect, and why."""
+    logger.warning(
+        "no connection in Init (DB_WARM): the first use connects",
+        extra={"connection_event": "not warm", "reason": f"{type(error).__name__}: {error}"},
+    )
+
+
 def warn_of_no_invocation() -> None:
     """Say that the handler is not decorated, and what is missing for that."""
     logger.warning(

@@ -23,6 +23,7 @@ class Invocation:
     request_id: str | None
     deadline: Deadline | None
     cold: bool
+    is_init: bool = False  # no event's: what Init itself does stands in for one
     wrote: set[object] = field(default_factory=set)  # the databases, so that reads go where that is visible
     kept: dict[str, Any] = field(default_factory=dict)  # what rooms above keep for as long as it runs, each by its name
     at_end: list[Callable[[], None]] = field(default_factory=list)  # what rooms above have to settle when it ends
