@@ -51,6 +51,7 @@ if _typing.TYPE_CHECKING:
     from .work.idempotent import idempotent
     from .work.once import once
     from .work.once_records import purge_once
+    from .work.prime import prime
     from .work.reflect import reflect
 
 # Said here: what runs in Lambda has no metadata, and reading it would take milliseconds of a cold start.
@@ -82,6 +83,7 @@ __all__ = [
     "idempotent",
     "invocation",
     "once",
+    "prime",
     "purge_once",
     "read",
     "reflect",
@@ -103,6 +105,7 @@ _ON_USE = {
     "copy_rows": "work.copy_rows",
     "idempotent": "work.idempotent",
     "once": "work.once",
+    "prime": "work.prime",
     "purge_once": "work.once_records",
     "reflect": "work.reflect",
     "write": "transactions.write",

@@ -44,6 +44,7 @@ CALLS: dict[str, Capability | None] = {
     "db.copy_rows(tenant=…)": "tenant",
     "db.copy_rows(binary=True)": "binary copy",
     "db.reflect": None,
+    "db.prime": "prime",
     "db.engine": None,
     "db.configure": None,
     "db.status": None,

@@ -27,6 +27,7 @@ SHARED = {
     "configure",
     "dispose",
     "invocation",
+    "prime",
     "scope",
     "sqlstate",
     "status",

@@ -134,6 +134,45 @@ def test_copies_draw_other_delays_and_begin_cold() -> None:
     assert first[2:] == second[2:] == [True, False]
 
 
+# What an application that primes imports and opens in its first event after a restore.
+PRIMED = """
+import sys
+import db
+from sqlalchemy import column, select, text, table
+
+ONE = text("SELECT :id")
+ALL = select(column("relname")).select_from(table("pg_class")).limit(1)
+primed = db.prime((ONE, {"id": 0}), ALL)
+
+@db.invocation
+def handler(event, context):
+    compiled, before = db.engine()._compiled_cache, set(sys.modules)
+    known = len(compiled)
+    with db.begin() as tx:
+        tx.execute(ONE, {"id": 1}).all()
+        tx.execute(ALL).all()
+    return primed["compiled"], len(compiled) - known, sorted(set(sys.modules) - before)
+"""
+
+
+def test_a_copy_of_what_was_primed_connects_once_and_imports_nothing(
+    database: Database, local_aws: LocalAws, secret: PutSecret, tmp_path: Path
+) -> None:
+    """Between the restore and the first rows: one connect, no statement compiled, no module loaded."""
+    name = f"snapshot-{uuid.uuid4()}"
+    value = {"host": database.host, "port": database.port, "dbname": database.name, "username": database.app}
+    secret(name, {**value, "password": database.app_password})
+    (tmp_path / "function.py").write_text(PRIMED)
+    variables = {**local_aws.environment(), "DB_SECRET_ID": name}
+    with BareEnvironment(
+        handler="function.handler", environment=variables, code=[tmp_path], snap_start=True, timeout_s=30
+    ) as environment:
+        assert "connect" not in connection_events(environment.logs)
+        environment.restore()
+        assert environment.invoke({}).payload == [2, 0, []]
+        assert connection_events(environment.logs).count("connect") == 1
+
+
 ROLE_KEYS = """
 import gc, json, os, sys, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

@@ -23,6 +23,7 @@ from .copy_rows import copy_rows_on
 from .idempotent import idempotent_on
 from .once import DAY_S, once_on
 from .once_records import purge_once_on
+from .prime import prime_on
 from .reflect import reflect_on
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from .batch import ModelT, RecordT
     from .copy_plan import Row
     from .once import Once
+    from .prime import Primed, Statement
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -364,6 +366,10 @@ class Database:
     ) -> MetaData:
         """``db.reflect``, on this database."""
         return reflect_on(self._holder, schema=schema, only=only, views=views, snapshot=snapshot)
+
+    def prime(self, *statements: Statement) -> Primed:
+        """``db.prime``, on this database."""
+        return prime_on(self._holder, *statements)
 
 
 def holder_of(database: Database | None) -> Holder:

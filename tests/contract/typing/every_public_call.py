@@ -40,6 +40,7 @@ from db import aio, migrations
 from db.environment import prometheus
 from db.migrations import operations
 from db.powertools import OncePersistenceLayer
+from db.work.prime import Primed
 
 if TYPE_CHECKING:
     from alembic.operations import Operations
@@ -274,6 +275,7 @@ def units() -> None:
     rows: list[dict[str, object]] = [{"id": 1, "body": "b"}]
     assert_type(db.copy_rows("notes", rows, columns=["id"], tenant="acme", progress=print, chunk_rows=1000), int)
     assert_type(db.copy_rows("notes", rows, binary=True), int)
+    assert_type(db.prime(text("SELECT 1"), (text("SELECT :id"), {"id": 1}), (bodies, rows)), Primed)
     assert_type(db.reflect(schema="shop", only=["notes"], views=True, snapshot=Path("schema")), MetaData)
 
 
@@ -373,6 +375,7 @@ def on_another(event: dict[str, Any], target: Table) -> None:
     audit.batch(event, store_reading, model=Reading, tenant=lambda reading: reading.tenant)
     assert_type(audit.copy_rows(target, [(1, "b")], tenant="acme"), int)
     assert_type(audit.reflect(only=["notes"]), MetaData)
+    assert_type(audit.prime(text("SELECT 1")), Primed)
     assert_type(audit.purge_once(limit=100), int)
     assert_type(audit.engine("reader"), Engine)
     audit.configure(db.Settings(url="sqlite://"), on_engine=print)

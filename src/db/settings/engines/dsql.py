@@ -74,6 +74,7 @@ KIND = EngineKind(
         "once": "the row's unique key: of two at a time, one is refused at COMMIT and run again",
         "deferred constraints": "COMMIT looks at them",
         "cancel": "the connection is closed, and the limits above",
+        "prime": "statements are compiled as the driver takes them",
         "aio": "psycopg",
     },
     lacks=_LACKS,

@@ -32,6 +32,7 @@ Capability = Literal[
     "prologue function",
     "replica state",
     "cancel",
+    "prime",
     "aio",
 ]
 CAPABILITIES: tuple[Capability, ...] = get_args(Capability)

@@ -145,6 +145,10 @@ LACKS: Mapping[Capability, str] = {
     "deferred constraints": "InnoDB looks at a constraint with each row",
     "roles": "make_roles speaks to PostgreSQL: make the users by CREATE USER, and grant in a migration",
     "prologue function": "it is for RDS Proxy before PostgreSQL",
+    "prime": (
+        "a statement is written as the server's version asks, which the first connect tells: DB_WARM=init connects in "
+        "Init"
+    ),
     "replica state": "a reader does not say in the same packet how far behind it is",
 }
 UNSERVED: Mapping[str, str] = {

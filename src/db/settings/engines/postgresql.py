@@ -51,6 +51,7 @@ KIND = EngineKind(
         "prologue function": "a stored function, for RDS Proxy",
         "replica state": "`pg_is_in_recovery()` and the lag",
         "cancel": "a cancel request at SIGTERM, and the limits above",
+        "prime": "statements are compiled as the driver takes them",
         "aio": "psycopg, or asyncpg",
     },
     is_told_in_sql=True,

@@ -93,6 +93,7 @@ KIND = EngineKind(
         "deferred constraints": "`PRAGMA foreign_key_check`",
         "advisory lock": "a lock on a file beside the database",
         "cancel": "the limits above",
+        "prime": "as the library at hand takes them",
     },
     lacks={
         "tenant": (
