@@ -77,6 +77,27 @@ def by_default(folder: Path, handler: str, requirements: Sequence[str]) -> Artif
     return Artifact(f"{handler}.handler", (task,), (task,))
 
 
+def compiled(artifact: Artifact, folder: Path) -> Artifact:
+    """The same in ``folder``, with the bytecode that somebody who thinks of it adds."""
+    (task,) = artifact.code
+    shutil.copytree(task, folder)
+    _compile(folder)
+    return Artifact(artifact.handler, (folder,), (folder,))
+
+
+def beside(ours: Artifact, folder: Path, handler: str) -> Artifact:
+    """The module ``handler`` of this package alone, with the layer of ``ours``."""
+    folder.mkdir()
+    shutil.copy(HERE / f"{handler}.py", folder)
+    _compile(folder)
+    return Artifact(f"{handler}.handler", (folder, *ours.code[1:]), (folder, *ours.folders[1:]))
+
+
+def _compile(folder: Path) -> None:
+    command = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", str(folder)]
+    _run(command, folder, dict(os.environ))
+
+
 def _pinned(*requirements: str) -> list[str]:
     return [f"{name}=={version(name.partition('[')[0])}" for name in requirements]
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import db  # isort: skip - where whoever installs it has it, and so where the README does
 from sqlalchemy import text
-
-import db
 
 ROW = text("SELECT hits FROM notes WHERE id = :id")
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 OURS = "db"
 USUAL = "SQLAlchemy ORM, Powertools parameters"
 BY_HAND = "psycopg, boto3"
+FLOOR = "SQLAlchemy, psycopg: the floor"
+COMPILED = f"{USUAL}, compiled"
 RUNTIME_SDK = ", boto3 of the runtime"
 WORK = "cold start"
 
@@ -70,6 +72,8 @@ def build(folder: Path) -> dict[str, Artifact]:
     artifacts = {OURS: builds.ours(folder / "ours")}
     for number, (variant, (handler, requirements)) in enumerate(REQUIREMENTS.items()):
         artifacts[variant] = builds.by_default(folder / str(number), handler, requirements)
+    artifacts[COMPILED] = builds.compiled(artifacts[USUAL], folder / "compiled")
+    artifacts[FLOOR] = builds.beside(artifacts[OURS], folder / "floor", "floor")
     return artifacts
 
 
@@ -122,6 +126,7 @@ def _environment(aws: LocalAws, place: Place) -> dict[str, str]:
     return {
         **aws.environment(),
         "DB_SECRET_ID": secret_id,
+        "FLOOR_URL": f"postgresql+psycopg://{place.user}:{place.password}@{place.host}:{place.port}/{place.name}",
         "POWERTOOLS_SERVICE_NAME": "benchmarks",
         "POWERTOOLS_METRICS_NAMESPACE": "Benchmarks",
         "PYTHONDONTWRITEBYTECODE": "1",
