@@ -109,8 +109,8 @@ def _limit(target: Target) -> str:
 
 
 def _figure(figure: Figure) -> tuple[str, str]:
-    if figure.interval is None:  # a count, or a size
-        return (f"{figure.value:.0f}" if figure.value == round(figure.value) else f"{figure.value:.1f}"), ""
+    if figure.interval is None:  # a count, a size, or a ratio of counts
+        return f"{figure.value:.2f}".rstrip("0").removesuffix("."), ""
     low, high, coverage = figure.interval.low, figure.interval.high, figure.interval.coverage
     # Few rounds cover less than the interval is to: that is then said.
     less = "" if coverage >= CONFIDENCE else f" ({coverage:.0%})"

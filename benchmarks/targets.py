@@ -129,6 +129,16 @@ def _cpu(what: str, limit: float, work: Work) -> tuple[Target, Target]:
     )
 
 
+def _part(work: Work) -> Callable[[Result], Figure]:
+    """Of instructions, which are counted once: a ratio without an interval."""
+
+    def figure(result: Result) -> Figure:
+        ours, plain = (result.find(peer, work, "instructions").median() for peer in (OURS, PLAIN))
+        return Figure(ours / plain)
+
+    return figure
+
+
 # A tenant and limits on both sides: SQLAlchemy's by hand. "Plain" is SQLAlchemy without a ping.
 CPU = (
     *_cpu("client CPU of `db.begin()` with one statement ÷ plain `engine.begin()`", 1.20, Work.WRITE),
@@ -137,6 +147,16 @@ CPU = (
     ),
     *_cpu("client CPU of `db.read()` ÷ a read with plain `engine.connect()`", 1.0, Work.READ),
     *_cpu("client CPU of an empty unit ÷ an empty `engine.begin()`", 1.9, Work.NOTHING),
+)
+
+INSTRUCTIONS = tuple(
+    Target(
+        "instructions",
+        f"instructions of the client, without the kernel's, ÷ plain SQLAlchemy: {work}",
+        None,
+        _part(work),
+    )
+    for work in (Work.NOTHING, Work.READ, Work.WRITE, Work.BOUND_WRITE)
 )
 
 WIRE = (
@@ -254,7 +274,7 @@ RELEASES = tuple(
     )
 )
 
-TARGETS = (*CPU, *WIRE, *COLD, *BULK, *THROUGHPUT, *SECURED, *RELEASES)
+TARGETS = (*CPU, *INSTRUCTIONS, *WIRE, *COLD, *BULK, *THROUGHPUT, *SECURED, *RELEASES)
 
 
 def missed(results: Mapping[str, Result]) -> list[Target]:

@@ -16,7 +16,7 @@ from .peers.peer import Peer, Samples
 from .works import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Self
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,14 +29,21 @@ ENVIRONMENT = {
     "PYTHONPATH": str(ROOT / "src"),
     "POWERTOOLS_SERVICE_NAME": "benchmarks",
     "POWERTOOLS_METRICS_NAMESPACE": "Benchmarks",
+    "PYTHONHASHSEED": "0",  # the same dictionaries in each run
 }
 
 
 class Worker:
-    """A process of its own for one peer, for the length of a ``with`` block. It keeps to ``core``, if told one."""
+    """A process of its own for one peer, for the length of a ``with`` block. It keeps to ``core``, if told one.
 
-    def __init__(self, peer: type[Peer], url: str, core: int | None = None) -> None:
+    ``under`` is a program with its arguments that runs it, and ``end_s`` how long it may take to end.
+    """
+
+    def __init__(
+        self, peer: type[Peer], url: str, core: int | None = None, *, under: Sequence[str] = (), end_s: float = END_S
+    ) -> None:
         self.peer = peer
+        self._under, self._end_s = under, end_s
         self._url = url
         self._core = core
         self._resources = contextlib.ExitStack()
@@ -44,7 +51,7 @@ class Worker:
     def __enter__(self) -> Self:
         self._errors = self._resources.enter_context(tempfile.TemporaryFile("w+"))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker"],
+            [*self._under, sys.executable, "-m", "benchmarks.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -64,12 +71,16 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):  # it has ended, and left something unread
             self._requests.close()
         try:
-            self._process.wait(END_S)
+            self._process.wait(self._end_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         self._answers.close()
         self._resources.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def sample(self, work: Work, times: int) -> Samples:
         """Have the peer do ``work`` so many times. Raises RuntimeError with what the process printed when it failed."""

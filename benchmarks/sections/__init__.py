@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import batch, cold, copy, cpu, once, releases, secured, throughput, wire
+from . import batch, cold, copy, cpu, instructions, once, releases, secured, throughput, wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SECTIONS: dict[str, Callable[[Plan, Callable[[str], None]], list[Series]]] = {
     "wire": wire.measure,
     "cpu": cpu.measure,
+    "instructions": instructions.measure,
     "cold": cold.measure,
     "batch": batch.measure,
     "copy": copy.measure,

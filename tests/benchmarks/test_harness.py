@@ -16,6 +16,7 @@ from benchmarks.cores import aside, cores, move
 from benchmarks.pairs import interval, ratio, turns
 from benchmarks.quiet import Noise, Watch
 from benchmarks.releases import CannotMeasureError
+from benchmarks.sections.instructions import total
 from benchmarks.series import Series, load
 
 if TYPE_CHECKING:
@@ -128,6 +129,11 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(command, "SECTIONS", {"cpu": measure})
     monkeypatch.setattr(command, "calm", lambda: 0.0)
     return calls
+
+
+def test_instructions_are_what_a_file_of_callgrind_sums_up_to() -> None:
+    """Its line of totals, whatever else it holds."""
+    assert total("# callgrind format\nevents: Ir\nfn=(1) below main\n1 12\ntotals: 345\n") == 345
 
 
 def test_a_quiet_run_is_stored(measured: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

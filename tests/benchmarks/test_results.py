@@ -115,7 +115,7 @@ def test_a_section_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[
     """Before anything is measured."""
     with pytest.raises(SystemExit):
         command.main(["wires"])
-    assert "there is no section wires: they are wire, cpu, cold" in capsys.readouterr().err
+    assert "there is no section wires: they are wire, cpu, instructions, cold" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("section", COMMITTED)
