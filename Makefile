@@ -76,7 +76,7 @@ check: $(VENV)/ready  ## lint, types, template, migrations, db check and the pla
 	$(BIN)/python -m devkit plan --with database.yaml
 	$(PYTEST)
 
-bench: $(VENV)/ready  ## the benchmarks beside their peers, to benchmarks/results (about twelve minutes, on a quiet machine)
+bench: $(VENV)/ready  ## the benchmarks beside their peers, to benchmarks/results (about ten minutes, on a quiet machine)
 	$(BIN)/python -m benchmarks
 
 fleet: $(VENV)/ready  ## environments by the hundred under freezes, rotations, restarts, failovers, storms, alarms and kills (half an hour)

@@ -37,9 +37,9 @@ class Plan:
     """Not measured. psycopg prepares a statement at its sixth execution."""
 
 
-# About ten minutes on two cores.
+# About ten minutes on two cores, all sections together.
 FULL = Plan(
-    delays_ms=(0, 1, 5),
+    delays_ms=(0, 1),
     latency_rounds=16,
     latency_times=4,
     first_times=1,
