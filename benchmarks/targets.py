@@ -163,6 +163,7 @@ WIRE = (
     Target("wire", "trips, first transaction of a process", 5, _trips(OURS, Work.FIRST)),
     Target("wire", "trips, warm transaction with tenant and deadline", 2, _trips(OURS, Work.BOUND_WRITE)),
     Target("wire", "trips, warm read with tenant and deadline, read-only", 1, _trips(OURS, Work.BOUND_READ)),
+    Target("wire", "trips, a write known up front", 1, _trips(OURS, Work.KNOWN)),
     Target("wire", "trips, transaction of nothing", 0, _trips(OURS, Work.NOTHING)),
     Target("wire", "trips, null-pool transaction with tenant and deadline", 5, _trips(NULL, Work.UNPOOLED)),
     Target(

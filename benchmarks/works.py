@@ -19,6 +19,7 @@ class Work(StrEnum):
     NOTHING = "transaction of nothing"
     READ = "read"
     WRITE = "write"
+    KNOWN = "write known up front"
     FIVE = "five statements"
     BOUND_READ = "bound read"
     BOUND_WRITE = "bound write"
@@ -36,6 +37,7 @@ HITS = {
     Work.NOTHING: (0, 0),
     Work.READ: (0, 0),
     Work.WRITE: (1, 0),
+    Work.KNOWN: (1, 0),
     Work.FIVE: (2, 0),
     Work.BOUND_READ: (0, 0),
     Work.BOUND_WRITE: (0, 1),

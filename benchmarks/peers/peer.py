@@ -62,6 +62,10 @@ class Peer(abc.ABC):
     def write(self) -> Any:
         """The work that every peer can do: ``first`` is one on what has just been opened."""
 
+    def known(self) -> Any:
+        """A write whose statement is known before it begins. Overridden by who has a call for that."""
+        return self.write()
+
     def first(self) -> Any:
         self._open_once()
         return self.write()
