@@ -79,7 +79,7 @@ def calls(work: Callable[[], None]) -> tuple[int, int]:
 # In Python; in C up to 3.13, and from 3.14 on, where the entry of a lock is a call as well.
 @pytest.mark.parametrize(
     ("work", "python", "c", "c_since_3_14"),
-    [(write, 215, 74, 79), (read, 213, 71, 75), (nothing, 101, 29, 32), (read_nothing, 110, 29, 32)],
+    [(write, 213, 72, 77), (read, 211, 69, 73), (nothing, 99, 27, 30), (read_nothing, 108, 27, 30)],
 )
 def test_a_unit_takes_no_more_calls_than_it_did(
     use: Use, work: Callable[[], None], python: int, c: int, c_since_3_14: int
@@ -90,7 +90,7 @@ def test_a_unit_takes_no_more_calls_than_it_did(
 
 
 @pytest.mark.parametrize(
-    ("work", "python", "c", "c_since_3_14"), [(write, 223, 92, 97), (read, 219, 83, 87), (nothing, 102, 32, 35)]
+    ("work", "python", "c", "c_since_3_14"), [(write, 221, 90, 95), (read, 217, 81, 85), (nothing, 100, 30, 33)]
 )
 def test_a_unit_of_an_invocation_looks_at_the_time_that_is_left(
     use: Use, work: Callable[[], None], python: int, c: int, c_since_3_14: int
