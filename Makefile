@@ -1,6 +1,6 @@
 # The verbs. Each sets up what it needs from a bare Python >= 3.11 and make.
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test core check bench fleet docs sam-local rehearse build layer deploy dist lock upgrade clean
+.PHONY: help demo serve test core check bench fleet sizing docs sam-local rehearse build layer deploy dist lock upgrade clean
 
 # A uv of the machine's own, or a private one in .uv/.
 UV := $(or $(shell command -v uv),.uv/bin/uv)
@@ -82,6 +82,10 @@ bench: $(VENV)/ready  ## the benchmarks beside their peers, to benchmarks/result
 fleet: $(VENV)/ready  ## environments by the hundred under freezes, rotations, restarts, failovers, storms, alarms and kills (half an hour)
 	$(BIN)/python -m devkit fleet --results benchmarks/results $(addprefix --fuzz ,$(wildcard tests/*/test_fuzz.py))
 	cp benchmarks/results/fleet.svg docs/run/survival.svg
+
+sizing: $(VENV)/ready  ## what pools, poolers and deploys do at up to 10,000 environments, by simulation (a minute)
+	$(BIN)/python -m devkit simulate --questions --results benchmarks/results
+	mv benchmarks/results/sizing-*.svg docs/run
 
 build: $(VENV)/ready  ## the artifacts of `sam deploy`, in .aws-sam/build
 	$(BIN)/python -m devkit build --root "$(ROOT)" $(FOR_RUNTIME)

@@ -6,7 +6,8 @@ scaling rule, ``environment`` the layer in one execution environment, ``pooler``
 ``server`` that with its connections and cores; ``secret`` is its password. ``refusals`` names how an attempt can fail,
 and ``measures`` counts. The ``world`` is what they share, and ``run`` puts them together.
 
-``validate`` runs the fleet of real processes and the simulation side by side. ``options`` is what can
+``validate`` runs the fleet of real processes and the simulation side by side. ``questions`` are those that people have
+on pools and poolers, answered by simulations for docs/run/sizing.md, and ``plot`` draws them. ``options`` is what can
 be said on the command line, and ``command`` does it.
 
 What the layer decides is asked of ``db`` itself, with the simulated clock. It must not know how ``db`` decides: a rule

@@ -1,4 +1,4 @@
-"""``python -m devkit simulate``: scenarios by name, or the validation."""
+"""``python -m devkit simulate``: scenarios by name, the validation, or the questions."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ def run(given: argparse.Namespace) -> int:
         from . import validate
 
         return validate.run(given.environments or REAL_ENVIRONMENTS, seed=given.seed, results=given.results)
+    if given.questions:
+        from . import questions
+
+        return questions.run(seed=given.seed, results=given.results)
     names = given.scenario or [name for name in SCENARIOS if name != LONG]
     outcomes = []
     for name in names:

@@ -24,4 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=SEED, metavar="N", help=f"default: {SEED}")
     parser.add_argument("--json", action="store_true", help="print what came of it as JSON")
     parser.add_argument("--validate", action="store_true", help="beside the fleet of real processes, with the ratios")
-    parser.add_argument("--results", type=Path, metavar="DIR", help="where to keep what --validate found")
+    parser.add_argument("--questions", action="store_true", help="what docs/run/sizing.md answers: numbers and plots")
+    parser.add_argument(
+        "--results", type=Path, metavar="DIR", help="where to keep what --validate or --questions found"
+    )
