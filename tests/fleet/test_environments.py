@@ -125,6 +125,12 @@ def test_a_line_that_is_none_of_the_layers_is_not_counted() -> None:
     }
 
 
+def test_the_waits_of_a_connect_are_counted_by_what_it_says_at_its_end() -> None:
+    """It logs the first one alone, so that a burst floods no log."""
+    lines = ['{"connection_event": "connect waits", "attempt": 1}', '{"connection_event": "connect", "attempts": 4}']
+    assert events_in(lines) == {"connect waits": 1, "connect": 1, "waits": 3}
+
+
 def test_the_fork_servers_end_ends_everything_that_it_forked() -> None:
     """Frozen ones too, and nobody has to be asked."""
     function = Function("test", "devkit.fleet.functions.ours.handler", {}, timeout_s=2)
