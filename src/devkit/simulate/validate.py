@@ -132,6 +132,7 @@ def cases(size: int) -> list[Case]:
             invocations=8,
             pause_s=(1.2, 2.2),
             sleep_s=0.5,
+            timeout_s=60,  # more than anybody waits for
             # Nobody keeps a connection over a pause: who was never refused would, and starve the others.
             idle_session_s=1,
         ),
