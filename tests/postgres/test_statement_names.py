@@ -248,3 +248,19 @@ def test_columns_and_types_come_as_without_a_name(wired: Callable[..., PostgresW
     with db.begin() as tx:
         rows = [tuple(tx.execute(both, {"x": x}).one()) for x in (1, 70_000) * 3]
     assert rows == [(1, "smallint"), (70_000, "integer")] * 3
+
+
+def test_a_name_keeps_tenants_apart(wired: Callable[..., PostgresWire]) -> None:
+    """A policy asks for the tenant at each run, whatever plan is kept; so in transactions and reads."""
+    wire = wired(pool_size=2)
+    with db.begin() as tx:
+        tx.execute(text("INSERT INTO ledger VALUES (1, 'acme'), (2, 'bolt'), (3, 'bolt')"))
+        tx.execute(text("ALTER TABLE ledger ENABLE ROW LEVEL SECURITY"))
+        tx.execute(text("ALTER TABLE ledger FORCE ROW LEVEL SECURITY"))
+        tx.execute(text("CREATE POLICY own ON ledger USING (tenant = current_setting('app.tenant_id', true))"))
+    seen: list[tuple[int, int]] = []
+    for tenant in ("acme", "bolt") * 8:
+        with db.begin(tenant=tenant) as tx, db.read(tenant=tenant) as conn:
+            seen.append((tx.execute(COUNT, {"n": 0}).scalar_one(), conn.execute(COUNT, {"n": 0}).scalar_one()))
+    assert seen == [(1, 1), (2, 2)] * 8
+    assert any("ledger" in t for t in names(wire))
