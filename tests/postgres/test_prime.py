@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,8 +30,9 @@ ROW = {"id": 1, "body": "a"}
 
 
 @pytest.fixture
-def hits(database: Database) -> Iterator[list[str]]:
+def hits(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Whether each statement that is executed had been compiled before, by name."""
+    monkeypatch.delitem(sys.modules, "db.aio", raising=False)  # as in a process that has not imported it
     seen: list[str] = []
     db.configure(Settings(url=database.url()))
     event.listen(db.engine(), "before_cursor_execute", lambda *args: seen.append(args[4].cache_hit.name))
@@ -65,9 +67,21 @@ def test_executing_finds_what_was_primed(
 
 def test_nothing_is_connected_to(hits: list[str]) -> None:
     """It says what it did, and that was no connect."""
-    assert db.prime(select(NOTES), text("SELECT 2")) == {"engines": 1, "compiled": 2, "modules": 0}
+    primed = db.prime(select(NOTES), text("SELECT 2"))
+    assert (primed["engines"], primed["compiled"]) == (1, 2)
     assert db.status()["totals"]["connects"] == 0
     assert hits == []
+
+
+def test_the_engines_of_aio_are_primed_where_it_has_been_imported(
+    hits: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They compile for themselves."""
+    from db import aio
+
+    monkeypatch.setitem(sys.modules, "db.aio", aio)
+    primed = db.prime(text("SELECT 3"))
+    assert (primed["engines"], primed["compiled"], hits) == (2, 2, [])
 
 
 @pytest.mark.parametrize("wrong", ["SELECT 1", NOTES.c.id, (text("SELECT 1"), 1), (text("SELECT 1"), [1])])
