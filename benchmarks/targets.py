@@ -10,7 +10,7 @@ from .cores import Where
 from .pairs import ratio
 from .sections import once, releases, secured, throughput
 from .sections.batch import DELAY_MS as BATCH_DELAY_MS
-from .sections.cold import BY_HAND, OURS, USUAL
+from .sections.cold import BY_HAND, COMPILED, FLOOR, OURS, USUAL
 from .sections.cold import WORK as COLD_START
 from .sections.secured import WHERE as TLS
 from .works import Work
@@ -182,7 +182,9 @@ WIRE = (
 
 COLD = (
     Target("cold", "CPU of a cold start ÷ the usual way", 0.17, ratio_of("cpu_us", COLD_START, USUAL)),
+    Target("cold", "CPU of a cold start ÷ the usual way, compiled", 0.57, ratio_of("cpu_us", COLD_START, COMPILED)),
     Target("cold", "CPU of a cold start ÷ psycopg and boto3 by hand", 0.38, ratio_of("cpu_us", COLD_START, BY_HAND)),
+    Target("cold", "CPU of a cold start ÷ SQLAlchemy and psycopg alone", 1.06, ratio_of("cpu_us", COLD_START, FLOOR)),
     Target("cold", "artifact, unzipped, in MB", 20, _megabytes),
 )
 

@@ -109,6 +109,8 @@ def test_one_for_tests_is_made_from_settings() -> None:
     assert (audit.status()["database"], audit.status()["pool"]) == ("audit", "static")
     with pytest.raises(TypeError, match=r"takes db.Settings.*db.Database.from_env\(prefix=…\)"):
         db.Database("AUDIT_DB_")  # type: ignore[arg-type]
+    with pytest.raises(db.ConfigurationError, match="Init connects that one alone"):
+        audit.configure(db.Settings(url="sqlite://", warm="init"))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from db.errors import ConfigurationError
 from db.settings import PREFIX
 from db.settings.prefixes import checked_name, read
 
@@ -43,6 +44,8 @@ class FurtherHolder(Holder):
         return read(os.environ, self.prefix, database=self.called, others=others)
 
     def _own(self, settings: Settings) -> Settings:
+        if settings.warm != "off":
+            raise ConfigurationError(["DB_WARM is for the default database: Init connects that one alone"])
         return dataclasses.replace(settings, database=self.database, prefix=self.prefix)
 
 
