@@ -77,6 +77,10 @@ def test_what_keeps_tenants_apart_has_no_finding(conn: Connection, place: Databa
 POLICY = "DROP POLICY tenant ON notes; CREATE POLICY tenant ON notes "
 UNIT = "current_setting('app.tenant_id', true)"
 USING = "USING (tenant_id = NULLIF(current_setting('app.tenant_id', true), ''))"
+SHARED_BY_NOTE = (
+    "CREATE TABLE parts (note_id bigint); ALTER TABLE parts ENABLE ROW LEVEL SECURITY;"
+    f"CREATE POLICY p ON parts USING (EXISTS (SELECT FROM notes n WHERE n.id = note_id AND n.tenant_id = {UNIT}))"
+)
 MUTATIONS = {
     "row security off": ("not-secured", "ALTER TABLE notes DISABLE ROW LEVEL SECURITY"),
     "not for the owner": ("not-forced", "ALTER TABLE notes NO FORCE ROW LEVEL SECURITY"),
@@ -237,6 +241,10 @@ MUTATIONS = {
             "CREATE RULE instead AS ON INSERT TO shown DO INSTEAD DELETE FROM notes"
         ),
     ),
+    "a view of a table whose policy finds the tenant in another": (
+        "view-of-its-owner",
+        f"{SHARED_BY_NOTE}; CREATE VIEW shown AS SELECT * FROM parts; GRANT SELECT ON shown TO {{app}}",
+    ),
     "a materialised view": (
         "materialized-view",
         "CREATE MATERIALIZED VIEW shown AS SELECT count(*) FROM notes; GRANT SELECT ON shown TO {app}",
@@ -379,6 +387,13 @@ def test_a_shared_table_that_policies_bind_by_a_subquery(conn: Connection, place
     policy = "CREATE POLICY tenant ON shared USING (EXISTS (SELECT FROM notes n WHERE n.id = shared.id"
     policy += " AND n.tenant_id = current_setting('app.tenant_id', true)))"
     assert found(conn, place, SHARED, "ALTER TABLE shared ENABLE ROW LEVEL SECURITY", policy) == []
+
+
+def test_views_in_a_circle_end_the_look_at_them(conn: Connection, place: Database) -> None:
+    """CREATE OR REPLACE VIEW lets them read each other; only who reads them is refused."""
+    views = "CREATE VIEW one AS SELECT 1 AS n; CREATE VIEW two AS SELECT n FROM one;"
+    views += "CREATE OR REPLACE VIEW one AS SELECT n FROM two; GRANT SELECT ON one, two TO {app}"
+    assert found(conn, place, views) == []
 
 
 def test_shared_rows_by_a_policy_for_each_command(conn: Connection, place: Database) -> None:

@@ -78,11 +78,20 @@ class Catalogue:
         return relation is not None and relation.column(self.column) is not None
 
     def shows_tenants(self, view: Relation) -> bool:
-        """Whether a view reads a table of tenants, through other views or not."""
-        read = [self.relations[name] for name in view.reads if name in self.relations]
-        return any(
-            self.shows_tenants(one) if one.kind in {VIEW, MATERIALIZED} else self.has_tenant(one) for one in read
-        )
+        """Whether a view reads a table of tenants, or another that policies bind, through other views or not."""
+        # Views can come to read each other in a circle, which the server refuses no sooner than they are read.
+        looked_at, left = {view.name}, [*view.reads]
+        while left:
+            name = left.pop()
+            one = self.relations.get(name)
+            if one is None or name in looked_at:
+                continue
+            looked_at.add(name)
+            if one.kind in {VIEW, MATERIALIZED}:
+                left += one.reads
+            elif one.secured or self.has_tenant(one):
+                return True
+        return False
 
 
 def read(conn: Connection, *, column: str, roles: Sequence[str]) -> Catalogue:
