@@ -295,6 +295,7 @@ MUTATIONS = {
     "above policies": ("bypasses", "ALTER ROLE {app} BYPASSRLS"),
     "replicates": ("replicates", "ALTER ROLE {app} REPLICATION"),
     "runs programs on the server": ("may-bypass", "GRANT pg_execute_server_program TO {app}"),
+    "replicates on RDS": ("may-bypass", "CREATE ROLE rds_replication; GRANT rds_replication TO {app}"),
     "makes roles": ("makes-roles", "ALTER ROLE {app} CREATEROLE"),
     "a member of the owner": ("may-own", "GRANT {owner} TO {app}"),
     "a member by another": ("may-own", "CREATE ROLE between; GRANT {owner} TO between; GRANT between TO {app}"),

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
 
 # Whose members reach the server's files, or run programs on it: https://www.postgresql.org/docs/18/predefined-roles.html
-_OF_THE_SERVER = {"pg_execute_server_program", "pg_read_server_files", "pg_write_server_files"}
+# RDS grants replication as a role, as nobody has the attribute there; its superuser is a member of that:
+# https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Appendix.PostgreSQL.CommonDBATasks.Roles.html
+_OF_THE_SERVER = {
+    "pg_execute_server_program",
+    "pg_read_server_files",
+    "pg_write_server_files",
+    "rds_replication",
+    "rds_superuser",
+}
 _OFF = {"off", "false", "no", "0"}
 
 
