@@ -253,6 +253,14 @@ MUTATIONS = {
         "security-definer",
         "CREATE FUNCTION all_notes() RETURNS SETOF notes LANGUAGE sql SECURITY DEFINER AS 'SELECT * FROM notes'",
     ),
+    "a trigger's function of its owner": (
+        "security-definer",
+        (
+            "CREATE FUNCTION fired() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN RETURN NEW; END';"
+            "REVOKE EXECUTE ON FUNCTION fired() FROM PUBLIC;"
+            "CREATE TRIGGER fires AFTER INSERT ON notes FOR EACH ROW EXECUTE FUNCTION fired()"
+        ),
+    ),
     "a leakproof function": (
         "leakproof",
         "CREATE FUNCTION look(text) RETURNS bool LANGUAGE sql LEAKPROOF AS 'SELECT true'",

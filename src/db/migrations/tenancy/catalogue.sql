@@ -121,7 +121,16 @@ functions AS (
     pg_get_userbyid(f.proowner) AS owner,
     EXISTS (SELECT FROM unnest(f.proconfig) s WHERE s LIKE 'search\_path=%') AS has_path,
     coalesce((
-      SELECT json_agg(DISTINCT a.rolname) FROM audited a WHERE has_function_privilege(a.oid, f.oid, 'EXECUTE')
+      SELECT json_agg(DISTINCT a.rolname) FROM audited a
+      WHERE has_function_privilege(a.oid, f.oid, 'EXECUTE')
+        -- A trigger's is called for who may change the rows, whoever may call it by name.
+        OR EXISTS (
+          SELECT FROM pg_trigger g
+          WHERE g.tgfoid = f.oid AND (
+            has_table_privilege(a.oid, g.tgrelid, 'INSERT, UPDATE, DELETE, TRUNCATE')
+            OR has_any_column_privilege(a.oid, g.tgrelid, 'INSERT, UPDATE')
+          )
+        )
     ), '[]') AS called_by
   FROM pg_proc f JOIN own_schemas n ON n.oid = f.pronamespace
   WHERE (f.prosecdef OR f.proleakproof) AND f.oid NOT IN (SELECT objid FROM of_extensions)
