@@ -77,6 +77,7 @@ def test_what_keeps_tenants_apart_has_no_finding(conn: Connection, place: Databa
 POLICY = "DROP POLICY tenant ON notes; CREATE POLICY tenant ON notes "
 UNIT = "current_setting('app.tenant_id', true)"
 USING = "USING (tenant_id = NULLIF(current_setting('app.tenant_id', true), ''))"
+RESTRICTIVE = f"{POLICY} AS RESTRICTIVE"
 SHARED_BY_NOTE = (
     "CREATE TABLE parts (note_id bigint); ALTER TABLE parts ENABLE ROW LEVEL SECURITY;"
     f"CREATE POLICY p ON parts USING (EXISTS (SELECT FROM notes n WHERE n.id = note_id AND n.tenant_id = {UNIT}))"
@@ -91,6 +92,22 @@ MUTATIONS = {
     "everybody sees everything": ("policy-without-tenant", "CREATE POLICY too ON notes FOR SELECT USING (true)"),
     "everybody writes everything": ("policy-without-tenant", f"{POLICY} {USING} WITH CHECK (true)"),
     "inserts for anybody": ("policy-without-tenant", "CREATE POLICY too ON notes FOR INSERT WITH CHECK (true)"),
+    "restricted for another role": (
+        "policy-without-tenant",
+        f"{RESTRICTIVE} TO pg_monitor {USING}; CREATE POLICY too ON notes USING (true)",
+    ),
+    "restricted for reads only": (
+        "policy-without-tenant",
+        f"{RESTRICTIVE} FOR SELECT {USING}; CREATE POLICY too ON notes USING (true)",
+    ),
+    "restricted for writes only": (
+        "policy-without-tenant",
+        f"{RESTRICTIVE} WITH CHECK (tenant_id = {UNIT}); CREATE POLICY too ON notes USING (true)",
+    ),
+    "restricted by nothing": (
+        "policy-without-tenant",
+        f"{RESTRICTIVE} USING (tenant_id = {UNIT} OR body = ''); CREATE POLICY too ON notes USING (true)",
+    ),
     "for the application by name": ("policy-without-tenant", "CREATE POLICY too ON notes TO {app} USING (true)"),
     "for a role that it is a member of": (
         "policy-without-tenant",
@@ -429,6 +446,14 @@ def test_shared_rows_by_a_policy_for_each_command(conn: Connection, place: Datab
 def test_a_policy_that_keeps_to_the_tenant_in_other_words(using: str, conn: Connection, place: Database) -> None:
     """It may ask for more than the tenant, and in which order is its own affair."""
     assert found(conn, place, f"{POLICY} USING ({using})") == []
+
+
+@pytest.mark.parametrize("whom", ["", "TO {app}"])
+def test_a_restrictive_policy_keeps_to_the_tenant_what_another_lets_through(
+    whom: str, conn: Connection, place: Database
+) -> None:
+    """Both hold for each row, so that one may be for the tenant alone and the other for all else."""
+    assert found(conn, place, f"{RESTRICTIVE} {USING}; CREATE POLICY too ON notes {whom} USING (true)") == []
 
 
 def test_a_column_that_is_cast_does_not_fail(conn: Connection, place: Database) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from db.transactions.prologue_sql import TENANT_SETTING
 
-from .catalogue import COMMANDS, FOREIGN, MATERIALIZED, VIEW
+from .catalogue import COMMANDS, FOREIGN, MATERIALIZED, PUBLIC, VIEW
 from .clauses import (
     SETTING,
     cast_of_none,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Rule = Callable[[Catalogue, Relation], Iterator[Finding]]
 
-_ALL = "*"
+_ALL, _INSERT = "*", "a"  # pg_policy.polcmd
 _OTHER_SETTING = re.compile(r"current_setting\('([^']+)'")
 _REMEDY = "Call enable_tenant_rls in a migration."
 
@@ -55,7 +55,7 @@ def policies(catalogue: Catalogue, table: Relation) -> Iterator[Finding]:
     if table.kind == FOREIGN or not table.secured:
         return
     for policy in table.policies:
-        if policy["permissive"] and _meets(policy, catalogue):
+        if policy["permissive"] and _meets(policy, catalogue) and not _restricted(catalogue, table, policy):
             yield from _weak(catalogue, table, policy)
     for role, rights in table.rights.items():
         covered = {
@@ -72,6 +72,24 @@ def policies(catalogue: Catalogue, table: Relation) -> Iterator[Finding]:
                     f"no policy lets it {command} anything, though it is granted",
                     "Give the table a policy for all commands, or revoke what is not needed.",
                 )
+
+
+def _restricted(catalogue: Catalogue, table: Relation, policy: dict[str, Any]) -> bool:
+    """Whether a restrictive policy keeps to the tenant wherever ``policy`` lets rows through."""
+    return any(
+        not other["permissive"]
+        and other["command"] in {_ALL, policy["command"]}
+        and (PUBLIC in other["roles"] or {*policy["roles"]} <= {*other["roles"]})
+        and _keeps_to_tenant(other, catalogue.column)
+        for other in table.policies
+    )
+
+
+def _keeps_to_tenant(policy: dict[str, Any], column: str) -> bool:
+    # Without a USING of its own it restricts no read; without a WITH CHECK, its USING holds for that as well.
+    needed = policy["check"] if policy["command"] == _INSERT else policy["using"]
+    clauses = (needed, policy["check"] or needed)
+    return all(text is not None and keeps_to_column(text, column) for text in clauses)
 
 
 def _weak(catalogue: Catalogue, table: Relation, policy: dict[str, Any]) -> Iterator[Finding]:
