@@ -158,6 +158,32 @@ def test_what_is_right_has_no_fault(conn: Connection, place: Database) -> None:
     assert on_server(conn, place, "RESET SESSION AUTHORIZATION", all_of_it) == {}
 
 
+# What is right and out of the ordinary, under which settings.
+RIGHT: dict[str, tuple[str, dict[str, Any]]] = {
+    "a login that only writes": (
+        "REVOKE SELECT, UPDATE, DELETE ON notes, tags FROM {app}; REVOKE ALL ON db_once FROM {app}",
+        {},
+    ),
+    "a login that only deletes": ("REVOKE ALL ON notes, tags, db_once FROM {app}; GRANT DELETE ON notes TO {app}", {}),
+    "a login of views alone": (
+        "REVOKE ALL ON notes, tags, db_once FROM {app}; CREATE VIEW n AS SELECT 1 AS n; GRANT SELECT ON n TO {app}",
+        {},
+    ),
+    "another application's table of once": (
+        "DROP TABLE db_once; CREATE SCHEMA other; CREATE TABLE other.db_once ()",
+        {},
+    ),
+    "before the first table": ("DROP TABLE notes, tags, db_once; CREATE TABLE alembic_version (version_num text)", {}),
+    "temporary tables last": ("", {"schema": "public, pg_temp"}),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_what_is_right_in_another_way_has_no_fault(name: str, conn: Connection, place: Database) -> None:
+    """A login has what its function does, and no more."""
+    assert on_server(conn, place, *RIGHT[name]) == {}
+
+
 @pytest.mark.parametrize(
     ("rights", "said"), [("ALL", "has no privilege on db_once"), ("INSERT, UPDATE", "may purge it")]
 )

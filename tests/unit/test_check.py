@@ -29,7 +29,7 @@ SAID: dict[str, Any] = {
     "of_server": 100,
     "reserved": 3,
     "taken": 7,
-    "tables": {"are_there": 2, "may_read": 2, "of_tenants": 1},
+    "tables": {"are_there": 2, "may_use": 2, "of_tenants": 1},
     "now": 1_000_000.0,
     "password_until": None,
     "closed_sequences": [],
@@ -58,7 +58,7 @@ def connections(facts: server.Facts) -> Finding:
         (connections, {"of_database": 3}, 0, "error", "this process alone may ask for 4"),
         (connections, {"taken": 90}, 0, "warning", "90 are open"),
         (objects.privileges, {"is_superuser": True}, 0, "warning", "app is a superuser"),
-        (objects.privileges, {"tables": {"are_there": 0, "may_read": 0}}, 0, "not applicable", "no table yet"),
+        (objects.privileges, {"tables": {"are_there": 0, "may_use": 0}}, 0, "not applicable", "no table yet"),
     ],
 )
 def test_each_rule_has_a_word_for_what_the_server_says(

@@ -47,8 +47,8 @@ def schema(facts: Facts, settings: Settings) -> Finding:
 
 
 def privileges(facts: Facts) -> Finding:
-    """Whether there is anything that the login may read."""
-    there, may_read = facts.said["tables"]["are_there"], facts.said["tables"]["may_read"]
+    """Whether there is anything that the login may read or write."""
+    there, may_use = facts.said["tables"]["are_there"], facts.said["tables"]["may_use"]
     if facts.said["is_superuser"]:
         return warning(
             "privileges",
@@ -58,10 +58,10 @@ def privileges(facts: Facts) -> Finding:
         )
     if not there:
         return not_applicable("privileges", "the database has no table yet")
-    if not may_read:
+    if not may_use:
         return error(
             "privileges",
-            f"{facts.said['login']} may read none of {there} tables",
+            f"{facts.said['login']} may use none of {there} tables and views",
             "Grant it what it needs, in the migration that makes a table: grant(op, …) of db.migrations.operations.",
             "start/database/#migrations",
         )
@@ -73,7 +73,7 @@ def privileges(facts: Facts) -> Finding:
             f"GRANT USAGE ON SEQUENCE {sequences[0]} TO {facts.said['login']}, or make the column an identity.",
             "start/database/#migrations",
         )
-    return ok("privileges", f"{facts.said['login']} may read {may_read} of {there} tables")
+    return ok("privileges", f"{facts.said['login']} may use {may_use} of {there} tables and views")
 
 
 def once(facts: Facts) -> Finding:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .finding import Finding
 
 _QUERY = Path(__file__).with_suffix(".sql")
-_USERS_OWN = "$user"
+_NO_SCHEMAS_NAME = {"$user", "pg_temp"}  # each stands for one that is called otherwise, or is not there yet
 _OLDEST_MAINTAINED = 14  # https://www.postgresql.org/support/versioning/
 _MOST_SKEW_S = 5.0
 _SOON_DAYS = 14
@@ -44,7 +44,7 @@ class Facts:
 
 def ask(conn: Connection, settings: Settings) -> Facts:
     """Ask the server, in one trip."""
-    path = [name for name in schemas(settings.schema or "") if name != _USERS_OWN]
+    path = [name for name in schemas(settings.schema or "") if name not in _NO_SCHEMAS_NAME]
     asked = {
         "schemas": path,
         "first": path[0] if path else None,

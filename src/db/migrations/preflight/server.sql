@@ -22,16 +22,21 @@ SELECT json_build_object(
         'may_use', has_schema_privilege(pg_namespace.oid, 'USAGE'))), '[]'::json)
         FROM unnest(CAST(:schemas AS text[])) AS named (name)
         LEFT JOIN pg_namespace ON pg_namespace.nspname = named.name),
+    -- The application's: not Alembic's own, nor an extension's, some of which everybody may read.
     'tables', (SELECT json_build_object(
         'are_there', count(*),
-        'may_read', count(*) FILTER (
-            WHERE has_schema_privilege(relnamespace, 'USAGE') AND has_any_column_privilege(pg_class.oid, 'SELECT')),
-        'of_tenants', count(*) FILTER (WHERE EXISTS (
+        'may_use', count(*) FILTER (
+            WHERE has_schema_privilege(relnamespace, 'USAGE') AND (
+                has_any_column_privilege(pg_class.oid, 'SELECT, INSERT, UPDATE')
+                OR has_table_privilege(pg_class.oid, 'DELETE'))),
+        'of_tenants', count(*) FILTER (WHERE relkind IN ('r', 'p', 'f') AND EXISTS (
             SELECT FROM pg_attribute
             WHERE attrelid = pg_class.oid AND attname = 'tenant_id' AND NOT attisdropped)))
         FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-        WHERE relkind IN ('r', 'p') AND nspname NOT IN ('pg_catalog', 'information_schema')
-        AND nspname NOT LIKE 'pg\_%'),
+        WHERE relkind IN ('r', 'p', 'f', 'v', 'm') AND relname <> 'alembic_version'
+        AND nspname NOT IN ('pg_catalog', 'information_schema') AND nspname NOT LIKE 'pg\_%'
+        AND NOT EXISTS (SELECT FROM pg_depend
+            WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e')),
     -- Those of a column's default. The sequence of an identity asks nobody for a privilege.
     'closed_sequences', (SELECT coalesce(json_agg(DISTINCT sequence.oid::regclass::text), '[]'::json)
         FROM pg_attrdef
@@ -50,7 +55,9 @@ SELECT json_build_object(
                 WHERE attrelid = found.oid AND attnum = ANY (indkey)) = ARRAY['key', 'tenant_id']::name[]))
         FROM (SELECT to_regclass('db_once') AS oid) AS found WHERE found.oid IS NOT NULL),
     'once_elsewhere', (SELECT min(nspname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-        WHERE relname = 'db_once' AND relkind IN ('r', 'p')),
+        WHERE relname = 'db_once' AND relkind IN ('r', 'p')
+        -- That of another application in the same database is none of this login's.
+        AND has_table_privilege(pg_class.oid, 'SELECT, INSERT, UPDATE, DELETE')),
     'functions', (SELECT json_object_agg(wanted, (
         SELECT bool_or(has_function_privilege(pg_proc.oid, 'EXECUTE'))
         FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace
