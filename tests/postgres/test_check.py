@@ -255,6 +255,7 @@ def test_a_refused_login_is_an_error_and_the_rest_is_said_not_to_apply(
     assert "never shown" not in said
     levels = {one["subject"]: one["level"] for one in report["findings"]}
     assert levels["connect"] == "error"
+    assert [one["page"].partition("#")[2] for one in report["findings"] if one["page"]] == ["refetch_credentials"]
     assert levels["tenants"] == levels["server"] == "not applicable"
     assert report["status"] == 2
     assert report["settings"]["DB_URL"] == "code"

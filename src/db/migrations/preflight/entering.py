@@ -59,7 +59,7 @@ def refusal(problem: Exception) -> Iterator[Finding]:
             advice, code = verdict(problem), sqlstate(problem)
             said = str(getattr(problem, "orig", problem)).partition("\n")[0]
             remedy = f"Its verdict is {advice.value}: the page says what that asks for."
-            yield error("connect", f"{code}: {said}" if code else said, remedy, f"run/errors/#{advice.value.lower()}")
+            yield error("connect", f"{code}: {said}" if code else said, remedy, f"run/errors/#{advice.name.lower()}")
 
 
 def tls(driver: Any) -> Iterator[Finding]:
