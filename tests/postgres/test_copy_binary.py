@@ -114,13 +114,14 @@ def test_a_type_that_nobody_has_looked_at_is_refused() -> None:
         db.copy_rows("kept", [([1],)], columns=["many"], binary=True)
 
 
-def test_what_the_server_refuses_has_its_line() -> None:
-    """As in text: the rule of a domain, a row that is too short, a column that is none."""
+def test_what_is_refused_has_its_line() -> None:
+    """As in text: the rule of a domain, a row that is too short or too long, a column that is none."""
     share = COLUMNS[list(VALUES).index("share")]
     with pytest.raises(exc.IntegrityError, match="line 2"):
         db.copy_rows("kept", [(1,), (101,)], columns=[share], binary=True)
-    with pytest.raises(exc.DataError, match="expected 2 values in row, got 1"):
-        db.copy_rows("kept", [(1,)], columns=[share, "c2"], binary=True)
+    for length in (1, 3):
+        with pytest.raises(exc.DataError, match=f"row 2: expected 2 values in row, got {length}"):
+            db.copy_rows("kept", [(1, None), (1,) * length], columns=[share, "c2"], binary=True)
     with pytest.raises(exc.ProgrammingError, match="nope"):
         db.copy_rows(KEPT, [(1,)], columns=["nope"], binary=True)
 

@@ -72,7 +72,7 @@ def checked(
     number = first_number
     for part in parts:
         for place, is_fit in looked_at:
-            # A row that is too short is the server's to refuse, as it names the line.
+            # A row that is too short is refused where it is encoded.
             values = [row[place] for row in part if place < len(row) and row[place] is not None]
             if values and not _all_fit(values, is_fit):
                 _refuse(part, place, is_fit, number)
@@ -92,5 +92,5 @@ def _refuse(part: Sequence[Sequence[Any]], place: int, is_fit: Fits, first_numbe
         if place < len(row) and row[place] is not None and not _all_fit([row[place]], is_fit):
             kind = type(row[place]).__name__
             raise psycopg.DataError(
-                f"row {number}: value {place + 1}, of Python's {kind}, is none that its column's type holds"
+                f"row {number}: the value for column {place + 1}, of Python's type {kind}, is none that it holds"
             )

@@ -24,8 +24,8 @@ _TRAILER = b"\xff\xff"
 def copy_data(copy: Any, parts: Iterable[Sequence[Sequence[Any]]], *, first_number: int) -> Iterator[bytearray]:
     """The rows of ``parts`` in the format of psycopg's ``copy``, in pieces to write.
 
-    Raises psycopg's errors. Binary, a value that is not of its column's type is DataError, with the number of its row:
-    the first one's is ``first_number``.
+    Raises psycopg's errors. Binary, a value that is not of its column's type is DataError, as is a row of another
+    length, with the number of its row: the first one's is ``first_number``.
     """
     formatter = copy.formatter
     transformer = formatter.transformer
@@ -38,12 +38,12 @@ def copy_data(copy: Any, parts: Iterable[Sequence[Sequence[Any]]], *, first_numb
         try:
             for row in part:
                 append(row, transformer, piece)
-        except psycopg.Error:
-            raise
         except Exception as error:
             if not binary:
                 raise
             number += next(place for place, one in enumerate(part) if one is row)
+            if isinstance(error, psycopg.Error):
+                raise type(error)(f"row {number}: {error}") from error
             raise psycopg.DataError(f"row {number}: {type(error).__name__}: {error}") from error
         number += len(part)
         if len(piece) > _SENT_BYTES:
