@@ -264,3 +264,61 @@ def test_a_name_keeps_tenants_apart(wired: Callable[..., PostgresWire]) -> None:
             seen.append((tx.execute(COUNT, {"n": 0}).scalar_one(), conn.execute(COUNT, {"n": 0}).scalar_one()))
     assert seen == [(1, 1), (2, 2)] * 8
     assert any("ledger" in t for t in names(wire))
+
+
+RENEWED = """
+ALTER TYPE mood RENAME TO mood_before; CREATE TYPE mood AS ENUM ('calm', 'cross');
+ALTER TABLE moods ALTER m TYPE mood USING m::text::mood; DROP TYPE mood_before"""
+TURNED = "ALTER TABLE moods ALTER m TYPE varchar USING m::text"
+# Of a value that the type had not when the statement was parsed.
+BIG = {"k": "5000000000"}
+OF_MOODS = text("INSERT INTO moods (m) VALUES (:m)")
+WITH_MOOD = text("SELECT count(*) FROM moods WHERE m = :m")
+OF_KEYS = text("INSERT INTO moods (k) VALUES (:k)")
+
+
+@pytest.mark.parametrize(
+    ("statement", "migration", "values", "errors"),
+    [
+        (OF_MOODS, RENEWED, {"m": "calm"}, (0, 1)),
+        (WITH_MOOD, TURNED, {"m": "calm"}, (0, 1)),
+        (OF_KEYS, "ALTER TABLE moods ALTER k TYPE bigint", BIG, (1, 1)),
+        (OF_KEYS, "", {"k": "5"}, (1, 1)),
+    ],
+    ids=["a type renewed", "another type", "a wider type", "dropped by a function"],
+)
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "later"])
+def test_a_parameters_type_that_a_migration_overtook_does_not_fail_for_good(
+    *,
+    is_first: bool,
+    statement: Any,
+    migration: str,
+    values: dict[str, str],
+    errors: tuple[int, int],
+    database: Database,
+    wired: Callable[..., PostgresWire],
+) -> None:
+    """A first statement is parsed anew in the same unit, where its error is none of a value's; else the next one is."""
+    wired()
+    migrate(database, "CREATE TYPE mood AS ENUM ('calm'); CREATE TABLE moods (m mood, k int)")
+
+    def unit(values: dict[str, str]) -> None:
+        with db.begin() as tx:
+            if not is_first:
+                tx.execute(ONE)
+            tx.execute(statement, values)
+
+    for _ in range(3):
+        unit({"m": "calm"} if "m" in values else {"k": "5"})
+    if migration:
+        migrate(database, migration)
+    else:
+        with db.begin() as tx:
+            tx.execute(text("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$"))
+    failed = 0
+    for _ in range(4):
+        try:
+            unit(values)
+        except exc.DBAPIError:
+            failed += 1
+    assert failed == errors[0 if is_first else 1]

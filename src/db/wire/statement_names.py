@@ -28,8 +28,16 @@ _COMMAND_OK = pq.ExecStatus.COMMAND_OK
 _FATAL_ERROR = pq.ExecStatus.FATAL_ERROR
 _SQLSTATE = pq.DiagnosticField.SQLSTATE
 _FUNCTION = pq.DiagnosticField.SOURCE_FUNCTION
-# What a result may look like belongs to the name; whatever else has changed, the server sees to by itself.
+# What a statement's parameters are, and what its result may look like, belongs to the name; whatever else has changed,
+# the server sees to by itself.
 _OVERTAKES = re.compile(rb"DROP|ALTER|DISCARD ALL|DEALLOCATE").match
+
+# The SQLSTATEs of what was overtaken, or may have been: by themselves, and by their classes.
+_CANNOT = b"0A000"  # feature_not_supported
+_OF_TYPES = (b"42", b"XX")  # undefined_function, datatype_mismatch; internal_error: "cache lookup failed for type"
+_OF_NO_TYPE = {b"42501", b"42P05"}  # insufficient_privilege, as of a policy; of a pooler's, that the name is taken
+_OF_VALUES = b"22"  # data_exception: the old type may not hold what the new one does
+_NO_SUCH_NAME = b"26000"  # invalid_sql_statement_name
 
 
 class Sending:
@@ -110,9 +118,8 @@ class Boarding:
                 self._of.forget(key)
                 if _error_of(answers[place - 1]) is not None:
                     results = answers[place - 1]
-            elif key is not None and is_overtaken(results):
-                self.is_overtaken = True
-                self._of.forget(key)
+            elif key is not None and (error := _error_of(results)) is not None:
+                self.is_overtaken = self._of.failed(key, error) or self.is_overtaken
             self._of.heard(results)
             of_statements.append(results)
         return of_statements
@@ -173,8 +180,22 @@ class StatementNames(PrepareManager):
     def ran(self, key: Key | None, results: Sequence[PGresult]) -> None:
         """A statement was sent in no flight, and these came of it."""
         self.heard(results)
-        if is_overtaken(results):
+        if (error := _error_of(results)) is not None:
+            self.failed(key, error)
+
+    def failed(self, key: Key | None, error: PGresult) -> bool:
+        """Forget the name where what it stands for may be why its statement failed; whether that is to be run again.
+
+        Without its name it costs a Parse, and with one that is of no use it would fail for as long as the connection
+        lives. So it loses it as well for what is another's fault most often, a value, and is not run again then.
+        """
+        code = error.error_field(_SQLSTATE) or b""
+        overtaken = _is_overtaken(code, error)
+        if code == _NO_SUCH_NAME:
+            self.forget_all()  # whoever has dropped one has dropped more
+        elif overtaken or code.startswith(_OF_VALUES):
             self.forget(key)
+        return overtaken
 
     def forget_all(self) -> None:
         """Begin anew."""
@@ -214,18 +235,16 @@ class StatementNames(PrepareManager):
         yield from ()
 
 
-def is_overtaken(results: Sequence[PGresult]) -> bool:
-    """Whether the server has refused to run what it had parsed, as it would give other columns now.
+def _is_overtaken(code: bytes, error: PGresult) -> bool:
+    """Whether the server has refused what it had parsed for what has become of that since.
 
-    It looks at that ahead of running it, so nothing was done. The code is that of all which PostgreSQL cannot do; the
-    function tells it from the rest, in any language.
+    It would give other columns now: that code is that of all which PostgreSQL cannot do, and the function tells it from
+    the rest, in any language. Or a parameter, whose type was settled when it was parsed, does not fit its column any
+    more, or is of a type that was dropped; whatever else has such a code will only fail once more.
     """
-    error = _error_of(results)
-    return (
-        error is not None
-        and error.error_field(_SQLSTATE) == b"0A000"
-        and error.error_field(_FUNCTION) == b"RevalidateCachedQuery"
-    )
+    if code == _CANNOT:
+        return error.error_field(_FUNCTION) == b"RevalidateCachedQuery"
+    return code.startswith(_OF_TYPES) and code not in _OF_NO_TYPE
 
 
 def _error_of(results: Sequence[PGresult]) -> PGresult | None:
