@@ -36,6 +36,10 @@ SAID: dict[str, Any] = {
 }
 
 
+def password(facts: server.Facts) -> Finding:
+    return server.password(facts, Settings(url=URL))
+
+
 def connections(facts: server.Facts) -> Finding:
     return limits.connections(facts, Settings(url=URL, pool_size=4))
 
@@ -48,9 +52,9 @@ def connections(facts: server.Facts) -> Finding:
         (server.version, {"number": 130011, "version": "13.11"}, 0, "warning", "maintained no more"),
         (server.clock, {}, 4.0, "ok", "within 5 s"),
         (server.clock, {}, -90.0, "warning", "-90.0 s"),
-        (server.password, {}, 0, "ok", "no end"),
-        (server.password, {"password_until": 1_000_000 + 90 * 86_400}, 0, "ok", "ends in 90 days"),
-        (server.password, {"password_until": 1_000_000 + 9 * 86_400}, 0, "warning", "ends in 9 days"),
+        (password, {}, 0, "ok", "no end"),
+        (password, {"password_until": 1_000_000 + 90 * 86_400}, 0, "ok", "ends in 90 days"),
+        (password, {"password_until": 1_000_000 + 9 * 86_400}, 0, "warning", "ends in 9 days"),
         (server.writes, {"is_replica": True}, 0, "error", "is a replica"),
         (server.writes, {"is_read_only": True}, 0, "warning", "begin read-only"),
         (connections, {}, 0, "ok", "97 (max_connections less 3 reserved), enough for 24 environments of 4"),
@@ -68,6 +72,13 @@ def test_each_rule_has_a_word_for_what_the_server_says(
     found = rule(server.Facts(SAID | said, skew_s, None))
     assert (found.level, words in found.seen) == (level, True), found.seen
     assert (found.remedy is not None) == (level in {"warning", "error"})
+
+
+def test_a_token_does_not_end_with_the_roles_password() -> None:
+    """VALID UNTIL is asked by who compares passwords, and nobody else."""
+    by_token = Settings(host="h", name="shop", user="app", auth="iam")
+    found = server.password(server.Facts(SAID | {"password_until": 1.0}, 0, None), by_token)
+    assert found.level == "not applicable"
 
 
 @pytest.mark.parametrize(

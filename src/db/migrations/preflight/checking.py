@@ -122,7 +122,10 @@ def on_connection(conn: Connection, settings: Settings, allowed: Mapping[str, st
         return
     facts = server.ask(conn, settings)
     yield from entering.tls(facts.driver)
-    yield from (rule(facts) for rule in server.RULES)
+    yield server.version(facts)
+    yield server.clock(facts)
+    yield server.password(facts, settings)
+    yield server.writes(facts)
     yield from server.proxy(facts, settings)
     yield limits.connections(facts, settings)
     yield objects.schema(facts, settings)

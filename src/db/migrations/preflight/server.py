@@ -79,8 +79,10 @@ def clock(facts: Facts) -> Finding:
     return ok("clock", f"within {_MOST_SKEW_S:g} s of the server's")
 
 
-def password(facts: Facts) -> Finding:
+def password(facts: Facts, settings: Settings) -> Finding:
     """Whether the server will go on taking it: one that has an end is refused from then on."""
+    if settings.source == "iam":
+        return not_applicable("password", "the login has a token in its place, whose end is not the role's")
     until = facts.said["password_until"]
     if until is None:
         return ok("password", "it has no end")
@@ -147,6 +149,3 @@ def proxy(facts: Facts, settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield ok("prepared statements", "none has a name")
-
-
-RULES = (version, clock, password, writes)
