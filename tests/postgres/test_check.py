@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socketserver
+import struct
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 
 DOCS = Path(__file__).parents[2] / "docs"
+STARTUP = 3 << 16  # of the protocol
 PAGE = DOCS / "run" / "check.md"
 
 
@@ -170,6 +174,37 @@ def test_settings_that_do_not_fit_the_server_are_named(
     """A schema that is not there, a proxy that is none."""
     use(**settings)
     assert words in faults()[subject].seen
+
+
+@pytest.fixture
+def refusing() -> Iterator[int]:
+    """The port of a server that refuses every login."""
+    said = b"SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed\0\0"
+
+    class Refuses(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while struct.unpack("!ii", self.request.recv(8))[1] != STARTUP:
+                self.request.sendall(b"N")  # no TLS
+            self.request.recv(4096)
+            self.request.sendall(b"E" + struct.pack("!i", 4 + len(said)) + said)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refuses) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+def test_a_reader_that_refuses_takes_nothing_from_what_the_writer_says(
+    use: Use, schema: Database, refusing: int
+) -> None:
+    """The writer does not stand in for it, so each read fails; all else is as it is without a reader."""
+    use(reader_host="127.0.0.1", reader_port=refusing)
+    report = db.check()
+    (found,) = [one for one in report.findings if one.level in {"warning", "error"}]
+    assert (found.subject, "password authentication failed" in found.seen) == ("reader", True)
+    assert "2 tables keep them apart" in str(report)
 
 
 def test_a_pooler_that_nobody_spoke_of_is_found(schema: Database, pgbouncer: MakePgBouncer, use: Use) -> None:

@@ -196,6 +196,21 @@ def test_a_login_that_does_nothing_once_has_no_fault(rights: str, said: str, con
     assert [said in one.seen for one in found if one.subject == "once"] == [True]
 
 
+@pytest.mark.parametrize(
+    ("catalogue", "subjects"), [("pg_stat_database", {"server", "tenants"}), ("pg_db_role_setting", {"tenants"})]
+)
+def test_a_catalogue_that_the_login_may_not_read_is_no_fault(
+    catalogue: str, subjects: set[str], conn: Connection, place: Database
+) -> None:
+    """What cannot be looked at is said so, and not that there is no connection."""
+    conn.exec_driver_sql(f"REVOKE SELECT ON pg_catalog.{catalogue} FROM PUBLIC")
+    conn.exec_driver_sql(f"SET LOCAL SESSION AUTHORIZATION {place.app}")
+    found = list(on_connection(conn, Settings(url=make_url(place.url())), {}))
+    assert faults(found) == {}
+    assert {one.subject for one in found if one.level == "not applicable"} >= subjects
+    assert any(f"permission denied for {kind} {catalogue}" in one.seen for one in found for kind in ("view", "table"))
+
+
 @pytest.mark.parametrize("mutation", OF_THE_SERVER)
 def test_what_is_wrong_with_schema_or_role_is_named(mutation: str, conn: Connection, place: Database) -> None:
     """By its subject, with what to do about it."""

@@ -18,7 +18,7 @@ from . import configured, entering, limits, objects, server
 from .finding import Report, error, not_applicable, ok, warning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from sqlalchemy import Connection
 
@@ -95,23 +95,26 @@ def _connected(settings: Settings, allowed: Mapping[str, str]) -> Iterator[Findi
     # In one attempt: it is to say what is so, and not to wait until it is otherwise.
     runtime = Runtime(dataclasses.replace(settings, connect_wait_s=0.0))
     try:
-        with runtime.engine("unpooled").connect() as conn:
-            found = list(on_connection(conn, settings, allowed))
+        try:
+            conn = runtime.engine("unpooled").connect()
+        except entering.FAILURES as problem:
+            refused = list(entering.refusal(problem))
+            yield from refused
+            yield from _not_looked_at(("credentials", "connect", *_OF_POSTGRESQL), refused, "there is no connection")
+            return
+        yield entering.credentials(settings)
+        yield ok("connect", "in one attempt")
+        with conn:
+            yield from on_connection(conn, settings, allowed)
         if settings.engine_kind.lacks.get("tenant") is None:
-            found.append(_reader(runtime))
-    except entering.FAILURES as problem:
-        refused = list(entering.refusal(problem))
-        yield from refused
-        spoken_of = {one.subject for one in refused}
-        for subject in ("credentials", "connect", *_OF_POSTGRESQL):
-            if subject not in spoken_of:
-                yield not_applicable(subject, "there is no connection")
-        return
+            yield _reader(runtime)
     finally:
         runtime.dispose()
-    yield entering.credentials(settings)
-    yield ok("connect", "in one attempt")
-    yield from found
+
+
+def _not_looked_at(subjects: Iterable[str], found: Iterable[Finding], why: str) -> Iterator[Finding]:
+    spoken_of = {one.subject for one in found}
+    yield from (not_applicable(subject, why) for subject in subjects if subject not in spoken_of)
 
 
 def on_connection(conn: Connection, settings: Settings, allowed: Mapping[str, str]) -> Iterator[Finding]:
@@ -120,8 +123,16 @@ def on_connection(conn: Connection, settings: Settings, allowed: Mapping[str, st
     if kind.lacks.get("tenant") is not None:
         yield from _of_another(conn, settings)
         return
-    facts = server.ask(conn, settings)
-    yield from entering.tls(facts.driver)
+    tls = list(entering.tls(conn.connection.driver_connection))
+    yield from tls
+    try:
+        facts = server.ask(conn, settings)
+    except entering.FAILURES as problem:
+        unread = entering.unread("server", problem)
+        yield unread
+        subjects = (subject for subject in _OF_POSTGRESQL if subject != "reader")
+        yield from _not_looked_at(subjects, [*tls, unread], "the server was not asked")
+        return
     yield server.version(facts)
     yield server.clock(facts)
     yield server.password(facts, settings)
@@ -154,9 +165,15 @@ def _reader(runtime: Runtime) -> Finding:
     prefix = runtime.settings.prefix
     if not runtime.settings.reader_host:
         return not_applicable("reader", f"{prefix}READER_HOST is not set: reads go to the writer")
-    with runtime.engine("reader").connect() as conn:
-        if conn.execute(sa.text("SELECT pg_is_in_recovery()")).scalar_one():
-            return ok("reader", "a replica answers")
+    try:
+        with runtime.engine("reader").connect() as conn:
+            is_replica = conn.execute(sa.text("SELECT pg_is_in_recovery()")).scalar_one()
+    except entering.FAILURES as problem:
+        said = " ".join(one.seen for one in entering.refusal(problem))
+        remedy = f"Let it take the login, or leave {prefix}READER_HOST out: reads fail until then."
+        return error("reader", f"what {prefix}READER_HOST names refuses: {said}", remedy, "run/aurora/#readers")
+    if is_replica:
+        return ok("reader", "a replica answers")
     return warning(
         "reader",
         f"a writer answers: {prefix}READER_HOST names one, or it stands in for a reader that is away",
@@ -176,7 +193,12 @@ def _tenants(conn: Connection, facts: Facts, settings: Settings, allowed: Mappin
             yield not_applicable("tenants", seen)
         return
     by_kind: dict[str, list[TenancyFinding]] = {}
-    for found in audit(conn, roles=[facts.said["login"]], allowed=allowed):
+    try:
+        audited = audit(conn, roles=[facts.said["login"]], allowed=allowed)
+    except entering.FAILURES as problem:
+        yield entering.unread("tenants", problem)
+        return
+    for found in audited:
         by_kind.setdefault(found.kind, []).append(found)
     # The exceptions are the project's, and this is one of its logins: what another one needs is not found here.
     by_kind.pop(IN_VAIN, None)

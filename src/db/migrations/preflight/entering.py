@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FAILURES = (DbError, exc.DBAPIError)
 _CERTIFICATES = "start/packaging/#the-databases-certificates"
 _SOON_DAYS = 30
+_NOT_ALLOWED = "42501"
 _TIMEOUT_S = 5.0
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # PostgreSQL's question ahead of TLS
 _TAKEN = {
@@ -56,10 +57,24 @@ def refusal(problem: Exception) -> Iterator[Finding]:
             remedy = "Make the sum with python -m devkit plan, and take less or give more."
             yield error("connect", str(problem), remedy, "run/errors/#capacityerror")
         case _:
-            advice, code = verdict(problem), sqlstate(problem)
-            said = str(getattr(problem, "orig", problem)).partition("\n")[0]
-            remedy = f"Its verdict is {advice.value}: the page says what that asks for."
-            yield error("connect", f"{code}: {said}" if code else said, remedy, f"run/errors/#{advice.name.lower()}")
+            yield _as_the_server_says(problem, "connect")
+
+
+def unread(subject: str, problem: Exception) -> Finding:
+    """Of a question to the server that failed. A login that may not read its catalogue can well do its work."""
+    if sqlstate(problem) == _NOT_ALLOWED:
+        return not_applicable(subject, f"the login may not read the server's catalogue: {_first_line(problem)}")
+    return _as_the_server_says(problem, subject)
+
+
+def _as_the_server_says(problem: Exception, subject: str) -> Finding:
+    advice, code, said = verdict(problem), sqlstate(problem), _first_line(problem)
+    remedy = f"Its verdict is {advice.value}: the page says what that asks for."
+    return error(subject, f"{code}: {said}" if code else said, remedy, f"run/errors/#{advice.name.lower()}")
+
+
+def _first_line(problem: Exception) -> str:
+    return str(getattr(problem, "orig", problem)).partition("\n")[0]
 
 
 def tls(driver: Any) -> Iterator[Finding]:
