@@ -174,3 +174,17 @@ def test_the_worst_finding_is_the_status() -> None:
         finding.Report(database="db", settings={}, findings=found).status
         for found in ((), (one,), (one, two), (three, two))
     ] == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"secret_id": "orders/app"}, {"auth": "iam", "host": "h", "name": "shop", "user": "app"}]
+)
+def test_a_process_that_aws_is_not_set_up_for_has_no_credentials(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a laptop: its profile may be another's. It is a finding, and no error of botocore's."""
+    monkeypatch.setenv("AWS_PROFILE", "nobody's")
+    report = db.check(db.Database(Settings(**settings), name="audit"))
+    (found,) = [one for one in report.findings if one.level == "error"]
+    assert found.subject == "credentials"
+    assert "ProfileNotFound: The config profile (nobody's) could not be found" in found.seen

@@ -27,7 +27,7 @@ from db.errors import ConfigurationError
 from db.settings.places import port_problem
 
 from .sigv4 import Keys, Signer
-from .source import takes_boto3
+from .source import looks_for_keys, takes_boto3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -273,4 +273,5 @@ def boto3_client() -> Any:
         read_timeout=_READ_TIMEOUT_S,
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
     )
-    return boto3.client("secretsmanager", config=config)
+    with looks_for_keys():
+        return boto3.client("secretsmanager", config=config)

@@ -108,6 +108,17 @@ def takes_boto3() -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def looks_for_keys() -> Iterator[None]:
+    """For what botocore reads of its own configuration: raises CredentialsError, as where there is no such profile."""
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        yield
+    except BotoCoreError as error:
+        raise CredentialsError(f"AWS is not set up for this process ({type(error).__name__}: {error})") from error
+
+
 def _keep_quiet() -> None:
     # A filter holds for its own logger alone. Those that show a value are named, for they may not be loaded yet.
     named = ("botocore.parsers", "botocore.endpoint", "botocore.auth", "botocore.hooks", "urllib3.connectionpool")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from db.errors import CredentialsError
 
 from .sigv4 import Keys, Signer
-from .source import Credentials, OneAsker, no_debug_lines, takes_boto3
+from .source import Credentials, OneAsker, looks_for_keys, no_debug_lines, takes_boto3
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,14 +147,15 @@ class SessionKeys:
         with takes_boto3():
             from botocore.session import Session
 
-        session = Session()
-        self.region: str | None = session.get_config_variable("region")
-        self._credentials: BotocoreCredentials | None = session.get_credentials()
+        with looks_for_keys():
+            session = Session()
+            self.region: str | None = session.get_config_variable("region")
+            self._credentials: BotocoreCredentials | None = session.get_credentials()
 
     def keys(self) -> Keys | None:
         if self._credentials is None:
             return None
-        with no_debug_lines():
+        with no_debug_lines(), looks_for_keys():
             frozen = self._credentials.get_frozen_credentials()
         if not frozen.access_key or not frozen.secret_key:
             return None
