@@ -7,6 +7,7 @@ from sqlalchemy import make_url
 from sqlalchemy.pool import NullPool
 
 from db.credentials.source import Credentials
+from db.environment.runtime import Runtime
 from db.errors import ConfigurationError
 from db.pool.connect_arguments import connect_params, is_loopback
 from db.pool.pools import IdleAwareQueuePool, StaticQueuePool, plan_pool
@@ -20,6 +21,13 @@ def params(
 ) -> dict[str, Any]:
     settings = Settings(**({"secret_id": "s", "sslrootcert": "/ca.pem"} | values))
     return connect_params(settings, credentials, given or {}, role="writer", timeout_s=4.9)
+
+
+def test_migrations_and_checks_have_an_engine_whatever_is_kept_for_handlers() -> None:
+    """Theirs keeps nothing, and a connection in Init is asked for by a whole application's variables."""
+    runtime = Runtime(Settings(url="postgresql://app:pw@localhost/shop", pool_size=2, max_overflow=1, warm="init"))
+    assert isinstance(runtime.engine("unpooled").pool, NullPool)
+    runtime.dispose()
 
 
 def test_every_knob_of_the_queue_pool_is_reachable() -> None:

@@ -142,7 +142,9 @@ class Runtime:
         settings = self.settings
         if role == "unpooled":
             # Without the type hstore: a migration may be what brings it.
-            settings = dataclasses.replace(settings, pool="null", pool_size=1, max_overflow=0, native_hstore=False)
+            settings = dataclasses.replace(
+                settings, pool="null", pool_size=1, max_overflow=0, native_hstore=False, warm="off"
+            )
         pool = _pool_key(role, asynchronous=asynchronous)
         watched = ConnectionEvents(
             settings,
