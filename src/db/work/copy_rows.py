@@ -52,8 +52,8 @@ def copy_rows(
 
     With ``binary`` they go as the server keeps them. Its types are asked for, which costs no round trip more where the
     connection was idle; nothing is converted there, so that a value has to be of its column's type: an ``int`` for an
-    integer, and no text that reads like one. Rows with times and UUIDs cost the client a sixth to a fourth then, those of
-    ``Decimal`` twice as much. ConfigurationError where an engine has no such COPY.
+    integer, and no text that reads like one. Rows with times and UUIDs cost the client a sixth to a fourth then,
+    those of ``Decimal`` twice as much. ConfigurationError where an engine has no such COPY.
 
     With ``chunk_rows`` it is no longer all or none: so many rows at a time are one COPY and one transaction, which is
     tried again like ``db.run``, and ``progress`` is called after each has committed. Where one fails, those before it
