@@ -287,8 +287,9 @@ def test_rows_bit_by_bit_are_refused(use: Use) -> None:
     for asked in ({"stream_results": True}, {"yield_per": 10}):
         with pytest.raises(db.ConfigurationError, match="bit by bit"):
             db.write(ONE.execution_options(**asked))
-    with pytest.raises(TypeError, match="one after another"):
-        db.write("SELECT 1")  # type: ignore[call-overload]
+    for given in ("SELECT 1", (text("SELECT :n"), {"n": 1})):
+        with pytest.raises(TypeError, match=r"one after another, each with its values: .*bindparams"):
+            db.write(given)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("others", [[], [ONE]])

@@ -75,7 +75,8 @@ def fetch_on(
     given: tuple[object, ...] = statements
     if any(isinstance(statement, str | list | tuple) for statement in given):
         call = f"{holder.called}.fetch"
-        raise TypeError(f'{call} takes statements, one after another: {call}(select(…), text("…"))')
+        written = 'select(…), text("…").bindparams(…)'
+        raise TypeError(f"{call} takes statements, one after another, each with its values: {call}({written})")
     with read_on(holder, tenant=tenant, fresh=fresh) as conn:
         flight = flight_of(conn)
         if flight is not None:

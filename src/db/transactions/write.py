@@ -182,7 +182,8 @@ def _require_statements(statements: Sequence[Executable], call: str) -> None:
     """Raise for what cannot go between the BEGIN and the COMMIT of the call."""
     given: Sequence[object] = statements
     if any(isinstance(statement, str | list | tuple) for statement in given):
-        raise TypeError(f'{call} takes statements, one after another: {call}(insert(…), text("…"))')
+        written = 'insert(…).values(…), text("…").bindparams(…)'
+        raise TypeError(f"{call} takes statements, one after another, each with its values: {call}({written})")
     refused = [(place, why) for place, one in enumerate(given, 1) if (why := _refusal_of(one)) is not None]
     if refused:
         raise ConfigurationError([f"{call}, statement {place} of {len(given)}: {why}" for place, why in refused])
