@@ -47,7 +47,7 @@ def _exceptions(named: str) -> Mapping[str, str]:
     # `python -m` looks here first, as servers that are given such a name do.
     found: Any = look_up(named, said=said, example="audits:ALLOWED", where="looked for here and where Python does")
     if not isinstance(found, Mapping) or not all(isinstance(one, str) for pair in found.items() for one in pair):
-        raise wrong(said, f"that is a {type(found).__name__}, and not a mapping of findings' names to reasons")
+        raise wrong(said, f"that is of type {type(found).__name__}, and not a mapping of findings' names to reasons")
     return found
 
 

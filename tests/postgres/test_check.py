@@ -142,7 +142,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("ALLOWED = {'notes': 'its owner reads all of it', 'policy x on notes': 'of another login'}", 0, "0 errors"),
         ("ALLOWED = {'tags': 'of another table'}", 2, "not-forced: notes"),
         ("ALLOWED = {'notes': ' '}", 2, "allowed without a reason: notes"),
-        ("ALLOWED = ['notes']", 2, "--allowed {module}:ALLOWED: that is a list, and not a mapping"),
+        ("ALLOWED = ['notes']", 2, "--allowed {module}:ALLOWED: that is of type list, and not a mapping"),
         ("", 2, "has no 'ALLOWED'"),
         (None, 2, "there is no module '{module}'"),
     ],

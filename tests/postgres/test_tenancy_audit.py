@@ -386,6 +386,8 @@ def test_an_exception_needs_a_reason_and_a_finding(conn: Connection, place: Data
     """One that nothing is left of is a finding itself."""
     with pytest.raises(ValueError, match="shared"):
         audit(conn, roles=[place.app], allowed={"shared": " "})
+    with pytest.raises(TypeError, match="a reason for each finding's name, and is of type list"):
+        audit(conn, roles=[place.app], allowed=["shared"])  # type: ignore[arg-type]
     (left,) = audit(conn, roles=[place.app], allowed={"shared": "currencies are everybody's"})
     assert (left.kind, left.subject) == ("allowed-in-vain", "shared")
 

@@ -165,6 +165,12 @@ def test_names_that_are_none_and_settings_that_cannot_be_read_are_found(monkeypa
     assert {one.subject for one in report.findings} >= subjects
 
 
+def test_what_is_no_database_is_refused() -> None:
+    """Settings, say: they are those of the database that ``db.configure`` or ``db.Database`` has made of them."""
+    with pytest.raises(TypeError, match=r"a db\.Database is asked for here, and Settings was given"):
+        db.check(Settings(url=URL))  # type: ignore[arg-type]
+
+
 def test_the_worst_finding_is_the_status() -> None:
     """What does not apply is no fault."""
     one = finding.not_applicable("once", "no table")

@@ -373,5 +373,9 @@ class Database:
 
 
 def holder_of(database: Database | None) -> Holder:
-    """That of ``database``, or of the default one."""
-    return DEFAULT if database is None else database._holder  # noqa: SLF001 - its users need not see it
+    """That of ``database``, or of the default one. Raises TypeError for what is none."""
+    if database is None:
+        return DEFAULT
+    if not isinstance(database, Database):
+        raise TypeError(f"a db.Database is asked for here, and {type(database).__name__} was given")
+    return database._holder  # noqa: SLF001 - its users need not see it

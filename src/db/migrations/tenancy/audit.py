@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from db.settings.engines.kinds import kind_of
@@ -12,7 +13,7 @@ from .catalogue import read
 from .finding import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Connection
 
@@ -39,10 +40,13 @@ def audit(
     ``subject`` alone, each with the reason: one that is not found any more is a finding too. In one trip, of any role
     that may connect; it reads the catalogue, and no table.
 
-    Only for PostgreSQL. Raises ValueError for an exception without a reason.
+    Only for PostgreSQL. Raises ValueError for an exception without a reason, TypeError where ``allowed`` has no place
+    for one, as a list.
     """
     if (kind := kind_of(conn.dialect)) is not None:
         kind.require("tenant", "audit")
+    if allowed is not None and not isinstance(allowed, Mapping):
+        raise TypeError(f"allowed has a reason for each finding's name, and is of type {type(allowed).__name__}")
     reasons = dict(allowed or {})
     if unexplained := sorted(name for name, reason in reasons.items() if not reason.strip()):
         raise ValueError(f"allowed without a reason: {', '.join(unexplained)}")
