@@ -14,7 +14,7 @@ REAL_ENVIRONMENTS = 100
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """All of it."""
-    parser.add_argument("scenario", nargs="*", help="default: all but hour")
+    parser.add_argument("scenario", nargs="*", help="default: all but hour; a wrong name is answered with all names")
     parser.add_argument(
         "--environments",
         type=int,
