@@ -76,7 +76,7 @@ class Report:
         if said:
             lines += ["", *textwrap.wrap(f"Settings: {', '.join(said)}; all others have their default.", _COLUMNS)]
         levels = [finding.level for finding in self.findings]
-        lines += ["", f"{self.database}: {levels.count('error')} errors, {levels.count('warning')} warnings"]
+        lines += ["", f"{self.database}: errors: {levels.count('error')}, warnings: {levels.count('warning')}"]
         return "\n".join(lines)
 
 

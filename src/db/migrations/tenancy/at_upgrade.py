@@ -80,9 +80,9 @@ def _look(
     )
     holes = [str(one) for one in found if one.kind != IN_VAIN]
     if holes and settings.tenant_audit == "refuse":
-        more = f", and {len(holes) - _NAMED} more" if len(holes) > _NAMED else ""
+        more = f" And {len(holes) - _NAMED} more." if len(holes) > _NAMED else ""
         problem = (
-            f"DB_TENANT_AUDIT=refuse: {' '.join(holes[:_NAMED])}{more}. Nothing of this upgrade is kept, but for what "
+            f"DB_TENANT_AUDIT=refuse: {' '.join(holes[:_NAMED])}{more} Nothing of this upgrade is kept, but for what "
             f"it committed in an autocommit_block() of its own ({_SEE})"
         )
         raise ConfigurationError([problem])
