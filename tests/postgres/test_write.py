@@ -333,6 +333,23 @@ def test_a_statement_beyond_its_time_is_cancelled(ledger: None, lambda_context: 
     assert entered() == []
 
 
+@pytest.mark.parametrize("fails", ["value", "listener"])
+def test_what_fails_behind_commit_leaves_the_outcome_unknown(fails: str, ledger: None) -> None:
+    """A value that Python has none for, and a listener's own error: nobody may take for undone what is committed."""
+
+    def raises(*_: object) -> None:
+        raise LookupError
+
+    if fails == "listener":
+        event.listen(db.engine(), "after_cursor_execute", raises)
+    with pytest.raises(db.OutcomeUnknownError) as caught:
+        db.write(ENTER.values(n=1), text("SELECT '0044-03-15 BC'::date"))
+    assert type(caught.value.__cause__).__name__ == {"value": "DataError", "listener": "LookupError"}[fails]
+    if fails == "listener":
+        event.remove(db.engine(), "after_cursor_execute", raises)
+    assert entered() == [1]
+
+
 def test_a_listener_has_no_statement_between_them(ledger: None) -> None:
     """It would wait for the flight that waits for it. Nothing is done."""
 

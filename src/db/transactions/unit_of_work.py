@@ -199,7 +199,7 @@ class UnitOfWork(Block):
                 roll_back(transaction)
             else:
                 _refuse_swallowed_failure(conn, transaction, unit)
-            unit.block_ended = error is None
+            unit.block_ended = unit.block_ended or error is None  # of what left with its COMMIT, that has said so
         except BaseException as refusal:
             try:
                 roll_back(transaction)

@@ -73,7 +73,8 @@ def write(
     The error of one is the error of all, with a note of which it is. The server has undone all of it then. Tenant, time
     limits and other errors are those of ``begin``. A connection that was lost with the statements on their way raises
     OutcomeUnknownError, where ``begin`` would have sent its first flight again: COMMIT was in it. They are sent again
-    only where it is certain that they have not run.
+    only where it is certain that they have not run. So does what fails behind COMMIT, in Python: a value for which it
+    has none, or a listener.
 
     Raises ConfigurationError, before anything is sent, for what is not a statement among others of one transaction:
     COPY, BEGIN, COMMIT, ROLLBACK, savepoints, SET TRANSACTION; and SQLAlchemy's NotSupportedError for a statement with
