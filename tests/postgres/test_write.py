@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from sqlalchemy import (
+    DDL,
     Column,
     Integer,
     MetaData,
@@ -278,6 +279,8 @@ def test_what_does_not_travel_is_refused(statement: str, why: str, use: Use) -> 
     use()
     with pytest.raises(db.ConfigurationError, match=f"db.write, statement 2 of 2: .*{why}"):
         db.write(ONE, text(statement))
+    with pytest.raises(db.ConfigurationError, match=f"db.write, statement 2 of 2: .*{why}"):
+        db.write(ONE, DDL(statement))  # type: ignore[no-untyped-call]  # SQLAlchemy's
     assert db.status()["totals"]["connects"] == 0
 
 

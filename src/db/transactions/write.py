@@ -20,7 +20,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVarTuple, overload
 
-from sqlalchemy import Executable, TextClause
+from sqlalchemy import DDL, Executable, TextClause
 from sqlalchemy.engine.cursor import FullyBufferedCursorFetchStrategy
 
 from db.environment.process import DEFAULT
@@ -197,11 +197,15 @@ def _refusal_of(statement: object) -> str | None:
         if options.get("stream_results") or options.get("yield_per"):
             return _STREAMS
     words = getattr(statement, "element", statement)  # of text().columns()
-    if not isinstance(words, TextClause):
+    if isinstance(words, TextClause):
+        said = words.text
+    elif isinstance(words, DDL) and isinstance(words.statement, str):
+        said = words.statement
+    else:
         return None
-    kind = kind_of(words.text)
+    kind = kind_of(said)
     if kind.sets_modes:
         return _MODES
-    if kind.ends or kind.can_wait or (kind.stands_apart and _BEGINS.match(words.text)):
+    if kind.ends or kind.can_wait or (kind.stands_apart and _BEGINS.match(said)):
         return _STEERS
     return _APART if kind.stands_apart else None
