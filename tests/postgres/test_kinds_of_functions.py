@@ -14,6 +14,7 @@ from sqlalchemy import text
 import db
 from db import aio
 from db.environment import event_loop, process
+from db.transactions.callables import WrongKindError
 from db.transactions.open_units import open_units
 
 from .conftest import Use
@@ -286,3 +287,6 @@ def test_a_block_of_a_unit_serves_as_a_decorator_and_once_only_as_a_block(use: U
     block = ENTERED[unit]()
     with block, pytest.raises(RuntimeError, match=rf"db\.{unit}\(\) gives a block that is entered once"):
         block.__enter__()
+    for later in (coroutine, generator):
+        with pytest.raises(WrongKindError):
+            ENTERED[unit]()(later)  # the unit would be over before the function has begun

@@ -367,6 +367,18 @@ def test_a_listener_has_no_statement_between_them(ledger: None) -> None:
     assert entered() == []
 
 
+def test_a_listener_makes_of_none_of_them_the_end_of_the_transaction(ledger: None) -> None:
+    """What came before it would be committed, and what fails behind it would say that nothing was."""
+
+    def ends(_conn: object, _cursor: object, statement: str, parameters: Any, *_: object) -> tuple[str, Any]:
+        return ("COMMIT", ()) if statement == "SELECT 'a listener''s'" else (statement, parameters)
+
+    event.listen(db.engine(), "before_cursor_execute", ends, retval=True)
+    with pytest.raises(exc.NotSupportedError, match="a listener has made of the statement"):
+        db.write(ENTER.values(n=1), text("SELECT 'a listener''s'"), ENTER.values(n=1))
+    assert entered() == []
+
+
 def test_a_task_that_is_cancelled_meanwhile_cancels_all(ledger: None) -> None:
     """The driver has the server cancel what runs, and hears that it was: so the COMMIT behind it is not in doubt."""
 

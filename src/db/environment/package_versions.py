@@ -31,12 +31,14 @@ def check_packages() -> None:
     try:
         with lean_imports():
             packages = [(importlib.import_module(name), oldest) for name, oldest in OLDEST.items()]
-            importlib.import_module(DIALECTS)  # as `db` itself does, further down
+            problems = [_too_old(package, oldest) for package, oldest in packages if _version(package) < oldest]
+            if not problems:
+                importlib.import_module(DIALECTS)  # as `db` itself does, further down
     except ModuleNotFoundError:
         raise  # says in its own words what is not installed
     except ImportError as error:
         raise ConfigurationError([_built_for_another_python(error)]) from error
-    if problems := [_too_old(package, oldest) for package, oldest in packages if _version(package) < oldest]:
+    if problems:
         raise ConfigurationError(problems)
 
 

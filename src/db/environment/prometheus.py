@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["CONTENT_TYPE", "Collector", "text"]
 
 # https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE: str = "text/plain; version=0.0.4; charset=utf-8"
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 

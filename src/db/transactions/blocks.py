@@ -72,7 +72,7 @@ class AsyncBlock(_AsyncGeneratorContextManager[Any]):
 
 
 # A signal's handler may raise wherever Python code runs, and what it raises in a ``__del__`` is printed and lost: an
-# alarm among it. So no block that was entered has one, only these, which cease to be when they are.
+# alarm among it. So no block of a generator's that was entered has one, only these, which cease to be when they are.
 
 
 class _UnusedBlock(_GeneratorBlock):

@@ -25,6 +25,7 @@ from db.wire.search_path import NO_FUNCTION, PROLOGUE_FUNCTION, no_prologue_func
 from db.wire.session_leftovers import SessionLeftError
 
 from .blocks import Block, called, warn_of_unused, with_it
+from .callables import require_plain
 from .driver import is_failed, prepare
 from .logins import look_at_login
 from .open_units import begin_inside
@@ -243,6 +244,7 @@ class UnitOfWork(Block):
 
     def __call__(self, fn: Callable[P, T]) -> Callable[P, T]:
         self.__class__ = UnitOfWork  # as a decorator, by its copies
+        require_plain(fn, call=called(self))
 
         @functools.wraps(fn)
         def inside(*args: P.args, **kwargs: P.kwargs) -> T:

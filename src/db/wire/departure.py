@@ -46,6 +46,7 @@ _OPEN = {pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR}
 _ENDS_SESSION = {"57P01", "57P05"}  # admin_shutdown, idle_session_timeout
 _ABORTED = "an error in what left together with this statement: it was not run"
 _NOT_OF_THEM = "a listener's statement cannot go between those that leave together with COMMIT"
+_ENDS = "a listener has made of the statement one that ends the transaction, which is the call's own"
 _ASKS_FIRST = (
     "a default of the statement is asked of the server ahead of it (a Sequence, or an expression for a key that no "
     "RETURNING brings back), so that it cannot leave in one flight: db.begin sends it in two"
@@ -83,6 +84,8 @@ class Departure:
     def execute(self, cursor: FlightCursorState, query: str, params: Params | None, kind: Kind) -> PQGen[None]:
         """Take a statement in; the second time, give it its answer. The first one that asks sends them all."""
         if cursor not in self._taken:
+            if kind.ends:
+                raise psycopg.NotSupportedError(_ENDS)
             cursor._reset()
             cursor._tx = Transformer(cursor)
             cursor._note_leftovers(kind, params)

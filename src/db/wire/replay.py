@@ -66,7 +66,7 @@ class ReplayingDialect(DialectMixin):
 
     def do_commit(self, dbapi_connection: Any) -> None:
         try:
-            dbapi_connection.dbapi_connection.commit()  # not by way of the checkout, which looks for each name below it
+            dbapi_connection.commit()
         except BaseException as error:
             driver = self._driver(dbapi_connection.dbapi_connection)
             if not isinstance(error, self.loaded_dbapi.Error) and driver.pgconn.transaction_status != _IDLE:
@@ -79,7 +79,7 @@ class ReplayingDialect(DialectMixin):
         if self.skip_autocommit_rollback and self.detect_autocommit_setting(dbapi_connection):  # type: ignore[no-untyped-call]
             return
         try:
-            dbapi_connection.dbapi_connection.rollback()  # likewise
+            dbapi_connection.rollback()
         except self.loaded_dbapi.Error as error:
             driver = self._driver(dbapi_connection.dbapi_connection)
             if not driver.abandoned:
