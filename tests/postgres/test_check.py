@@ -139,7 +139,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("source", "status", "said"),
     [
-        ("ALLOWED = {'notes': 'its owner reads all of it', 'policy x on notes': 'of another login'}", 0, "0 errors"),
+        ("ALLOWED = {'notes': 'its owner reads all of it', 'policy x on notes': 'of another login'}", 0, "errors: 0"),
         ("ALLOWED = {'tags': 'of another table'}", 2, "not-forced: notes"),
         ("ALLOWED = {'notes': ' '}", 2, "allowed without a reason: notes"),
         ("ALLOWED = ['notes']", 2, "--allowed {module}:ALLOWED: that is of type list, and not a mapping"),
