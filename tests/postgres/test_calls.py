@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import greenlet  # type: ignore[import-untyped]  # noqa: F401 - once it is loaded, as by others, each unit asks it for a loop
 import pytest
-from sqlalchemy import text
 
 import db
 from db.timing.invocation import Invocation, running
 
 from .conftest import Use
+from .warm_units import nothing, read, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ONE = text("SELECT 1")
 # One call more or less is a matter of a patch release of what is below; from 3 % on it is somebody's doing.
 MARGIN = 1.02
 
@@ -34,21 +33,6 @@ class Context:
 
     def get_remaining_time_in_millis(self) -> int:
         return 60_000
-
-
-def write() -> None:
-    with db.begin(tenant="acme") as tx:
-        tx.execute(ONE)
-
-
-def read() -> None:
-    with db.read(tenant="acme") as conn:
-        conn.execute(ONE)
-
-
-def nothing() -> None:
-    with db.begin(tenant="acme"):
-        pass
 
 
 def read_nothing() -> None:

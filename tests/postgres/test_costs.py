@@ -13,36 +13,18 @@ import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import text
-
-import db
 
 from .conftest import Use
+from .warm_units import nothing, read, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ONE = text("SELECT 1")
 WARM_UP = 30  # caches have their size, and psycopg has prepared the statement
 RUNS = 8
 MANY = 200
 # Of 3.13. Objects have other sizes in another version of Python; a change of 3 % is seen in this one.
 MARGIN = 1.03 if sys.version_info[:2] == (3, 13) else 1.25
-
-
-def write() -> None:
-    with db.begin(tenant="acme") as tx:
-        tx.execute(ONE)
-
-
-def read() -> None:
-    with db.read(tenant="acme") as conn:
-        conn.execute(ONE)
-
-
-def nothing() -> None:
-    with db.begin(tenant="acme"):
-        pass
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ class _PutsOff:
     """Finds the modules of ``PUT_OFF`` where they are, and has them loaded by who first uses them."""
 
     @staticmethod
-    def find_spec(name: str, path: Sequence[str] | None, target: object = None) -> ModuleSpec | None:  # noqa: ARG004
+    def find_spec(name: str, path: Sequence[str] | None, target: object = None) -> ModuleSpec | None:  # noqa: ARG004 - a finder's signature
         spec = PathFinder.find_spec(name, path) if name in PUT_OFF else None
         if spec is not None and spec.loader is not None:
             spec.loader = LazyLoader(spec.loader)

@@ -75,7 +75,7 @@ class _Shelf(Queue["ConnectionPoolEntry"]):
             finally:
                 self.waiting -= 1
 
-    def put(self, item: ConnectionPoolEntry, block: bool = True, timeout: float | None = None) -> None:  # noqa: ARG002
+    def put(self, item: ConnectionPoolEntry, block: bool = True, timeout: float | None = None) -> None:  # noqa: ARG002 - the queue's signature
         with self.mutex:
             if 0 < self.maxsize <= len(self.queue):
                 raise Full
@@ -113,7 +113,7 @@ class IdleAwareQueuePool(QueuePool):
         super().__init__(creator, **kwargs)
         # QueuePool's is no RLock. From Python 3.14 on, a signal's exception may strike where `with` has taken the lock
         # and does not know it yet: the thread would wait for itself at its next connection. Its queue's is one already.
-        self._overflow_lock = RLock()  # type: ignore[assignment]
+        self._overflow_lock = RLock()  # type: ignore[assignment]  # as above
         self._idle_s = idle_s
         self._reserve_s = reserve_s
         self._database, self._prefix = database, prefix
