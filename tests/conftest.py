@@ -39,6 +39,14 @@ def _no_database_is_left_open() -> Iterator[None]:
             holder.dispose()
 
 
+@pytest.fixture(autouse=True)
+def _no_listener_is_left() -> Iterator[None]:
+    """A listener to all engines marks their class for good: each later test of its process would pay for events."""
+    yield
+    if engines := sys.modules.get("sqlalchemy.engine"):
+        engines.Engine._has_events = engines.Connection._has_events = False
+
+
 @pytest.fixture
 def ctrl_c() -> Iterator[Callable[[], None]]:
     """A function that interrupts the main thread as Ctrl-C does; any thread may call it.

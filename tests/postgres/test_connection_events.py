@@ -114,11 +114,8 @@ def test_watching_leaves_each_connection_without_events_of_its_own(use: Use) -> 
 
 
 @pytest.mark.parametrize("target", [Engine, None])
-def test_a_listener_of_the_users_own_is_heard(
-    target: type[Engine] | None, use: Use, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_listener_of_the_users_own_is_heard(target: type[Engine] | None, use: Use) -> None:
     """Whether it was given to the engine, or to all engines after this one was made."""
-    monkeypatch.setattr(Engine, "_has_events", False)  # which SQLAlchemy would leave marked
     use()
     engine = db.engine()
     listening_to = target or engine

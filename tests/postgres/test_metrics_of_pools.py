@@ -6,6 +6,7 @@ import asyncio
 import gc
 import re
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from db.telemetry import log, otel_metrics
 from .conftest import Lines, Use
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from devkit.plugin import Database, MakeLambdaContext
 
@@ -36,9 +37,14 @@ POOL, STATE = "db.client.connection.pool.name", "db.client.connection.state"
 
 
 @pytest.fixture(autouse=True)
-def nothing_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What other tests have counted is not in the way."""
-    monkeypatch.setattr(process.DEFAULT, "_past", [])
+def nothing_counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What other tests have counted is not in the way, nor a database of theirs that something still has."""
+    default = process.DEFAULT
+    monkeypatch.setattr(process, "_all", {id(default): weakref.ref(default)})
+    monkeypatch.setattr(default, "_past", [])
+    yield
+    for holder in process.holders():
+        holder.dispose()
 
 
 def scraped(exposition: str | None = None) -> dict[tuple[str, ...], float]:
