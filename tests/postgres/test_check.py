@@ -216,6 +216,23 @@ def test_a_pooler_that_nobody_spoke_of_is_found(schema: Database, pgbouncer: Mak
     assert faults() == {}
 
 
+def test_a_tenant_that_a_pooler_or_the_url_sets_is_found(schema: Database, pgbouncer: MakePgBouncer, use: Use) -> None:
+    """A unit of work says that it has none; who has the plain engine is that tenant, and is not told."""
+    url = make_url(schema.url()).update_query_dict({"options": "-c app.tenant_id=acme"})
+    use(url=url, pool_size=2)
+    assert "by the options of DB_URL" in faults()["session"].seen
+    ask = text("SELECT current_setting('app.tenant_id', true)")
+    with db.begin() as tx, db.engine().connect() as conn:
+        assert tx.execute(ask).scalar_one() == ""
+        assert conn.execute(ask).scalar_one() == "acme"
+    use(url=make_url(schema.through(pgbouncer()).url()), proxy="pgbouncer")
+    assert faults() == {}
+    with db.engine().connect() as conn:  # as connect_query does, on each of the pooler's connections
+        conn.execute(text("SET app.tenant_id = 'acme'"))
+        conn.commit()
+    assert "by the server or a pooler" in faults()["session"].seen
+
+
 @pytest.fixture
 def said(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> Lines:
     """The log of a process that has warned of nothing yet."""

@@ -60,6 +60,8 @@ OF_THE_SERVER: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "a superuser": ("privileges", "is a superuser", "ALTER ROLE {app} SUPERUSER", {}),
     "a password that ends": ("password", "ends in", "ALTER ROLE {app} VALID UNTIL 'tomorrow'", {}),
     "sessions that only read": ("writes", "begin read-only", "SET LOCAL default_transaction_read_only = on", {}),
+    "sessions of a tenant": ("session", "by the server or a pooler", "SET LOCAL app.tenant_id = 'acme'", {}),
+    "sessions without policies": ("session", "row_security off", "SET LOCAL row_security = off", {}),
     "a role of few connections": ("connections", "CONNECTION LIMIT of", "ALTER ROLE {app} CONNECTION LIMIT 0", {}),
     "a database of few connections": (
         "connections",
@@ -122,6 +124,11 @@ OF_SETTINGS: dict[str, tuple[str, str, dict[str, str]]] = {
     "no end": ("end", "nobody closes", {**LAMBDA, "DB_SHUTDOWN_HOOK": "false"}),
     "echo": ("log", "DB_ECHO", {**LAMBDA, "DB_ECHO": "on"}),
     "values in the log": ("log", "DB_HIDE_PARAMETERS", {**LAMBDA, "DB_HIDE_PARAMETERS": "false"}),
+    "a tenant in the arguments": (
+        "session",
+        "by the options of DB_CONNECT_ARGS",
+        {"DB_CONNECT_ARGS": '{"options": "-c geqo=on --APP.tenant-id=acme"}'},
+    ),
     "names behind a proxy": (
         "prepared statements",
         "prepare_threshold is 5",

@@ -328,6 +328,7 @@ MUTATIONS = {
     "the owner itself": ("owns-tables", "ALTER TABLE notes OWNER TO {app}"),
     "a tenant from the start": ("preset-tenant", "ALTER ROLE {app} SET app.tenant_id = 'acme'"),
     "a tenant for all": ("preset-tenant", "ALTER DATABASE {database} SET app.tenant_id = 'acme'"),
+    "a tenant by another spelling": ("preset-tenant", "ALTER ROLE {app} SET \"App.Tenant_ID\" = 'acme'"),
     "another role from the start": ("preset-role", "ALTER ROLE {app} SET role = '{owner}'"),
     "policies off, in another word": ("preset-row-security", "ALTER ROLE {app} SET row_security = false"),
     "policies off": ("preset-row-security", "ALTER ROLE {app} SET row_security = off"),

@@ -37,6 +37,7 @@ _OF_POSTGRESQL = (
     "clock",
     "password",
     "writes",
+    "session",
     "proxy",
     "prepared statements",
     "connections",
@@ -137,6 +138,7 @@ def on_connection(conn: Connection, settings: Settings, allowed: Mapping[str, st
     yield server.clock(facts)
     yield server.password(facts, settings)
     yield server.writes(facts)
+    yield server.session(facts, settings)
     yield from server.proxy(facts, settings)
     yield limits.connections(facts, settings)
     yield objects.schema(facts, settings)

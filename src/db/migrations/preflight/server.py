@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from db.settings.engines.postgresql import TRANSACTION_TIMEOUT_SINCE
+from db.transactions.prologue_sql import TENANT_SETTING
 from db.wire.search_path import CONSTRAINTS_FUNCTION, PROLOGUE_FUNCTION, schemas
 
 from .finding import error, not_applicable, ok, warning
@@ -30,6 +32,8 @@ _OLDEST_MAINTAINED = 14  # https://www.postgresql.org/support/versioning/
 _MOST_SKEW_S = 5.0
 _SOON_DAYS = 14
 _DAY_S = 86_400
+# In libpq's options: -c name=value, or --name=value, in which a hyphen stands for an underscore as well.
+_TENANT_OPTION = re.compile(rf"(?:-c\s*|--){TENANT_SETTING}\s*=".replace("_", "[-_]"), re.IGNORECASE)
 _PER_MAJOR = 10_000  # in server_version_num
 
 
@@ -49,6 +53,7 @@ def ask(conn: Connection, settings: Settings) -> Facts:
         "schemas": path,
         "first": path[0] if path else None,
         "functions": [PROLOGUE_FUNCTION, CONSTRAINTS_FUNCTION],
+        "tenant_setting": TENANT_SETTING,
     }
     began = time.time()
     said = json.loads(conn.execute(sa.text(_QUERY.read_text()), asked).scalar_one())
@@ -111,6 +116,44 @@ def writes(facts: Facts) -> Finding:
             "run/lifecycle/#switchover",
         )
     return ok("writes", "the server is a writer")
+
+
+def session(facts: Facts, settings: Settings) -> Finding:
+    """What one begins with. A unit of work says its tenant anew, or that it has none; other work says nothing."""
+    if facts.said["has_tenant"]:
+        by, remedy = _sets_tenant(settings)
+        return error(
+            "session",
+            f"it begins as a tenant's, by {by}: what a migration and db.engine() do without one is done as that tenant",
+            remedy,
+            "start/tenants/#is-anything-open",
+        )
+    if facts.said["is_row_security_off"]:
+        return error(
+            "session",
+            "it begins with row_security off: a read of a table with policies fails, and shows no tenant's rows",
+            f"Take row_security out of the options of {settings.prefix}URL and {settings.prefix}CONNECT_ARGS, of role "
+            "and database (RESET row_security), and of a pooler's connect_query.",
+            "start/tenants/#is-anything-open",
+        )
+    return ok("session", "it begins as no tenant's, and as policies find it")
+
+
+def _sets_tenant(settings: Settings) -> tuple[str, str]:
+    """Who does, as far as it shows, and what to do about that."""
+    places = {
+        "URL": settings.url.query.get("options") if settings.url is not None else None,
+        "CONNECT_ARGS": settings.connect_args.get("options"),
+    }
+    for name, options in places.items():
+        said = " ".join(options) if isinstance(options, tuple) else str(options or "")
+        if _TENANT_OPTION.search(said):
+            return f"the options of {settings.prefix}{name}", f"Take {TENANT_SETTING} out of them."
+    return (
+        "the server or a pooler",
+        f"ALTER ROLE (or DATABASE) … RESET {TENANT_SETTING}; else take it out of the pooler's connect_query, or of the "
+        "server's configuration.",
+    )
 
 
 def proxy(facts: Facts, settings: Settings) -> Iterator[Finding]:

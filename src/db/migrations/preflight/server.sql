@@ -6,6 +6,9 @@ SELECT json_build_object(
     'process', pg_backend_pid(),
     'is_replica', pg_is_in_recovery(),
     'is_read_only', current_setting('default_transaction_read_only') = 'on',
+    -- What the session began with: nothing has been said on it yet.
+    'has_tenant', coalesce(current_setting(:tenant_setting, true), '') <> '',
+    'is_row_security_off', current_setting('row_security') = 'off',
     'login', role.rolname,
     'is_superuser', role.rolsuper,
     'bypasses', role.rolbypassrls,

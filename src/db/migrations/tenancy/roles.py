@@ -71,7 +71,9 @@ def presets(catalogue: Catalogue) -> Iterator[Finding]:
             continue
         setting, _, value = preset["setting"].partition("=")
         whose = preset["role"] or "the database"
-        if setting == TENANT_SETTING:
+        # The server compares names without regard to case, and keeps one as it was written first.
+        setting = setting.lower()
+        if setting == TENANT_SETTING and value:
             yield Finding(
                 "preset-tenant",
                 whose,
