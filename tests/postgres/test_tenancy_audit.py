@@ -88,6 +88,20 @@ MUTATIONS = {
     "no policy at all": ("no-policy", "DROP POLICY tenant ON notes"),
     "a policy for reads only": ("no-policy", f"{POLICY} FOR SELECT {USING}"),
     "a policy for another role": ("no-policy", f"{POLICY} TO pg_monitor {USING}"),
+    "a policy for one that it may become": (
+        "policy-not-inherited",
+        (
+            "CREATE ROLE readers; ALTER ROLE {app} NOINHERIT; GRANT readers TO {app};"
+            f"{POLICY} TO readers {USING}"
+        ),
+    ),
+    "a policy for reads only, for one that it may become": (
+        "policy-not-inherited",
+        (
+            "CREATE ROLE readers; ALTER ROLE {app} NOINHERIT; GRANT readers TO {app};"
+            f"{POLICY} FOR SELECT TO readers {USING}; CREATE POLICY own ON notes FOR INSERT WITH CHECK (tenant_id = {UNIT})"
+        ),
+    ),
     "only a restrictive one": ("no-policy", f"{POLICY} AS RESTRICTIVE {USING}"),
     "everybody sees everything": ("policy-without-tenant", "CREATE POLICY too ON notes FOR SELECT USING (true)"),
     "everybody writes everything": ("policy-without-tenant", f"{POLICY} {USING} WITH CHECK (true)"),
@@ -474,6 +488,20 @@ def test_a_view_with_its_readers_rights(said: str, conn: Connection, place: Data
     """It is as good as the table, however its option is written."""
     view = f"CREATE VIEW shown WITH ({said}) AS SELECT * FROM notes; GRANT SELECT ON shown TO {{app}}"
     assert found(conn, place, view) == []
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        f"CREATE ROLE readers; GRANT readers TO {{app}}; {POLICY} TO readers {USING}",
+        # Neither the right nor the policy is its own: it has both, or none.
+        f"""CREATE ROLE readers; ALTER ROLE {{app}} NOINHERIT; GRANT readers TO {{app}};
+        REVOKE ALL ON notes FROM {{app}}; GRANT SELECT ON notes TO readers; {POLICY} TO readers {USING}""",
+    ],
+)
+def test_a_policy_for_a_group_is_its_members(statements: str, conn: Connection, place: Database) -> None:
+    """As long as they inherit it, or become the group to use its rights."""
+    assert found(conn, place, statements) == []
 
 
 def test_what_functions_cannot_reach_is_nobodys_business(conn: Connection, place: Database) -> None:

@@ -26,6 +26,7 @@ _QUERY = Path(__file__).with_suffix(".sql")
 class Relation:
     """A table of any kind, or a view. ``rights`` are the privileges of each of the audited roles that has any.
 
+    ``at_once`` are those of them that the role has as it logs in, and not as another that it may become.
     ``rules`` are those of CREATE RULE that reach other relations.
     """
 
@@ -40,6 +41,7 @@ class Relation:
     indexes: list[dict[str, Any]]
     foreign_keys: list[dict[str, Any]]
     rights: dict[str, list[str]]
+    at_once: dict[str, list[str]]
     reads: list[str]
     rules: list[str]
 
@@ -65,6 +67,10 @@ class Catalogue:
     def names(self, role: str) -> set[str]:
         """All under which a policy or a grant can be for ``role``."""
         return {PUBLIC, role, *self.roles.get(role, {}).get("may_be", ())}
+
+    def names_at_once(self, role: str) -> set[str]:
+        """Those of them under which one is for ``role`` as it logs in."""
+        return {PUBLIC, role, *self.roles.get(role, {}).get("inherits", ())}
 
     def of_tenants(self) -> list[Relation]:
         """The tables that hold rows of tenants: those with the column."""

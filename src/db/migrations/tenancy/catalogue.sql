@@ -10,7 +10,7 @@ of_extensions AS (
 ),
 -- Each with the roles that it is or may become. Those of a superuser, and a superuser's rights, say nothing.
 audited AS (
-  SELECT r.rolname, o.oid
+  SELECT r.rolname, o.oid, o.oid = r.oid AS is_itself
   FROM pg_roles r
   JOIN pg_roles o ON o.oid = r.oid OR (NOT r.rolsuper AND NOT o.rolsuper AND pg_has_role(r.oid, o.oid, 'MEMBER'))
   WHERE r.rolname = ANY (CAST(:roles AS text[]))
@@ -84,18 +84,8 @@ relations AS (
       -- Those of partitions are their table's.
       FROM pg_constraint f WHERE f.conrelid = c.oid AND f.contype = 'f' AND f.conparentid = 0
     ), '[]') AS foreign_keys,
-    coalesce((
-      SELECT json_object_agg(r.rolname, r.privileges)
-      FROM (
-        SELECT a.rolname, json_agg(DISTINCT p.privilege) AS privileges
-        FROM audited a,
-          unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) p (privilege)
-        WHERE has_table_privilege(a.oid, c.oid, p.privilege)
-          OR CASE WHEN p.privilege IN ('SELECT', 'INSERT', 'UPDATE', 'REFERENCES')
-               THEN has_any_column_privilege(a.oid, c.oid, p.privilege) END
-        GROUP BY a.rolname
-      ) r
-    ), '{}') AS rights,
+    coalesce(granted.rights, '{}') AS rights,
+    coalesce(granted.at_once, '{}') AS at_once,
     coalesce((
       SELECT json_agg(DISTINCT d.refobjid::regclass::text)
       FROM pg_rewrite w
@@ -108,7 +98,26 @@ relations AS (
       JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
       WHERE w.ev_class = c.oid AND w.ev_type <> '1' AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> c.oid
     ), '[]') AS rules
-  FROM pg_class c JOIN own_schemas n ON n.oid = c.relnamespace
+  FROM pg_class c
+  JOIN own_schemas n ON n.oid = c.relnamespace
+  CROSS JOIN LATERAL (
+    SELECT
+      json_object_agg(r.rolname, r.privileges) AS rights,
+      -- Those of the role as it logs in, without a SET ROLE.
+      json_object_agg(r.rolname, r.own) FILTER (WHERE r.own IS NOT NULL) AS at_once
+    FROM (
+      SELECT
+        a.rolname,
+        json_agg(DISTINCT p.privilege) AS privileges,
+        json_agg(DISTINCT p.privilege) FILTER (WHERE a.is_itself) AS own
+      FROM audited a,
+        unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) p (privilege)
+      WHERE has_table_privilege(a.oid, c.oid, p.privilege)
+        OR CASE WHEN p.privilege IN ('SELECT', 'INSERT', 'UPDATE', 'REFERENCES')
+             THEN has_any_column_privilege(a.oid, c.oid, p.privilege) END
+      GROUP BY a.rolname
+    ) r
+  ) granted
   WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm') AND c.relpersistence <> 't'
     AND c.oid NOT IN (SELECT objid FROM of_extensions)
   ORDER BY 1
@@ -184,7 +193,12 @@ roles AS (
     coalesce((
       SELECT json_agg(o.rolname ORDER BY o.rolname) FROM pg_roles o
       WHERE o.oid <> r.oid AND NOT r.rolsuper AND pg_has_role(r.oid, o.oid, 'MEMBER')
-    ), '[]') AS may_be
+    ), '[]') AS may_be,
+    -- Whose rights and policies it has without a SET ROLE: not those of a membership that does not inherit.
+    coalesce((
+      SELECT json_agg(o.rolname ORDER BY o.rolname) FROM pg_roles o
+      WHERE o.oid <> r.oid AND NOT r.rolsuper AND pg_has_role(r.oid, o.oid, 'USAGE')
+    ), '[]') AS inherits
   FROM pg_roles r
   ORDER BY 1
 ),

@@ -23,7 +23,7 @@ from .clauses import (
 from .finding import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from .catalogue import Catalogue, Relation
 
@@ -58,12 +58,10 @@ def policies(catalogue: Catalogue, table: Relation) -> Iterator[Finding]:
         if policy["permissive"] and _meets(policy, catalogue) and not _restricted(catalogue, table, policy):
             yield from _weak(catalogue, table, policy)
     for role, rights in table.rights.items():
-        covered = {
-            command
-            for policy in table.policies
-            if policy["permissive"] and set(policy["roles"]) & catalogue.names(role)
-            for command in (COMMANDS.values() if policy["command"] == _ALL else [COMMANDS[policy["command"]]])
-        }
+        covered, covered_at_once = (
+            _covered(table, catalogue.names(role)),
+            _covered(table, catalogue.names_at_once(role)),
+        )
         for command in COMMANDS.values():
             if command in rights and command not in covered:
                 yield Finding(
@@ -72,6 +70,40 @@ def policies(catalogue: Catalogue, table: Relation) -> Iterator[Finding]:
                     f"no policy lets it {command} anything, though it is granted",
                     "Give the table a policy for all commands, or revoke what is not needed.",
                 )
+            elif command in table.at_once.get(role, ()) and command not in covered_at_once:
+                yield Finding(
+                    "policy-not-inherited",
+                    f"{table.name} for {role}",
+                    f"the policies that let it {command} anything are for {_meant(catalogue, table, role, command)}, of "
+                    "which it is a member without inheriting: it finds no row",
+                    "Name the role in the policy (ALTER POLICY … TO …), or let it inherit: GRANT … WITH INHERIT TRUE, "
+                    "or ALTER ROLE … INHERIT before PostgreSQL 16.",
+                )
+
+
+def _covered(table: Relation, names: set[str]) -> set[str]:
+    """The commands for which a policy lets something through for one of ``names``."""
+    return {
+        command
+        for policy in table.policies
+        if policy["permissive"] and set(policy["roles"]) & names
+        for command in _commands(policy)
+    }
+
+
+def _commands(policy: dict[str, Any]) -> Iterable[str]:
+    return COMMANDS.values() if policy["command"] == _ALL else [COMMANDS[policy["command"]]]
+
+
+def _meant(catalogue: Catalogue, table: Relation, role: str, command: str) -> str:
+    """The roles that ``role`` may become and that a policy for ``command`` is for."""
+    named = {
+        name
+        for policy in table.policies
+        if policy["permissive"] and command in _commands(policy)
+        for name in policy["roles"]
+    }
+    return ", ".join(sorted(named & catalogue.names(role)))
 
 
 def _restricted(catalogue: Catalogue, table: Relation, policy: dict[str, Any]) -> bool:
