@@ -82,6 +82,17 @@ SHARED_BY_NOTE = (
     "CREATE TABLE parts (note_id bigint); ALTER TABLE parts ENABLE ROW LEVEL SECURITY;"
     f"CREATE POLICY p ON parts USING (EXISTS (SELECT FROM notes n WHERE n.id = note_id AND n.tenant_id = {UNIT}))"
 )
+PARTS = (
+    "CREATE TABLE parts (tenant_id text DEFAULT current_setting('app.tenant_id'), id int, PRIMARY KEY (tenant_id, id))"
+    " PARTITION BY LIST (tenant_id); ALTER TABLE parts ENABLE ROW LEVEL SECURITY;"
+    "ALTER TABLE parts FORCE ROW LEVEL SECURITY; GRANT SELECT, INSERT ON parts TO {app};"
+    f"CREATE POLICY tenant ON parts {USING};"
+    "CREATE TABLE part PARTITION OF parts DEFAULT"
+)
+CLOSED = (
+    "CREATE SCHEMA closed; CREATE TABLE closed.things (tenant_id text); GRANT ALL ON closed.things TO {app};"
+    "CREATE VIEW closed.shown AS SELECT * FROM notes; GRANT SELECT ON closed.shown TO {app}"
+)
 MUTATIONS = {
     "row security off": ("not-secured", "ALTER TABLE notes DISABLE ROW LEVEL SECURITY"),
     "not for the owner": ("not-forced", "ALTER TABLE notes NO FORCE ROW LEVEL SECURITY"),
@@ -90,10 +101,7 @@ MUTATIONS = {
     "a policy for another role": ("no-policy", f"{POLICY} TO pg_monitor {USING}"),
     "a policy for one that it may become": (
         "policy-not-inherited",
-        (
-            "CREATE ROLE readers; ALTER ROLE {app} NOINHERIT; GRANT readers TO {app};"
-            f"{POLICY} TO readers {USING}"
-        ),
+        (f"CREATE ROLE readers; ALTER ROLE {{app}} NOINHERIT; GRANT readers TO {{app}};{POLICY} TO readers {USING}"),
     ),
     "a policy for reads only, for one that it may become": (
         "policy-not-inherited",
@@ -323,11 +331,58 @@ MUTATIONS = {
     ),
     "an open partition": (
         "not-secured",
+        f"{PARTS}; GRANT SELECT ON part TO {{app}}",
+    ),
+    "a column of a partition for one that it may become": (
+        "not-secured",
         (
-            "CREATE TABLE parts (tenant_id text PRIMARY KEY DEFAULT current_setting('app.tenant_id'))"
-            " PARTITION BY LIST (tenant_id); ALTER TABLE parts ENABLE ROW LEVEL SECURITY;"
-            "ALTER TABLE parts FORCE ROW LEVEL SECURITY; CREATE TABLE part PARTITION OF parts DEFAULT;"
-            f"CREATE POLICY tenant ON parts {USING}; GRANT SELECT ON part TO {{app}}"
+            f"{PARTS}; CREATE ROLE readers; ALTER ROLE {{app}} NOINHERIT; GRANT readers TO {{app}};"
+            "GRANT SELECT (id) ON part TO readers"
+        ),
+    ),
+    "a partition of a partition for everybody": (
+        "not-secured",
+        (
+            f"{PARTS}; ALTER TABLE parts DETACH PARTITION part; DROP TABLE part;"
+            "CREATE TABLE part PARTITION OF parts DEFAULT PARTITION BY LIST (id);"
+            "CREATE TABLE one PARTITION OF part DEFAULT; GRANT SELECT ON one TO PUBLIC"
+        ),
+    ),
+    "a view of a partition": (
+        "view-of-its-owner",
+        f"{PARTS}; CREATE VIEW shown AS SELECT * FROM part; GRANT SELECT ON shown TO {{app}}",
+    ),
+    "a partition's key over all tenants": ("unique-for-all", f"{PARTS}; CREATE UNIQUE INDEX ids ON part (id)"),
+    "a schema that it may come to use": (
+        "not-secured",
+        (
+            f"{CLOSED}; CREATE ROLE readers; ALTER ROLE {{app}} NOINHERIT; GRANT readers TO {{app}};"
+            "GRANT USAGE ON SCHEMA closed TO readers"
+        ),
+    ),
+    "a schema that whoever enters as it may use": (
+        "not-secured",
+        f"{CLOSED}; CREATE ROLE login; GRANT {{app}} TO login; GRANT USAGE ON SCHEMA closed TO login",
+    ),
+    "a table of a closed schema in a view of its reader": (
+        "not-secured",
+        (
+            f"{CLOSED}; CREATE VIEW shown WITH (security_invoker) AS SELECT * FROM closed.things;"
+            "GRANT SELECT ON shown TO {app}"
+        ),
+    ),
+    "a table of a closed schema in a function": (
+        "not-secured",
+        (
+            f"{CLOSED}; CREATE FUNCTION things() RETURNS SETOF text LANGUAGE sql"
+            " BEGIN ATOMIC SELECT tenant_id FROM closed.things; END"
+        ),
+    ),
+    "a view of a closed schema in another": (
+        "view-of-its-owner",
+        (
+            f"{CLOSED}; CREATE VIEW shown WITH (security_invoker) AS SELECT * FROM closed.shown;"
+            "GRANT SELECT ON shown TO {app}"
         ),
     ),
     "a superuser": ("superuser", "ALTER ROLE {app} SUPERUSER"),
@@ -502,6 +557,22 @@ def test_a_view_with_its_readers_rights(said: str, conn: Connection, place: Data
 def test_a_policy_for_a_group_is_its_members(statements: str, conn: Connection, place: Database) -> None:
     """As long as they inherit it, or become the group to use its rights."""
     assert found(conn, place, statements) == []
+
+
+def test_a_partition_is_reached_through_its_table(conn: Connection, place: Database) -> None:
+    """Whose policies hold there; and a table that inherits from another likewise. Nobody's roles say nothing of that."""
+    heir = "CREATE TABLE heir () INHERITS (notes); ALTER TABLE heir ADD PRIMARY KEY (tenant_id, id)"
+    assert found(conn, place, PARTS, heir) == []
+    assert {"heir", "part"} <= {finding.subject for finding in audit(conn, roles=[])}
+
+
+def test_what_is_in_a_schema_that_it_may_not_use(conn: Connection, place: Database) -> None:
+    """Tables and views of another application, whoever they were granted to; not for who makes roles, as a master."""
+    conn.exec_driver_sql(f"CREATE ROLE master CREATEROLE; GRANT {place.app} TO master")
+    assert (
+        found(conn, place, CLOSED, "GRANT USAGE ON SCHEMA closed TO master", "GRANT ALL ON closed.things TO PUBLIC")
+        == []
+    )
 
 
 def test_what_functions_cannot_reach_is_nobodys_business(conn: Connection, place: Database) -> None:

@@ -63,11 +63,13 @@ def audit(
 
 def _all(catalogue: Catalogue) -> Iterator[Finding]:
     for table in catalogue.of_tenants():
-        for rule in tables.OF_TENANTS:
-            yield from rule(catalogue, table)
+        if not table.closed:
+            for rule in tables.OF_PARTS if table.behind_another else tables.OF_TENANTS:
+                yield from rule(catalogue, table)
     for relation in catalogue.relations.values():
-        for rule in tables.OF_ALL:
-            yield from rule(catalogue, relation)
+        if not relation.closed:
+            for rule in tables.OF_ALL:
+                yield from rule(catalogue, relation)
     for over_all in (*beside.RULES, *roles.RULES):
         yield from over_all(catalogue)
 

@@ -18,7 +18,7 @@ def views(catalogue: Catalogue) -> Iterator[Finding]:
     for view in catalogue.relations.values():
         # Rows are deleted through it without being read.
         readers = sorted(role for role, rights in view.rights.items() if {*rights} & {*COMMANDS.values()})
-        if view.kind not in {VIEW, MATERIALIZED} or not readers or not catalogue.shows_tenants(view):
+        if view.kind not in {VIEW, MATERIALIZED} or view.closed or not readers or not catalogue.shows_tenants(view):
             continue
         if view.kind == MATERIALIZED:
             yield Finding(
@@ -40,7 +40,7 @@ def rewriting(catalogue: Catalogue) -> Iterator[Finding]:
     """What a rule does instead of a command, or as well, it does with the rights of the table's or view's owner."""
     for relation in catalogue.relations.values():
         writers = sorted(role for role, rights in relation.rights.items() if {*rights} & {*COMMANDS.values()})
-        if writers:
+        if writers and not relation.closed:
             for rule in relation.rules:
                 yield Finding(
                     "rule-of-its-owner",

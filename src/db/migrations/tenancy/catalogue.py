@@ -26,13 +26,17 @@ _QUERY = Path(__file__).with_suffix(".sql")
 class Relation:
     """A table of any kind, or a view. ``rights`` are the privileges of each of the audited roles that has any.
 
-    ``at_once`` are those of them that the role has as it logs in, and not as another that it may become.
+    ``at_once`` are those of them that the role has as it logs in, and not as another that it may become. It is
+    ``closed`` where none of the roles may use its schema, and ``behind_another`` where it is a part of a table, such as
+    a partition, and none of them has a right to the part itself.
     ``rules`` are those of CREATE RULE that reach other relations.
     """
 
     name: str
     kind: str
     owner: str
+    closed: bool
+    behind_another: bool
     secured: bool
     forced: bool
     invoker: bool

@@ -15,11 +15,31 @@ audited AS (
   JOIN pg_roles o ON o.oid = r.oid OR (NOT r.rolsuper AND NOT o.rolsuper AND pg_has_role(r.oid, o.oid, 'MEMBER'))
   WHERE r.rolname = ANY (CAST(:roles AS text[]))
 ),
+-- These, and who may become one of them: whoever logs in so may have a schema that the role of the grant has not. Not
+-- whoever makes roles, as a master who may become all that he has made.
+behind_audited AS (
+  SELECT oid FROM audited
+  UNION
+  SELECT m.oid FROM pg_roles m JOIN audited a ON pg_has_role(m.oid, a.oid, 'MEMBER')
+  WHERE NOT m.rolsuper AND NOT m.rolcreaterole
+),
 relations AS (
   SELECT
     c.oid::regclass::text AS name,
     c.relkind AS kind,
     pg_get_userbyid(c.relowner) AS owner,
+    -- Nobody can name it, and nothing that was defined before names it for who has a right to it: such as a view with
+    -- its reader's rights, or a function, which look for no schema. With nobody to look at, nothing is said of that.
+    EXISTS (SELECT FROM audited)
+      AND NOT EXISTS (SELECT FROM behind_audited b WHERE has_schema_privilege(b.oid, n.oid, 'USAGE'))
+      AND (granted.rights IS NULL OR NOT EXISTS (
+        SELECT FROM pg_depend d
+        WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND d.deptype = 'n'
+          AND d.classid IN ('pg_rewrite'::regclass, 'pg_proc'::regclass)
+      )) AS closed,
+    -- The only way to its rows is the table that it is a part of, whose policies hold for them then.
+    EXISTS (SELECT FROM audited) AND granted.rights IS NULL
+      AND EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = c.oid) AS behind_another,
     c.relrowsecurity AS secured,
     c.relforcerowsecurity AS forced,
     -- As it was written: yes, on, true, 1 or what begins one of them.

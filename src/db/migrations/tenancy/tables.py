@@ -272,5 +272,7 @@ def _meets(policy: dict[str, Any], catalogue: Catalogue) -> bool:
 
 OF_TENANTS: tuple[Rule, ...] = (row_security, policies, column, keys, rights)
 """For each table with the tenant's column."""
+OF_PARTS: tuple[Rule, ...] = (keys,)
+"""For each such table whose rows are reached through another's name only: what is unique there is so for that too."""
 OF_ALL: tuple[Rule, ...] = (references, unclaimed)
 """For each relation."""
