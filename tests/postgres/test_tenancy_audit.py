@@ -107,7 +107,8 @@ MUTATIONS = {
         "policy-not-inherited",
         (
             "CREATE ROLE readers; ALTER ROLE {app} NOINHERIT; GRANT readers TO {app};"
-            f"{POLICY} FOR SELECT TO readers {USING}; CREATE POLICY own ON notes FOR INSERT WITH CHECK (tenant_id = {UNIT})"
+            f"{POLICY} FOR SELECT TO readers {USING};"
+            f"CREATE POLICY own ON notes FOR INSERT WITH CHECK (tenant_id = {UNIT})"
         ),
     ),
     "only a restrictive one": ("no-policy", f"{POLICY} AS RESTRICTIVE {USING}"),
@@ -560,7 +561,7 @@ def test_a_policy_for_a_group_is_its_members(statements: str, conn: Connection, 
 
 
 def test_a_partition_is_reached_through_its_table(conn: Connection, place: Database) -> None:
-    """Whose policies hold there; and a table that inherits from another likewise. Nobody's roles say nothing of that."""
+    """Whose policies hold there, and so it is with INHERITS. Without a role to look at, nothing is known of that."""
     heir = "CREATE TABLE heir () INHERITS (notes); ALTER TABLE heir ADD PRIMARY KEY (tenant_id, id)"
     assert found(conn, place, PARTS, heir) == []
     assert {"heir", "part"} <= {finding.subject for finding in audit(conn, roles=[])}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from db.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from db.migrations.preflight import Finding
 
@@ -163,6 +166,28 @@ def test_names_that_are_none_and_settings_that_cannot_be_read_are_found(monkeypa
     report = db.check()
     assert (report.status, [one.level for one in report.findings].count("error")) == (2, 2)
     assert {one.subject for one in report.findings} >= subjects
+
+
+@pytest.mark.parametrize("form", ["sqlite:///{}", "sqlite:///file:{}?uri=true", "sqlite:///{}?timeout=3"])
+def test_a_look_at_a_file_makes_none_and_changes_none(form: str, tmp_path: Path) -> None:
+    """A database of SQLite that is not there is a finding; one that is there stays as it is, with nothing beside it."""
+    path = tmp_path / "a shop?.db" if "uri" not in form else tmp_path / "shop.db"
+    other = db.Database(Settings(url=form.format(str(path).replace("?", "%3F"))), name="other")
+    found = {one.subject: one for one in db.check(other).findings}
+    assert (found["connect"].level, "no such file" in found["connect"].seen) == ("error", True)
+    assert list(tmp_path.iterdir()) == []
+    for mode, beside in (("DELETE", False), ("WAL", False), ("WAL", True)):
+        with contextlib.closing(sqlite3.connect(path)) as kept:
+            kept.executescript(f"PRAGMA journal_mode = {mode}; CREATE TABLE IF NOT EXISTS db_once (n); VACUUM")
+            if beside:
+                kept.execute("INSERT INTO db_once VALUES (1)")
+                kept.commit()
+            else:
+                kept.close()
+            before = {one.name: one.read_bytes() for one in tmp_path.iterdir() if not one.name.endswith("-shm")}
+            found = {one.subject: one for one in db.check(other).findings}
+            assert (found["connect"].level, found["once"].level) == ("ok", "ok")
+            assert before == {one.name: one.read_bytes() for one in tmp_path.iterdir() if not one.name.endswith("-shm")}
 
 
 def test_what_is_no_database_is_refused() -> None:

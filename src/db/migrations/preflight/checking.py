@@ -94,12 +94,13 @@ def _unreadable(called: str, problem: ConfigurationError) -> Report:
 
 def _connected(settings: Settings, allowed: Mapping[str, str]) -> Iterator[Finding]:
     # In one attempt: it is to say what is so, and not to wait until it is otherwise.
-    runtime = Runtime(dataclasses.replace(settings, connect_wait_s=0.0))
+    url = settings.url if settings.url is None else settings.engine_kind.to_look_at(settings.url)
+    runtime = Runtime(dataclasses.replace(settings, connect_wait_s=0.0, url=url))
     try:
         try:
             conn = runtime.engine("unpooled").connect()
         except entering.FAILURES as problem:
-            refused = list(entering.refusal(problem))
+            refused = list(entering.refusal(problem, settings))
             yield from refused
             yield from _not_looked_at(("credentials", "connect", *_OF_POSTGRESQL), refused, "there is no connection")
             return
@@ -171,7 +172,7 @@ def _reader(runtime: Runtime) -> Finding:
         with runtime.engine("reader").connect() as conn:
             is_replica = conn.execute(sa.text("SELECT pg_is_in_recovery()")).scalar_one()
     except entering.FAILURES as problem:
-        said = " ".join(one.seen for one in entering.refusal(problem))
+        said = " ".join(one.seen for one in entering.refusal(problem, runtime.settings))
         remedy = f"Let it take the login, or leave {prefix}READER_HOST out: reads fail until then."
         return error("reader", f"what {prefix}READER_HOST names refuses: {said}", remedy, "run/aurora/#readers")
     if is_replica:

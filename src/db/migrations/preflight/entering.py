@@ -27,6 +27,7 @@ FAILURES = (DbError, exc.DBAPIError)
 _CERTIFICATES = "start/packaging/#the-databases-certificates"
 _SOON_DAYS = 30
 _NOT_ALLOWED = "42501"
+_NO_FILE = "58P01"
 _TIMEOUT_S = 5.0
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # PostgreSQL's question ahead of TLS
 _TAKEN = {
@@ -44,7 +45,7 @@ def credentials(settings: Settings) -> Finding:
     return ok("credentials", _TAKEN[settings.source])
 
 
-def refusal(problem: Exception) -> Iterator[Finding]:
+def refusal(problem: Exception, settings: Settings) -> Iterator[Finding]:
     """Of one that did not. Messages of the layer say what to do; of the server's, its code and first line are shown."""
     match problem:
         case ConfigurationError():
@@ -56,6 +57,10 @@ def refusal(problem: Exception) -> Iterator[Finding]:
         case CapacityError():
             remedy = "Make the sum with python -m devkit plan, and take less or give more."
             yield error("connect", str(problem), remedy, "run/errors/#capacityerror")
+        case _ if not settings.engine_kind.is_server and sqlstate(problem) == _NO_FILE:
+            seen = "there is no such file, or it may not be read: a migration would begin with an empty one"
+            remedy = f"Correct the path in {settings.prefix}URL, or let a migration make it."
+            yield error("connect", seen, remedy, "start/from-sqlalchemy/#sqlite")
         case _:
             yield _as_the_server_says(problem, "connect")
 

@@ -149,11 +149,8 @@ def _sets_tenant(settings: Settings) -> tuple[str, str]:
         said = " ".join(options) if isinstance(options, tuple) else str(options or "")
         if _TENANT_OPTION.search(said):
             return f"the options of {settings.prefix}{name}", f"Take {TENANT_SETTING} out of them."
-    return (
-        "the server or a pooler",
-        f"ALTER ROLE (or DATABASE) … RESET {TENANT_SETTING}; else take it out of the pooler's connect_query, or of the "
-        "server's configuration.",
-    )
+    remedy = f"ALTER ROLE (or DATABASE) … RESET {TENANT_SETTING}; else take it out of "
+    return "the server or a pooler", remedy + "the pooler's connect_query, or of the server's configuration."
 
 
 def proxy(facts: Facts, settings: Settings) -> Iterator[Finding]:

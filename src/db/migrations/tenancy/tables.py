@@ -74,8 +74,8 @@ def policies(catalogue: Catalogue, table: Relation) -> Iterator[Finding]:
                 yield Finding(
                     "policy-not-inherited",
                     f"{table.name} for {role}",
-                    f"the policies that let it {command} anything are for {_meant(catalogue, table, role, command)}, of "
-                    "which it is a member without inheriting: it finds no row",
+                    f"what lets it {command} anything is for {_meant(catalogue, table, role, command)}, of which it is "
+                    "a member without inheriting: it finds no row",
                     "Name the role in the policy (ALTER POLICY … TO …), or let it inherit: GRANT … WITH INHERIT TRUE, "
                     "or ALTER ROLE … INHERIT before PostgreSQL 16.",
                 )

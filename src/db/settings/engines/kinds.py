@@ -96,6 +96,8 @@ class EngineKind:
     is_server: bool = True
     # Whether a URL names a database that lives in one connection, which is never given up then.
     in_one_connection: Callable[[URL], bool] = lambda _url: False
+    # The URL for who only looks: what it opens makes no file and changes none.
+    to_look_at: Callable[[URL], URL] = lambda url: url
     # Other limits, or another tenant, within a transaction have to be said in SQL. Else its connection asks the
     # prologue ahead of each statement.
     is_told_in_sql: bool = False

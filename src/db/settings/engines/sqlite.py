@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
 
 from db.errors import SQLSTATE_READERS
 
@@ -77,6 +79,29 @@ def in_memory(url: URL) -> bool:
     return url.database in {None, "", ":memory:"} or url.query.get("mode") == "memory"
 
 
+def to_look_at(url: URL) -> URL:
+    """``url`` for a connection that makes no file and changes none, those that SQLite keeps beside it among them."""
+    if in_memory(url):
+        return url
+    named = str(url.database)
+    by_uri = named.startswith("file:") and url.query.get("uri", "") not in {"", "0", "false", "no", "off"}
+    path = unquote(named.removeprefix("file:")) if by_uri else os.path.abspath(named)  # noqa: PTH100 - as SQLAlchemy
+    query = {**url.query, "uri": "true", "mode": "ro"}
+    if _writes_ahead(path) and not os.path.exists(f"{path}-wal"):  # noqa: PTH110 - likewise
+        # Without a log beside it, all is in the file and nobody is at work; its reader would make one, and leave it.
+        query["immutable"] = "1"
+    return url.set(database=named if by_uri else f"file:{quote(path)}", query=query)
+
+
+def _writes_ahead(path: str) -> bool:
+    """Whether the file is of the kind that has a log beside it: https://sqlite.org/fileformat.html#the_database_header."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - likewise
+            return file.read(20)[18:] == b"\2\2"
+    except OSError:
+        return False
+
+
 KIND = EngineKind(
     name="sqlite",
     title="SQLite",
@@ -142,6 +167,7 @@ KIND = EngineKind(
     is_server=False,
     has_grants=False,
     in_one_connection=in_memory,
+    to_look_at=to_look_at,
     has_one_writer=True,
     compares_json_as_text=True,
     once=OnceSql(
