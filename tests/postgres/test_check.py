@@ -176,6 +176,24 @@ def test_settings_that_do_not_fit_the_server_are_named(
     assert words in faults()[subject].seen
 
 
+def test_a_further_database_is_spoken_of_by_its_own_names(
+    use: Use, schema: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In what is found, and in what to do about it: another's variables would mend another database."""
+    use(role="owner")
+    with db.begin() as tx:
+        tx.execute(text("CREATE SCHEMA elsewhere; ALTER TABLE db_once SET SCHEMA elsewhere"))
+    for given, seen, remedy in (
+        (schema.url(), "audit.once would be", "in AUDIT_DB_SCHEMA"),
+        ("postgresql://app:x@h.invalid/shop", "AUDIT_DB_SSLROOTCERT", "Correct the setting"),
+    ):
+        monkeypatch.setenv("AUDIT_DB_URL", given)
+        main(["check", "--prefix", "AUDIT_DB_", "--json"])
+        found = [one for one in json.loads(capsys.readouterr().out)["findings"] if one["level"] in {"warning", "error"}]
+        assert [(seen in one["seen"], remedy in one["remedy"]) for one in found] == [(True, True)], found
+        assert not [one for one in found if re.search(r"\b(DB_[A-Z]|db\.)", one["seen"] + one["remedy"])]
+
+
 @pytest.fixture
 def refusing() -> Iterator[int]:
     """The port of a server that refuses every login."""

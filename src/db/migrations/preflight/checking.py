@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from db.environment.runtime import Runtime
-from db.errors import ConfigurationError
+from db.errors import ConfigurationError, claim, in_words_of
 from db.migrations.operations import ONCE_TABLE
 from db.migrations.tenancy import IN_VAIN, audit
 from db.work.database import holder_of
@@ -49,6 +50,7 @@ _OF_POSTGRESQL = (
     "tenants",
 )
 _OF_SETTINGS = ("names", "log", "pool size", "liveness", "end", "credentials", "connect")
+_QUOTES = {"credentials", "connect", "reader", "tenants"}  # what others have said, in words that are not to be changed
 _NAMED = 5  # of the tables with one fault
 
 
@@ -81,7 +83,19 @@ def check(database: Database | None = None, *, allowed: Mapping[str, str] | None
         *configured.pool(settings),
         *_connected(settings, allowed or {}),
     ]
+    if settings.database is not None:
+        findings = [_in_words_of(one, settings.database, settings.prefix) for one in findings]
     return Report(database=holder.called, settings=configured.origins(settings, os.environ), findings=tuple(findings))
+
+
+def _in_words_of(found: Finding, database: str, prefix: str) -> Finding:
+    """``found``, with the names of settings and calls as they are of a further database."""
+    words = functools.partial(in_words_of, database=database, prefix=prefix)
+    return dataclasses.replace(
+        found,
+        seen=found.seen if found.subject in _QUOTES else words(found.seen),
+        remedy=found.remedy and words(found.remedy),
+    )
 
 
 def _unreadable(called: str, problem: ConfigurationError) -> Report:
@@ -100,6 +114,7 @@ def _connected(settings: Settings, allowed: Mapping[str, str]) -> Iterator[Findi
         try:
             conn = runtime.engine("unpooled").connect()
         except entering.FAILURES as problem:
+            claim(problem, database=settings.database, prefix=settings.prefix)
             refused = list(entering.refusal(problem, settings))
             yield from refused
             yield from _not_looked_at(("credentials", "connect", *_OF_POSTGRESQL), refused, "there is no connection")
