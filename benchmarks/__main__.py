@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+from db.environment.commands import run
 from devkit.servers.debian import FetchError
 
 from .machine import machine, versions
@@ -102,4 +103,4 @@ def _tell(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

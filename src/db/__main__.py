@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from db.environment.commands import run
 from db.errors import ConfigurationError
 from db.migrations.named import look_up, wrong
 from db.migrations.preflight import check
@@ -52,4 +53,4 @@ def _exceptions(named: str) -> Mapping[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

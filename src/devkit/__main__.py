@@ -1,7 +1,7 @@
 """``python -m devkit``."""
 
-import sys
+from db.environment.commands import run
 
 from .cli import main
 
-sys.exit(main())
+run(main)

@@ -269,7 +269,3 @@ def _fleet(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         why = f" ({command.FUZZ} takes --fuzz)" if command.FUZZ in unknown else ""
         parser.error(f"there is no scenario {', '.join(sorted(unknown))}: they are {', '.join(known)}{why}")
     return command.run(given.scenario, results=given.results, fuzzed_by=given.fuzz)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

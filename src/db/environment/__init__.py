@@ -8,7 +8,7 @@ before a freeze. ``event_loop`` is the one loop of async handlers; ``sigterm`` i
 call that ran into its timeout; ``snapstart`` keeps secrets and sockets out of a snapshot; ``warm`` connects during
 Init; ``package_versions`` names, when ``db`` is imported, a package that is too old or was built for another Python,
 and ``lean_imports`` is how they are imported at less. ``prometheus`` tells a scrape what the pools of every database of
-this process hold and have counted.
+this process hold and have counted. ``commands`` is around each ``python -m …``.
 
 It must not know tenants, transactions or statements. What happens once a process, before or after each invocation, at a
 fork, a snapshot or the end goes here.

@@ -11,6 +11,8 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
+from db.environment.commands import run
+
 from .contract import findings, revisions
 from .runner import config
 
@@ -93,4 +95,4 @@ def _until(folders: list[Path], revision: str) -> set[Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)
