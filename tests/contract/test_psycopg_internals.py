@@ -28,6 +28,7 @@ from sqlalchemy.dialects.postgresql.psycopg import (
     AsyncAdapt_psycopg_cursor,
     PGDialect_psycopg,
     PGDialectAsync_psycopg,
+    PGExecutionContext_psycopg,
     PsycopgAdaptDBAPI,
 )
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
@@ -42,6 +43,7 @@ from db.wire import (
     psycopg_dialect,
     queued_answers,
     replay,
+    server_cursors,
     serving,
     statement_names,
     transaction_end,
@@ -69,6 +71,8 @@ OVERRIDDEN: dict[tuple[type, str], str] = {
     (BaseCursor, "_stream_send_gen"): "self, query, params, *, binary, size",
     (ServerCursorMixin, "_close_gen"): "self",
     (ServerCursorMixin, "_declare_gen"): "self, query, params, binary",
+    (ServerCursorMixin, "_fetch_gen"): "self, num",
+    (ServerCursorMixin, "_scroll_gen"): "self, value, mode",
     (_preparing.PrepareManager, "clear"): "self",
     (_preparing.PrepareManager, "maintain_gen"): "self, conn",
     (_preparing.PrepareManager, "maybe_add_to_cache"): "self, query, prep, name",
@@ -95,6 +99,7 @@ OVERRIDDEN: dict[tuple[type, str], str] = {
     (PGDialect, "_get_default_schema_name"): "self, connection",
     (PGDialect, "_get_server_version_info"): "self, connection",
     (PGDialect, "_set_backslash_escapes"): "self, connection",
+    (PGExecutionContext_psycopg, "create_server_side_cursor"): "self",
     (PGDialect_psycopg, "_type_info_fetch"): "self, connection, name",
     (PGDialect_psycopg, "connect"): "self, *cargs, **cparams",
     (PGDialect_psycopg, "create_connect_args"): "self, url",
@@ -108,6 +113,7 @@ OVERRIDDEN: dict[tuple[type, str], str] = {
     (PGDialect_psycopg, "do_rollback_to_savepoint"): "self, connection, name",
     (PGDialect_psycopg, "do_rollback_twophase"): "self, connection, xid, is_prepared, recover",
     (PGDialect_psycopg, "do_terminate"): "self, dbapi_connection",
+    (PGDialect_psycopg, "execution_ctx_cls"): "",
     (PGDialect_psycopg, "get_async_dialect_cls"): "url",
     (PGDialect_psycopg, "get_default_isolation_level"): "self, dbapi_conn",
     (PGDialect_psycopg, "reset_isolation_level"): "self, dbapi_conn",
@@ -120,8 +126,10 @@ CALLED: dict[tuple[type, str], str] = {
     (BaseCursor, "_convert_query"): "self, query, params",
     (BaseCursor, "_execute_send"): "self, query, *, force_extended, binary",
     (BaseCursor, "_reset"): "self, reset_query",
+    (BaseCursor, "_select_current_result"): "self, i, format",
     (BaseCursor, "_send_query_prepared"): "self, name, pgq, *, binary",
     (BasePipeline, "_sync_gen"): "self",
+    (ServerCursorMixin, "_make_declare_statement"): "self, query",
     (psycopg.AsyncConnection, "_try_cancel"): "self, *, timeout",
     (psycopg.Connection, "_try_cancel"): "self, *, timeout",
     (PGDialect_psycopg, "_do_isolation_level"): "self, connection, autocommit, isolation_level",
@@ -140,6 +148,7 @@ OF_A_CONNECTION = {
     "_tpc",
 }
 OF_A_CURSOR = {"_adapters", "_conn", "_last_query", "_pgconn", "_query", "_results", "_statusmessage", "_tx"}
+OF_A_SERVER_CURSOR = {"_described", "_format", "_iter_rows", "_make_row", "_name", "_withhold"}
 OF_A_COLUMN = {"_fmod", "_fsize", "_ftype", "_name", "_type"}
 OF_THE_NAMES = {"_counts", "_names", "_rotate", "_to_flush"}
 OF_THE_ASYNC_ADAPTER = {"_adapt_connection", "_connection", "_cursor"}
@@ -199,6 +208,7 @@ MODULES = (
     psycopg_connections,
     replay,
     psycopg_dialect,
+    server_cursors,
     statement_names,
 )
 
@@ -232,6 +242,7 @@ def test_no_other_private_name_is_used() -> None:
     listed = (
         OF_A_CONNECTION
         | OF_A_CURSOR
+        | OF_A_SERVER_CURSOR
         | (OF_A_COLUMN - {"_type"})
         | OF_THE_NAMES
         | OF_THE_ASYNC_ADAPTER
@@ -252,6 +263,9 @@ def test_the_attributes_are_there(database: Database) -> None:
             assert {name for name in OF_A_CURSOR if hasattr(cursor, name)} == OF_A_CURSOR
             (column,) = cursor.description
             assert vars(column).keys() == OF_A_COLUMN
+        with driver.cursor("named") as server_cursor:
+            server_cursor.execute("SELECT 1")
+            assert {name for name in OF_A_SERVER_CURSOR if hasattr(server_cursor, name)} == OF_A_SERVER_CURSOR
         assert driver.pgconn._encoding == "utf-8"
         fairy: Any = conn.connection
         assert isinstance(fairy, _ConnectionFairy)
@@ -289,7 +303,7 @@ def test_few_modules_import_what_is_private_to_psycopg() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("psycopg._")
     }
-    assert private == {"copy_data.py", "cursors.py", "serving.py", "statement_names.py"}
+    assert private == {"copy_data.py", "cursors.py", "server_cursors.py", "serving.py", "statement_names.py"}
 
 
 @pytest.mark.parametrize(("package", "pin"), [("psycopg", ">=3.3,<3.4"), ("sqlalchemy", ">=2.1,<2.2")])

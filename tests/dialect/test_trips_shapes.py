@@ -91,11 +91,49 @@ def copy_stands_behind_a_flight_of_its_own(conn: Connection) -> None:
     driver.rollback()
 
 
-@costs(7)
-def a_server_side_cursor_stands_behind_a_flight_of_its_own(conn: Connection) -> None:
-    # BEGIN; DECLARE; its description; two fetches, the second finds the end; CLOSE; ROLLBACK
-    conn.execute(text("SELECT generate_series(1, 3)"), execution_options={"yield_per": 3}).all()
+def streamed(conn: Connection, rows: int) -> None:
+    asked = text("SELECT generate_series(1, :rows)")
+    found = conn.execute(asked, {"rows": rows}, execution_options={"yield_per": 3}).scalars()
+    assert [*found] == [*range(1, rows + 1)]
+
+
+@costs(2)
+def rows_bit_by_bit_that_all_come_at_once_cost_as_any_statement(conn: Connection) -> None:
+    streamed(conn, rows=3)
     conn.rollback()
+
+
+@costs(4)
+def rows_bit_by_bit_cost_a_trip_for_each_batch(conn: Connection) -> None:
+    streamed(conn, rows=9)
+    conn.commit()
+
+
+@costs(3)
+def the_end_of_a_server_side_cursor_goes_with_what_follows(conn: Connection) -> None:
+    with conn.execute(text("SELECT generate_series(1, 99)"), execution_options={"yield_per": 3}):
+        pass
+    conn.execute(ONE)
+    conn.commit()
+
+
+@costs(3)
+def a_savepoint_for_each_batch_costs_no_more(conn: Connection) -> None:
+    found = conn.execute(text("SELECT generate_series(1, 6)"), execution_options={"yield_per": 3})
+    for _ in found.partitions():
+        with conn.begin_nested():
+            pass
+    conn.commit()
+
+
+@costs(4)
+def a_server_side_cursor_of_the_drivers_is_declared_in_the_flight_of_begin(conn: Connection) -> None:
+    driver: Any = conn.connection.driver_connection
+    with driver.cursor("apart") as cursor:
+        cursor.execute("SELECT generate_series(1, 3)")
+        assert cursor.fetchmany(3)
+        assert not cursor.fetchmany(3)
+    driver.rollback()
 
 
 @costs(1)

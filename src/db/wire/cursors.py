@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from psycopg._cursor_base import BaseCursor
     from psycopg._queries import PostgresQuery
-    from psycopg._server_cursor_base import ServerCursorMixin as PsycopgServerCursorMixin
     from psycopg.abc import Params, PQGen, Query
     from psycopg.pq.abc import PGresult
 
@@ -34,10 +33,9 @@ if TYPE_CHECKING:
     from .transaction_end import FlightState
 
     CursorMixin = BaseCursor[Any, Any]
-    ServerCursorMixin = PsycopgServerCursorMixin[Any, Any]
 else:
     # Mixed into the sync class and its async twin, which is why it stands on neither here.
-    CursorMixin = ServerCursorMixin = object
+    CursorMixin = object
 
 
 _OK = pq.ConnStatus.OK
@@ -64,7 +62,7 @@ class FlightCursorState(CursorMixin):
                 return self._gather(conn.gathering, query, params, kind)
             if kind.can_wait and isinstance(query, str) and not params and self._postpone(query, kind):
                 return self._wait_with_it(query)
-            if conn.must_open() or conn.riders.due:
+            if conn.must_open() or conn.riders.due or conn.riders.closing:
                 shares = not kind.stands_apart and bool(params or kind.is_single)
             else:
                 is_within = kind.is_ordinary and not conn._autocommit
@@ -274,21 +272,6 @@ class FlightCursorState(CursorMixin):
     def move_to(self, connection: FlightState) -> None:
         """Go on with ``connection``: the one that the cursor was made for is dead."""
         self._conn, self._pgconn = connection, connection.pgconn
-
-
-class FlightServerCursorState(FlightCursorState, ServerCursorMixin):
-    """What the classes of server-side cursors have in common: they are declared behind an opening flight."""
-
-    __slots__ = ()
-
-    def _close_gen(self) -> PQGen[None]:
-        """psycopg's, which looks whether there is a transaction for the cursor to be in."""
-        yield from self._conn.settle()
-        yield from super()._close_gen()
-
-    def _declare_gen(self, query: Query, params: Params | None = None, binary: bool | None = None) -> PQGen[None]:
-        self._note_text(query)
-        return super()._declare_gen(query, params, binary)
 
 
 def _has_false(params: Params | None) -> bool:

@@ -66,11 +66,16 @@ class OpeningState(ServingState):
     def fly(self, *statements: Callable[[], None]) -> PQGen[list[list[PGresult]]]:
         """Send what is due, and ``statements`` with it; gives the results of each."""
         pgconn = self.pgconn
-        has_riders = bool(self.riders.due or self.riders.modes)
+        closing = self.riders.closing
+        has_riders = bool(self.riders.due or self.riders.modes or closing)
         opens = self.must_open()
         if pgconn.status != _OK:
             self._check_connection_ok()
         commands, prologue_at = self._due(opens=opens, alone=self.single_reads and bool(statements) and not has_riders)
+        ahead = len(commands)
+        if closing:
+            statements = *self._ends_of(closing), *statements
+            ahead += len(closing)
         pgconn.enter_pipeline_mode()
         self._flying = True
         if self._prepared.prepare_threshold is None or self.names is None:
@@ -83,18 +88,17 @@ class OpeningState(ServingState):
         answers, refusal = yield from sending
         self._flying = False
         if not answers or not answers[-1] or answers[-1][-1].status in FAILED:
-            self._raise_error(answers[: len(commands)])
-        if opens:
-            self.begun += 1
-            if self.prologue is not None and self.prologue.listens and prologue_at is not None:
-                self._hear(self.prologue, answers[prologue_at])
+            self._raise_error(answers[:ahead])
+        self.begun += opens
+        if prologue_at is not None and self.prologue is not None and self.prologue.listens:
+            self._hear(self.prologue, answers[prologue_at])
         if refusal is not None:
             raise refusal
         if pgconn.status == _OK:
             self.unproven = False
             if (notify := pgconn.notifies()) is not None:
                 hear(pgconn, notify)
-        return answers[len(commands) :]
+        return answers[ahead:]
 
     def _fly_by_name(
         self,
@@ -153,6 +157,10 @@ class OpeningState(ServingState):
     def _said_by(self, prologue: Prologue, *, alone: bool) -> Sequence[Command]:
         """What goes behind BEGIN for a unit of work."""
         return [prologue(alone)]
+
+    def _ends_of(self, cursors: Sequence[bytes]) -> list[Callable[[], None]]:
+        """What closes them: the protocol's own message, as CLOSE is an error for one that a rollback has taken."""
+        return [partial(self.pgconn.send_close_portal, name) for name in cursors]
 
     def _hear(self, prologue: Prologue, results: Sequence[PGresult]) -> None:
         """Close the connection where the prologue's answer says that this server is not to be used."""
@@ -230,7 +238,7 @@ class OpeningState(ServingState):
             if self.plain_prologue is not None:
                 raise ConfigurationError([NO_AUTOCOMMIT])
             self.unproven = False
-        elif self.must_open() or self.riders.due:
+        elif self.must_open() or self.riders.due or self.riders.closing:
             yield from self._send_due()
 
     def _send_due(self) -> PQGen[None]:
@@ -245,6 +253,9 @@ class OpeningState(ServingState):
         for place, (text, values) in enumerate(commands):
             pipeline.command_queue.append(partial(self.pgconn.send_query_params, text, values))
             pipeline.result_queue.append((said, None) if place == prologue_at else None)  # type: ignore[arg-type]
+        for end in self._ends_of(self.riders.closing):
+            pipeline.command_queue.append(end)
+            pipeline.result_queue.append(None)
         self.riders.sent()
         self._left_open = False
         self.begun += opens

@@ -11,10 +11,11 @@ import psycopg
 from psycopg import capabilities, errors, pq
 from psycopg.rows import Row
 
-from .cursors import FlightCursorState, FlightServerCursorState
+from .cursors import FlightCursorState
 from .deferred_begin import CANCEL_S
 from .pipeline import listener
 from .riders import Riders
+from .server_cursors import FlightServerCursorState
 from .statement_names import StatementNames
 from .transaction_end import FlightState, hearing_last_words
 
@@ -76,9 +77,9 @@ class FlightCursor(FlightCursorState, psycopg.Cursor[Row]):
 
 
 class FlightServerCursor(FlightServerCursorState, psycopg.ServerCursor[Row]):
-    """``psycopg.ServerCursor``; it is declared behind an opening flight."""
+    """``psycopg.ServerCursor``, which is declared in a flight."""
 
-    __slots__ = ()
+    __slots__ = ("_ahead", "_has_ended", "_next", "rows_ahead")
 
 
 class AsyncFlightCursor(FlightCursorState, psycopg.AsyncCursor[Row]):
@@ -106,9 +107,9 @@ class AsyncFlightCursor(FlightCursorState, psycopg.AsyncCursor[Row]):
 
 
 class AsyncFlightServerCursor(FlightServerCursorState, psycopg.AsyncServerCursor[Row]):
-    """``psycopg.AsyncServerCursor``; it is declared behind an opening flight."""
+    """``psycopg.AsyncServerCursor``, which is declared in a flight."""
 
-    __slots__ = ()
+    __slots__ = ("_ahead", "_has_ended", "_next", "rows_ahead")
 
 
 class FlightConnection(FlightState, psycopg.Connection[Row]):

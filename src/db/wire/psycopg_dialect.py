@@ -6,8 +6,9 @@
 - *Free liveness.* A ping looks at the socket. Only where there is something to read is the server asked.
 - *Replay.* A first flight that dies, or that a pooler refuses, has committed nothing: it is sent again over a new
   connection.
+- *Rows that are streamed* bring the first of them along with their DECLARE.
 
-All else is the stock dialect: types, compiler, reflection, two-phase, server-side cursors.
+All else is the stock dialect: types, compiler, reflection, two-phase.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import ARRAY
 from sqlalchemy.dialects import registry
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
+from sqlalchemy.dialects.postgresql.psycopg import (
+    PGDialect_psycopg,
+    PGDialectAsync_psycopg,
+    PGExecutionContext_psycopg,
+)
 
 from db.errors import ConfigurationError
 
@@ -37,6 +42,22 @@ if TYPE_CHECKING:
 DRIVER = "postgresql+serverless"
 
 
+# SQLAlchemy reads the first row of what it streams at once, then as many as this, where it is told no other number.
+_FIRST_ROWS = 5
+
+
+class ServerlessExecutionContext(PGExecutionContext_psycopg):
+    """SQLAlchemy's, whose server-side cursors bring their first rows along."""
+
+    def create_server_side_cursor(self) -> Any:
+        cursor: Any = super().create_server_side_cursor()  # type: ignore[no-untyped-call]
+        asked = self.execution_options
+        at_a_time = asked.get("yield_per") or min(asked.get("max_row_buffer", _FIRST_ROWS), _FIRST_ROWS)
+        dialect = cast("ServerlessDialect", self.dialect)
+        dialect._driver_cursor(cursor).rows_ahead = 1 + at_a_time
+        return cursor
+
+
 class ServerlessDialect(ReplayingDialect, PGDialect_psycopg):
     """The dialect on ``psycopg.Connection``.
 
@@ -47,6 +68,7 @@ class ServerlessDialect(ReplayingDialect, PGDialect_psycopg):
     """
 
     supports_statement_cache = True
+    execution_ctx_cls = ServerlessExecutionContext
     colspecs = {**PGDialect_psycopg.colspecs, ARRAY: hstore.Array}  # noqa: RUF012 - SQLAlchemy's way
 
     def __init__(
@@ -149,8 +171,11 @@ class AsyncServerlessDialect(PGDialectAsync_psycopg, ServerlessDialect):
     def do_terminate(self, dbapi_connection: Any) -> None:
         self.do_close(dbapi_connection)
 
+    def _driver_cursor(self, cursor: Any) -> Any:
+        return cursor._cursor
+
     def _move_cursor(self, cursor: Any, proxied: PoolProxiedConnection) -> None:
-        cursor._cursor.move_to(proxied.driver_connection)
+        super()._move_cursor(cursor, proxied)
         cursor._adapt_connection = proxied.dbapi_connection
         cursor._connection = proxied.driver_connection
 

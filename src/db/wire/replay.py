@@ -160,8 +160,11 @@ class ReplayingDialect(DialectMixin):
         driver: FlightState = dbapi_connection
         return driver
 
+    def _driver_cursor(self, cursor: Any) -> Any:
+        return cursor
+
     def _move_cursor(self, cursor: Any, proxied: PoolProxiedConnection) -> None:
-        cursor.move_to(proxied.driver_connection)
+        self._driver_cursor(cursor).move_to(proxied.driver_connection)
 
 
 def flight_below(proxied: PoolProxiedConnection) -> FlightState:

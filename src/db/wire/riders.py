@@ -18,13 +18,15 @@ _SAVEPOINT = re.compile(r"""(SAVEPOINT|RELEASE SAVEPOINT|ROLLBACK TO SAVEPOINT) 
 class Riders:
     """Commands that wait for the next flight: savepoints above all; and the savepoints that there are by then.
 
-    ``modes`` are those that have to stand before the transaction's first query. ``begun``: a command was taken in since
-    the transaction before, and would have begun this one, had it been sent: nobody may take the connection for idle.
+    ``modes`` are those that have to stand before the transaction's first query. ``closing`` names cursors that nobody
+    reads any more. ``begun``: a command was taken in since the transaction before, and would have begun this one, had
+    it been sent: nobody may take the connection for idle.
     """
 
     def __init__(self) -> None:
         self.due: list[Command] = []
         self.modes: list[Command] = []
+        self.closing: list[bytes] = []
         self.begun = False
         # In the order in which they were made, and the place in ``due`` of what makes them: None where that was sent.
         self._stack: list[tuple[str, int | None]] = []
@@ -39,6 +41,11 @@ class Riders:
         """Let a SET TRANSACTION go before the transaction's first query. An error of its own is raised there."""
         self.begun = True
         self.modes.append((text, None))
+
+    def close(self, name: bytes) -> None:
+        """Let the end of a cursor go before the next statement. It ends with its transaction by itself."""
+        self.begun = True
+        self.closing.append(name)
 
     def postpone(self, text: str, *, failed: bool) -> bool:
         """Whether ``text`` is a savepoint command that can wait, since the server cannot but accept it.
@@ -77,6 +84,7 @@ class Riders:
 
     def sent(self) -> None:
         """What was due is on its way."""
+        self.closing = []
         if self.due or self.modes:
             self._before = self.due, self.modes, self._stack
             self.due, self.modes, self._stack = [], [], [(name, None) for name, _ in self._stack]
@@ -92,6 +100,6 @@ class Riders:
 
     def clear(self) -> None:
         """The transaction has ended, and they with it."""
-        self.due, self.modes, self._stack = [], [], []
+        self.due, self.modes, self.closing, self._stack = [], [], [], []
         self._before = [], [], []
         self.begun = False
