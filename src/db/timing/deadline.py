@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from db.errors import DeadlineError
 
@@ -59,8 +59,7 @@ def usable_s(deadline: Deadline | None, *, now: float, reserve_s: float, at_most
     return min(left_s, at_most_s)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(NamedTuple):
     """How long the server may take over what a flight asks of it, in seconds. None: as long as it likes."""
 
     statement_s: float
@@ -84,11 +83,8 @@ def limits(
     session. Raises DeadlineError where nothing is left.
     """
     statement_s = usable_s(deadline, now=now, reserve_s=reserve_s, at_most_s=statement_s)
-    return Limits(
-        statement_s=statement_s,
-        lock_s=min(lock_s, statement_s * _LOCK_SHARE),
-        transaction_s=deadline.left_s(now) - reserve_s / 2 if deadline is not None and bounds_transaction else None,
-    )
+    transaction_s = deadline.left_s(now) - reserve_s / 2 if deadline is not None and bounds_transaction else None
+    return Limits(statement_s, min(lock_s, statement_s * _LOCK_SHARE), transaction_s)
 
 
 class Bounds:
