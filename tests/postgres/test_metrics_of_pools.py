@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
+import os
 import re
+import subprocess
 import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -142,6 +145,53 @@ def test_two_databases_of_one_name_are_one(use: Use, database: Database) -> None
     assert found["db_client_connection_count", "twin/writer", "idle"] == 2
     for twin in twins:
         twin.dispose()
+
+
+FORK = """
+import os, sys, threading, time
+import db
+from db.environment import process, prometheus
+from sqlalchemy import text
+
+def read():
+    with db.read() as conn:
+        conn.execute(text("SELECT 1"))
+
+@db.invocation
+def handler(event, context):
+    read()
+    if os.fork():
+        os.wait()
+    read()
+    read()
+
+read()
+db.configure()  # what was counted before is told under its pool's name as well
+with db.begin() as tx:
+    tx.execute(text("SELECT 1"))
+    waits = threading.Thread(target=read)  # for the only connection
+    waits.start()
+    while not process.pools()[0].pending:
+        time.sleep(0.01)
+    if not os.fork():
+        sys.stdout.write(prometheus.text() + "---\\n")
+        sys.stdout.flush()
+        os._exit(0)
+    os.wait()
+waits.join()
+handler({}, None)  # the child's, then the parent's
+sys.stdout.flush()
+"""
+
+
+def test_a_forked_child_counts_from_nothing(database: Database) -> None:
+    """Its pool is empty and nobody waits; the metrics of a call are those of its own part of it."""
+    environment = os.environ | {"DB_URL": database.url(), "POWERTOOLS_LOG_LEVEL": "CRITICAL"}
+    command = [sys.executable, "-W", "ignore", "-c", FORK]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    at_first, of_call = done.stdout.split("---\n")
+    assert {value for key, value in scraped(at_first).items() if not key[0].endswith("_max")} == {0}
+    assert [json.loads(line)["Statements"] for line in of_call.splitlines()] == [[2], [3]]
 
 
 def test_configure_makes_no_counter_fall(use: Use) -> None:

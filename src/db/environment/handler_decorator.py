@@ -190,6 +190,17 @@ class _Report:
         self._before[now] = now.tally
 
 
+def _after_fork() -> None:
+    """In a forked child: what its parent did in the call is the parent's to report, and not counted here any more."""
+    for report in _reports:
+        for now in process.runtimes():
+            report.goes_on_from(now)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork either
+    os.register_at_fork(after_in_child=_after_fork)  # behind that of ``process``, as that is imported first
+
+
 @contextlib.contextmanager
 def _reported() -> Iterator[None]:
     report = _Report()

@@ -154,6 +154,7 @@ class Holder:
     def after_fork(self) -> None:
         """In a forked child, to which no thread came along."""
         self._lock = threading.Lock()
+        self._past = []
         if self._runtime is not None:
             self._runtime.after_fork()
 

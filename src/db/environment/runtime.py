@@ -242,7 +242,7 @@ class Runtime:
             engine.dispose(close=False)
 
     def after_fork(self) -> None:
-        """In a forked child: its connections are the parent's, and so are the threads that held a lock."""
+        """In a forked child: its connections are the parent's, so are numbers, and threads that held a lock."""
         self._lock = threading.RLock()
         for source in self._sources.values():
             if source is not None:
@@ -250,6 +250,8 @@ class Runtime:
         for _, watched in self._engines.values():
             watched.part()
         self.abandon()
+        for tally in self.tallies.values():
+            tally.clear()
 
     def pools(self) -> list[PoolNumbers]:
         """What each pool holds now and has counted."""

@@ -125,6 +125,7 @@ class ConnectionEvents:
         """
         for connection in self.open_connections:
             part_from(connection)
+        self.waits.part()
 
     def watch(self, engine: Engine, connect: Connect) -> None:
         """Listen to ``engine``; ``connect`` opens its connections, given the dialect and its connect arguments."""

@@ -48,6 +48,11 @@ class Tally:
     def copy(self) -> Tally:
         return dataclasses.replace(self)
 
+    def clear(self) -> None:
+        """Begin anew, for all who count into it: a forked child adds to what its parent reports, and repeats none."""
+        for f in dataclasses.fields(self):
+            setattr(self, f.name, f.default)
+
     def as_dict(self) -> dict[str, int | float]:
         return {f.name: round(getattr(self, f.name), 3) for f in dataclasses.fields(self) if f.metadata != _POOLS_ALONE}
 
@@ -78,6 +83,10 @@ class Waits:
 
     def end(self, waiter: Waiter) -> None:
         self._waiting.discard(waiter)
+
+    def part(self) -> None:
+        """In a forked child: the threads that wait did not come along, and what they hold is never given up."""
+        self._waiting = weakref.WeakSet()
 
     def timed_out(self) -> None:
         self._tally.timeouts += 1
