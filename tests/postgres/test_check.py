@@ -226,12 +226,19 @@ def test_a_reader_that_refuses_takes_nothing_from_what_the_writer_says(
 
 
 def test_a_pooler_that_nobody_spoke_of_is_found(schema: Database, pgbouncer: MakePgBouncer, use: Use) -> None:
-    """By the number that it makes up for a session; with the setting, it is the right one."""
+    """By the number that it makes up, and by whom it lends the session to; with the setting, it is the right one."""
     through = schema.through(pgbouncer()).url()
     use(url=make_url(through))
-    assert "a pooler stands before the server" in faults()["proxy"].seen
+    assert "a pooler lends its connections" in faults()["proxy"].seen
     use(url=make_url(through), proxy="pgbouncer")
     assert faults() == {}
+
+
+def test_a_pooler_of_sessions_is_none(schema: Database, pgbouncer: MakePgBouncer, use: Use) -> None:
+    """It gives a session to one client until that goes, so nothing has to be set for it, and nothing is warned of."""
+    use(url=make_url(schema.through(pgbouncer(pool_mode="session")).url()))
+    assert faults() == {}
+    assert "gave this session to nobody else" in str(db.check())
 
 
 def test_a_tenant_that_a_pooler_or_the_url_sets_is_found(schema: Database, pgbouncer: MakePgBouncer, use: Use) -> None:

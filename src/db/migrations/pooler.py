@@ -47,11 +47,15 @@ def refuse_pooler(conn: Connection) -> None:
     if flight is None:
         return
     first = _pid(conn)
-    if first != flight.info.backend_pid and _is_shared(conn, first):
+    if first != flight.info.backend_pid and is_shared(conn, first):
         raise ConfigurationError([_REFUSAL.format("a pooler")])
 
 
-def _is_shared(conn: Connection, first: int) -> bool:
+def is_shared(conn: Connection, first: int) -> bool:
+    """Whether a pooler was seen to lend ``first``, the server's process behind ``conn``, for a transaction at a time.
+
+    Ends the transaction of ``conn``, and opens a second connection for the look.
+    """
     # One that cannot have a connection while the first one's is idle, is not lent that.
     with suppress(exc.OperationalError, CapacityError), conn.engine.connect() as other:
         flight = flight_of(other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from db.migrations.pooler import is_shared
 from db.settings.engines.postgresql import TRANSACTION_TIMEOUT_SINCE
 from db.transactions.prologue_sql import TENANT_SETTING
 from db.wire.search_path import CONSTRAINTS_FUNCTION, PROLOGUE_FUNCTION, schemas
@@ -39,15 +41,24 @@ _PER_MAJOR = 10_000  # in server_version_num
 
 @dataclass(frozen=True)
 class Facts:
-    """``said`` by the server; ``skew_s`` is how far its clock is ahead of this one; ``driver`` is the connection."""
+    """``said`` by the server; ``skew_s`` is how far its clock is ahead of this one; ``driver`` is the connection.
+
+    ``is_shared``: a pooler that no setting speaks of lends the session for a transaction at a time.
+    """
 
     said: dict[str, Any]
     skew_s: float
     driver: Any
+    is_shared: bool = False
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether a pooler stands in between: it makes up the number that a server gives a session."""
+        return bool(self.said["process"] != self.driver.info.backend_pid)
 
 
 def ask(conn: Connection, settings: Settings) -> Facts:
-    """Ask the server, in one trip."""
+    """Ask the server, in one trip, and a pooler that nobody spoke of in some more."""
     path = [name for name in schemas(settings.schema or "") if name not in _NO_SCHEMAS_NAME]
     asked = {
         "schemas": path,
@@ -57,7 +68,10 @@ def ask(conn: Connection, settings: Settings) -> Facts:
     }
     began = time.time()
     said = json.loads(conn.execute(sa.text(_QUERY.read_text()), asked).scalar_one())
-    return Facts(said, said["now"] - (began + time.time()) / 2, conn.connection.driver_connection)
+    facts = Facts(said, said["now"] - (began + time.time()) / 2, conn.connection.driver_connection)
+    if settings.proxy == "none" and facts.is_pooled:
+        return dataclasses.replace(facts, is_shared=is_shared(conn, said["process"]))
+    return facts
 
 
 def version(facts: Facts) -> Finding:
@@ -155,16 +169,19 @@ def _sets_tenant(settings: Settings) -> tuple[str, str]:
 
 def proxy(facts: Facts, settings: Settings) -> Iterator[Finding]:
     """Whether what stands before the server is what the settings say, and fits what is prepared by name."""
-    # A pooler makes up the number that a server gives a session.
-    made_up = facts.said["process"] != facts.driver.info.backend_pid
-    if settings.proxy == "none" and made_up:
+    if facts.is_shared:
         yield warning(
             "proxy",
-            f"a pooler stands before the server, and {settings.prefix}PROXY is none",
-            f"Set {settings.prefix}PROXY=pgbouncer where it lends its connections for a transaction at a time.",
+            "a pooler lends its connections to the server for a transaction at a time, and "
+            f"{settings.prefix}PROXY is none",
+            f"Set {settings.prefix}PROXY to pgbouncer, or to rds-proxy where it is that.",
             "reference/wire/#proxies",
         )
-    elif settings.proxy == "pgbouncer" and not made_up:
+    elif settings.proxy == "none" and facts.is_pooled:
+        yield ok(
+            "proxy", "none: the pooler before the server gave this session to nobody else, as one of sessions does"
+        )
+    elif settings.proxy == "pgbouncer" and not facts.is_pooled:
         yield warning(
             "proxy",
             f"{settings.prefix}PROXY=pgbouncer, and the server itself answers",
