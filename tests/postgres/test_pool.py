@@ -123,6 +123,25 @@ def test_without_pre_ping_its_first_flight_is_sent_again(use: Use, database: Dat
     assert backend_pid() != pid
 
 
+@pytest.mark.parametrize("pre_ping", [True, False])
+@pytest.mark.parametrize(
+    "unit",
+    [work, backend_pid, lambda: db.fetch(text("SELECT 1")), lambda: db.write(text("SELECT 1"))],
+    ids=["begin", "read", "fetch", "write"],
+)
+def test_a_session_that_the_server_ended_for_idling_is_replaced_without_an_error(
+    unit: Callable[[], object], pre_ping: bool, use: Use, database: Database, postgres: Postgres
+) -> None:
+    """By idle_session_timeout, before the next unit of work or, without a look beforehand, while it is on its way."""
+    use(pool_pre_ping=pre_ping)
+    with db.engine().connect() as conn:  # for this session alone, so that no other ends while the test is slow
+        conn.execute(text("SET idle_session_timeout = '1ms'"))
+        conn.commit()
+    assert postgres.all_left(database.name, user=database.app)
+    unit()
+    assert db.status()["totals"]["connects"] == 2
+
+
 def test_overflow_is_closed_on_return(use: Use, database: Database, postgres: Postgres) -> None:
     """Size stays, overflow goes."""
     use(pool_size=1, max_overflow=1)

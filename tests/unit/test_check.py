@@ -32,6 +32,7 @@ SAID: dict[str, Any] = {
     "of_server": 100,
     "reserved": 3,
     "taken": 7,
+    "idle_session_ms": 0,
     "tables": {"are_there": 2, "may_use": 2, "of_tenants": 1},
     "now": 1_000_000.0,
     "password_until": None,
@@ -45,6 +46,31 @@ def password(facts: server.Facts) -> Finding:
 
 def connections(facts: server.Facts) -> Finding:
     return limits.connections(facts, Settings(url=URL, pool_size=4))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said", "words"),
+    [
+        ({}, {}, "environments that are frozen keep theirs"),
+        ({}, {"taken": 90}, "ALTER ROLE app SET idle_session_timeout = '10s'"),
+        ({}, {"idle_session_ms": 10_000}, None),
+        ({}, {"idle_session_ms": 10_000, "taken": 90}, None),
+        ({}, {"idle_session_ms": None}, None),  # PostgreSQL 13
+        ({"pool": "null"}, {"taken": 90}, None),
+        ({"function_name": None}, {}, None),
+    ],
+)
+def test_what_keeps_connections_over_a_freeze_is_said(
+    settings: dict[str, Any], said: dict[str, Any], words: str | None
+) -> None:
+    """It is no fault as long as there are enough of them."""
+    found = limits.connections(
+        server.Facts(SAID | said, 0, None), Settings(**{"url": URL, "function_name": "orders"} | settings)
+    )
+    spoken_of = f"{found.seen} {found.remedy}"
+    assert (words or "frozen") in spoken_of or words is None
+    assert ("idle_session_timeout" in spoken_of) == (words is not None)
+    assert found.level == ("warning" if said.get("taken") else "ok")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .server import Facts
 
 _NEARLY_ALL = 0.8
+_FEW = "run/sizing/#what-if-there-are-too-few-connections"
 
 
 def connections(facts: Facts, settings: Settings) -> Finding:
@@ -36,6 +37,15 @@ def connections(facts: Facts, settings: Settings) -> Finding:
             f"Lower {settings.prefix}POOL_SIZE and {settings.prefix}MAX_OVERFLOW, or raise the limit.",
             "run/plan/",
         )
+    # Of a server before PostgreSQL 14 there is no such limit. Elsewhere than in Lambda nobody is frozen.
+    keeps = settings.pool == "queue" and settings.function_name is not None and said["idle_session_ms"] == 0
     if taken >= _NEARLY_ALL * (said["of_server"] - said["reserved"]):
-        return warning("connections", seen, "Make the sum with python -m devkit plan.", "run/plan/")
+        remedy = "Make the sum with python -m devkit plan."
+        if keeps:
+            remedy += (
+                f" Frozen environments give theirs back by ALTER ROLE {said['login']} SET idle_session_timeout = '10s'."
+            )
+        return warning("connections", seen, remedy, _FEW if keeps else "run/plan/")
+    if keeps:
+        seen += "; environments that are frozen keep theirs (idle_session_timeout is off)"
     return ok("connections", seen)

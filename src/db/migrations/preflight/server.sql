@@ -18,6 +18,7 @@ SELECT json_build_object(
     'of_server', current_setting('max_connections')::int,
     'reserved', current_setting('superuser_reserved_connections')::int
         + coalesce(current_setting('reserved_connections', true), '0')::int,
+    'idle_session_ms', (SELECT setting::bigint FROM pg_settings WHERE name = 'idle_session_timeout'),
     'taken', (SELECT sum(numbackends) FROM pg_stat_database),
     'schemas', (SELECT coalesce(json_agg(json_build_object(
         'name', named.name,
