@@ -17,15 +17,7 @@ if TYPE_CHECKING:
 
 
 TENANT_SETTING = "app.tenant_id"
-
-
-def _ms(seconds: float) -> bytes:
-    """``seconds`` as PostgreSQL writes them. Zero would mean no limit at all."""
-    return b"%dms" % max(seconds * 1000, 1)
-
-
-# Of a limit that is most often what the settings say, and seldom what is left of an invocation.
-_ms_again = functools.lru_cache(maxsize=16)(_ms)
+_MS = b"%dms"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +38,13 @@ class PrologueSql:
     def statement(self, limits: Limits, *, read_only: bool = False) -> tuple[bytes, list[bytes | None]]:
         """One PostgreSQL statement that sets all of it for the transaction, and its parameters."""
         statement_s, lock_s, transaction_s = limits
-        limit, lock_limit = _ms_again(statement_s), _ms_again(lock_s)
+        # Zero would mean no limit at all. Of a float, formatting takes half as long again.
+        limit, lock_limit = _MS % (int(statement_s * 1000) or 1), _MS % (int(lock_s * 1000) or 1)
         key = transaction_s is not None, read_only
         text, held = self._said[key] if key in self._said else self._say(*key)
         if transaction_s is None:
             return text, [limit, lock_limit, limit, *held]
-        return text, [limit, lock_limit, limit, _ms(transaction_s), *held]
+        return text, [limit, lock_limit, limit, _MS % (int(transaction_s * 1000) or 1), *held]
 
     def _say(self, bounds_transaction: bool, read_only: bool) -> tuple[bytes, list[bytes | None]]:
         """The text, and what follows the numbers of its parameters: the same each time."""

@@ -8,6 +8,7 @@ writes it down here: before it leaves, that its outcome is unknown, and after th
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from db.errors import CAME_IN_COMMIT, sqlstate
@@ -53,6 +54,7 @@ class ServingConnection(Protocol):
         ...
 
 
+@dataclass(eq=False, slots=True)
 class Unit:
     """Open until its block has ended, and what follows that; ``block_ended``, until what follows.
 
@@ -62,20 +64,17 @@ class Unit:
     the driver tells it what it needs; ``begun`` counts, once that has left it, the transactions that were opened on it.
     """
 
-    engine: Engine | None
+    engine: Engine | None = None
     open: bool = True
-    read_only: bool
+    read_only: bool = False
     said_read_only: bool = False
     block_ended: bool = False
     committed: bool = False
     outcome_unknown: bool = False
     statement_failed: bool = False
     begun: int = 0
-    leaves: set[str]
+    leaves: set[str] = field(default_factory=set)
     connection: ServingConnection | None = None
-
-    def __init__(self, engine: Engine | None = None, *, read_only: bool = False) -> None:
-        self.engine, self.read_only, self.leaves = engine, read_only, set()
 
     def commit_answered(self, *, committed: bool) -> None:
         """The server said what became of the COMMIT; ``committed`` unless it made a ROLLBACK of it."""

@@ -14,7 +14,7 @@ ends, in ``transaction_end``; the classes that all this is mixed into, in ``psyc
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import pq
@@ -58,10 +58,15 @@ _NO_AUTOCOMMIT = (
 class OpeningState(ServingState):
     """A connection's half of a flight: how what is due is sent, and what comes back."""
 
-    last_error: bytes | None = None  # what the server said last of a statement that failed; leaving a pipeline loses it
-    _flying = False
-    _in_executemany = False  # the pipeline that is open ends with it
-    _streams = False  # a cursor reads or writes rows while the statement runs, and brings that to an end itself
+    last_error: bytes | None  # what the server said last of a statement that failed; leaving a pipeline loses it
+    _flying: bool
+    _in_executemany: bool  # the pipeline that is open ends with it
+    _streams: bool  # a cursor reads or writes rows while the statement runs, and brings that to an end itself
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.last_error = None
+        self._flying = self._in_executemany = self._streams = False
 
     def fly(self, *statements: Callable[[], None]) -> PQGen[list[list[PGresult]]]:
         """Send what is due, and ``statements`` with it; gives the results of each."""

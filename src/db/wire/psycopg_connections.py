@@ -8,16 +8,13 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
-from psycopg import capabilities, errors, pq
+from psycopg import errors, pq
 from psycopg.rows import Row
 
 from .cursors import FlightCursorState
 from .deferred_begin import CANCEL_S
-from .pipeline import listener
-from .riders import Riders
 from .server_cursors import FlightServerCursorState
-from .statement_names import StatementNames
-from .transaction_end import FlightState, hearing_last_words
+from .transaction_end import FlightState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -117,11 +114,6 @@ class FlightConnection(FlightState, psycopg.Connection[Row]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.riders = Riders()
-        if capabilities.has_send_close_prepared():
-            self._prepared = self.names = StatementNames()
-        self.hears = listener(self.pgconn.socket)
-        self.pgconn.notice_handler = hearing_last_words(self)
         self.cursor_factory = FlightCursor
         self.server_cursor_factory = FlightServerCursor
 
@@ -228,11 +220,6 @@ class AsyncFlightConnection(FlightState, psycopg.AsyncConnection[Row]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.riders = Riders()
-        if capabilities.has_send_close_prepared():
-            self._prepared = self.names = StatementNames()
-        self.hears = listener(self.pgconn.socket)
-        self.pgconn.notice_handler = hearing_last_words(self)
         self.cursor_factory = AsyncFlightCursor
         self.server_cursor_factory = AsyncFlightServerCursor
 

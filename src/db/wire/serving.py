@@ -9,10 +9,13 @@ import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
-from psycopg import pq
+from psycopg import capabilities, pq
 
 from .commit_outcome import Unit
+from .pipeline import listener
+from .riders import Riders
 from .session_leftovers import LEFT, note_left
+from .statement_names import StatementNames
 
 if TYPE_CHECKING:
     from collections import deque
@@ -26,10 +29,9 @@ if TYPE_CHECKING:
 
     from db.timing.deadline import Limits
 
-    from .riders import Command, Riders
+    from .riders import Command
     from .search_path import PlainPrologue
     from .statement_kinds import Kind
-    from .statement_names import StatementNames
 
     ConnectionMixin = BaseConnection[Any]
 else:
@@ -44,7 +46,8 @@ _IN_ERROR = pq.TransactionStatus.INERROR
 LEAVES_TOGETHER = "db_leaves_together"
 # On the execution context of a statement that has waited for others: for how long. It is no part of what it took.
 WAITED_S = "db_waited_s"
-_OPEN = {pq.TransactionStatus.ACTIVE, _IN_TRANSACTION, _IN_ERROR}
+_LEFT_OPEN = {_IN_TRANSACTION, _IN_ERROR}
+_OPEN = {pq.TransactionStatus.ACTIVE, *_LEFT_OPEN}
 
 
 class Prologue(Protocol):
@@ -107,27 +110,40 @@ class ServingState(ConnectionMixin):
     becomes of each COMMIT. ``begun`` counts the transactions that were opened for it.
     """
 
-    prologue: Prologue | None = None
+    prologue: Prologue | None
     # Behind the BEGIN of a transaction that is no unit of work's: for a plain engine, where a session has no state.
-    plain_prologue: PlainPrologue | None = None
-    patience_s: Callable[[], float | None] | None = None
-    unit: Unit | None = None
-    single_reads = False
-    begun = 0
-    _plain: Unit | None = None  # what came of a COMMIT outside of any unit
-    pools_notes: dict[Any, Any] | None = None  # what its pool knows of it, where one keeps it
+    plain_prologue: PlainPrologue | None
+    patience_s: Callable[[], float | None] | None
+    unit: Unit | None
+    single_reads: bool
+    begun: int
+    _plain: Unit | None  # what came of a COMMIT outside of any unit
+    pools_notes: dict[Any, Any] | None  # what its pool knows of it, where one keeps it
     # Nothing has come back for this checkout yet: if a flight fails now, nothing was done for it.
-    unproven = True
+    unproven: bool
     # It was closed here, in the middle of an answer that nobody waits for any more.
-    abandoned = False
+    abandoned: bool
     riders: Riders
-    names: StatementNames | None = None  # what psycopg has as its _prepared, where libpq can close a name
+    names: StatementNames | None  # what psycopg has as its _prepared, where libpq can close a name
     hears: Callable[[float], object]  # called with 0, whether its socket has something to say
-    gathering: Gathering | Collecting | None = None  # where statements that leave together are collected
-    serves_until = math.inf  # wall clock; a pool replaces it then: its server may not be the right one for longer
+    gathering: Gathering | Collecting | None  # where statements that leave together are collected
+    serves_until: float  # wall clock; a pool replaces it then: its server may not be the right one for longer
     # A listener of the pool's left a transaction open: it is not the unit's, and ends ahead of that.
-    _left_open = False
-    _is_pooled = False  # the session is another client's in the next transaction
+    _left_open: bool
+    _is_pooled: bool  # the session is another client's in the next transaction
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Nothing of it stands at the class: each time, Python would look there first, which costs ten times as much.
+        self.prologue = self.plain_prologue = self.patience_s = self.unit = self._plain = None
+        self.single_reads, self.begun, self.gathering, self.pools_notes = False, 0, None, None
+        self.unproven, self.abandoned, self.serves_until = True, False, math.inf
+        self._left_open = self._is_pooled = False
+        self.riders = Riders()
+        self.names = None
+        if capabilities.has_send_close_prepared():
+            self._prepared = self.names = StatementNames()
+        self.hears = listener(self.pgconn.socket)
 
     def serve(
         self,
@@ -150,7 +166,7 @@ class ServingState(ConnectionMixin):
         else:
             self._isolation_level, self._begin_statement = psycopg.IsolationLevel[isolation.replace(" ", "_")], b""
         self._read_only = True if read_only else None
-        self._left_open = self.pgconn.transaction_status in {_IN_TRANSACTION, _IN_ERROR}
+        self._left_open = self.pgconn.transaction_status in _LEFT_OPEN
         self._is_pooled = pooled
         self.begun = 0
         if self.pools_notes is not None and LEFT in self.pools_notes:
@@ -213,7 +229,7 @@ class ServingState(ConnectionMixin):
         self._isolation_level, self._read_only = stale._isolation_level, stale._read_only
         self._deferrable = stale._deferrable
         self._is_pooled = stale._is_pooled
-        self._left_open = self.pgconn.transaction_status in {_IN_TRANSACTION, _IN_ERROR}
+        self._left_open = self.pgconn.transaction_status in _LEFT_OPEN
 
     def is_quiet(self) -> bool:
         """Whether the socket is open and has nothing to say, as one that lives, or that died in silence. No trip."""

@@ -35,7 +35,12 @@ _READS = 3  # the server's last words, and the end of the stream; one more for a
 class FlightState(OpeningState):
     """What psycopg's connection classes have in common here, the end of a transaction included."""
 
-    last_words: psycopg.Error | None = None  # why the server ended the session, said while nobody waited
+    last_words: psycopg.Error | None  # why the server ended the session, said while nobody waited
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.last_words = None
+        self.pgconn.notice_handler = hearing_last_words(self)
 
     def _exec_command(self, command: Any, result_format: pq.Format = pq.Format.TEXT) -> PQGen[PGresult | None]:
         """Send a command of psycopg's own: COMMIT, a server-side cursor's FETCH, the BEGIN of ``transaction()``."""
