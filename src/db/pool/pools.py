@@ -23,7 +23,7 @@ from db.telemetry.holders import in_words, is_running_here, task_now
 from db.telemetry.log import warn_of_lost_loop, warn_of_pool_wait
 from db.timing.deadline import usable_s
 from db.timing.invocation import current_invocation
-from db.wire.commit_outcome import coming
+from db.wire.commit_outcome import FOR, coming
 from db.wire.session_leftovers import IN_HANDS, LEFT, SessionLeftError
 
 from .keeping import may_serve
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 # Whose hands a record is in: a thread's by its identity; absent where it is idle.
 _TAKEN_BY = "db_taken_by"
-# The unit of work that it is for; None where it is for none.
-_FOR = "db_for"
 _CONNECTING, _DROPPED, _DISPOSED = -1, -2, -3
 # Some of a queue's waits are what it is for. This one is long enough to have opened a connection instead.
 _LONG_WAIT_S = 0.1
@@ -98,7 +96,7 @@ class IdleAwareQueuePool(QueuePool):
 
     _queue_class = _Shelf
     more = "raise DB_POOL_SIZE or DB_MAX_OVERFLOW"  # what gives it more room
-    waits: Waits | None = None  # who is told of those that wait
+    waits: Waits | None  # who is told of those that wait
 
     def __init__(
         self,
@@ -117,6 +115,7 @@ class IdleAwareQueuePool(QueuePool):
         self._idle_s = idle_s
         self._reserve_s = reserve_s
         self._database, self._prefix = database, prefix
+        self.waits = None
         # Weak, so that one which nobody holds any more is not counted.
         self._records: weakref.WeakSet[ConnectionPoolEntry] = weakref.WeakSet()
 
@@ -144,7 +143,7 @@ class IdleAwareQueuePool(QueuePool):
         if record is None and (record := self._added() or self._swept()) is None:
             record = self._waited_for()
         try:
-            record.__dict__[_FOR] = unit
+            record.__dict__[FOR] = unit
             info = record.info
             if RETURNED_AT in info:
                 until = getattr(record.dbapi_connection, "serves_until", None)  # psycopg's has it itself
@@ -280,7 +279,7 @@ class IdleAwareQueuePool(QueuePool):
 
     @staticmethod
     def _is_left(record: Any) -> bool:
-        unit = vars(record).get(_FOR)
+        unit = vars(record).get(FOR)
         return unit is not None and not unit.open
 
     def _drop(self, record: Any) -> None:

@@ -31,25 +31,22 @@ _BELOW = {
 }
 
 
-class _IsInside(dict[str, bool]):
-    """Whether a file is of this package, of SQLAlchemy, or of what stands between.
-
-    By its name and not by the code: Python works the hash of code out anew each time, from all that is in it.
-    """
-
-    def __missing__(self, file: str) -> bool:
-        self[file] = inside = file.startswith(_INSIDE) or file in _BELOW
-        return inside
+# By the names of files, and not by code: Python works the hash of that out anew each time, from all that is in it.
+_inside: dict[str, bool] = {}
 
 
-_is_inside = _IsInside()
+def _is_inside(file: str) -> bool:
+    """Whether it is a file of this package, of SQLAlchemy, or of what stands between."""
+    _inside[file] = inside = file.startswith(_INSIDE) or file in _BELOW
+    return inside
 
 
 def place_of(frame: FrameType | None) -> Place | None:
     """The code and line of the user's that led to ``frame``; None where nothing of it is, as in a greenlet."""
     while frame is not None:
-        if not _is_inside[frame.f_code.co_filename]:
-            return frame.f_code, frame.f_lineno, id(frame)
+        file = (code := frame.f_code).co_filename
+        if not (_inside[file] if file in _inside else _is_inside(file)):
+            return code, frame.f_lineno, id(frame)
         frame = frame.f_back
     return None
 
@@ -65,7 +62,7 @@ def place_in_task() -> Place | None:
 def place_of_failure(error: BaseException) -> str | None:
     """The user's line through which ``error`` came first, as in "function.py:12 in handler"; None where it has none."""
     step = error.__traceback__
-    while step is not None and _is_inside[step.tb_frame.f_code.co_filename]:
+    while step is not None and _is_inside(step.tb_frame.f_code.co_filename):
         step = step.tb_next
     return None if step is None else _in_words((step.tb_frame.f_code, step.tb_lineno, 0))
 

@@ -19,7 +19,7 @@ _LOCK_SHARE = 0.9
 _MOMENT_S = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Deadline:
     """The wall-clock second at which Lambda ends the invocation: a monotonic clock may stop while it is frozen.
 

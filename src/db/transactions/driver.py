@@ -43,9 +43,12 @@ def prepare(
 ) -> None:
     """Tell a connection what its transaction will be; ``pooled``, other clients use its session after it."""
     below: Any = checkout.dbapi_connection
-    if not hasattr(below, "serve"):
-        below = checkout.driver_connection  # psycopg's, below the adapter that SQLAlchemy has for the loop
-    below.serve(prologue, prologue.patience_s, unit, isolation=isolation, read_only=read_only, pooled=pooled)
+    try:
+        serve = below.serve
+    except AttributeError:
+        driver: Any = checkout.driver_connection
+        serve = driver.serve  # psycopg's, below the adapter that SQLAlchemy has for the loop
+    serve(prologue, prologue.patience_s, unit, isolation=isolation, read_only=read_only, pooled=pooled)
 
 
 def say(conn: Connection, command: Command) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio  # SQLAlchemy has loaded it
 import functools
 import math
+import sys
 from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar, get_args
 
 from sqlalchemy import exc
@@ -16,6 +17,7 @@ from sqlalchemy import exc
 from db.environment import handler_decorator
 from db.errors import DOCUMENTATION, ConfigurationError, DbError, OutcomeUnknownError, claim, sqlstate
 from db.pool.engine_options import level_meant
+from db.telemetry.holders import place_of
 from db.telemetry.log import warn_of_leftovers
 from db.timing.deadline import usable_s
 from db.timing.invocation import NONE, current_invocation
@@ -132,7 +134,8 @@ class UnitOfWork(Block):
 
             # A connection, if those around it have left one.
             self._disposals = now.disposals
-            unit = self._unit = Unit(engine, read_only=self._read_only)
+            opened_at = place_of(sys._getframe())  # noqa: SLF001 - there is no other way to a frame
+            unit = self._unit = Unit(engine, read_only=self._read_only, place=opened_at)
             begin_inside(unit)
             conn = self._conn = engine.connect()
             checkout = conn.connection

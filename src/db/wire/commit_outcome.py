@@ -62,11 +62,13 @@ class Unit:
     COMMIT of its was answered. ``outcome_unknown``: a COMMIT was sent and no answer has come. ``statement_failed``: any
     statement did. ``leaves``: what its statements left on the session, by kind. ``connection`` works for it now, where
     the driver tells it what it needs; ``begun`` counts, once that has left it, the transactions that were opened on it.
+    ``place`` is the user's line that opened it, as ``db.telemetry.holders`` notes one.
     """
 
     engine: Engine | None = None
     open: bool = True
     read_only: bool = False
+    place: object = None
     said_read_only: bool = False
     block_ended: bool = False
     committed: bool = False
@@ -99,6 +101,7 @@ class _Coming(threading.local):
 
 
 coming = _Coming()
+FOR = "db_for"  # on a pool's record: the unit that it is for, None where it is for none
 
 
 def is_refusal(error: BaseException, *, lost: bool) -> bool:
