@@ -8,8 +8,9 @@ flight instead of taking one of their own: savepoints above all.
 who is told of that, and how a session is rid of it; ``riders`` keeps what waits. ``serving`` is whom a connection works
 for, and ``deferred_begin`` its half of a flight: it makes the text of BEGIN and keeps it back; ``transaction_end`` is
 how one ends, and what is known of that; ``cursors`` is a cursor's half, which takes along what is due,
-``server_cursors`` that of one whose rows come bit by bit, and ``columns`` the description of a result. ``pipeline`` sends a flight and reads its answers, ``queued_answers`` reads those within
-psycopg's own pipeline; ``statement_names`` has the names of statements that come often, and what they add to a flight;
+``server_cursors`` that of one whose rows come bit by bit, and ``columns`` the description of a result. ``pipeline``
+sends a flight and reads its answers, ``queued_answers`` reads those within psycopg's own pipeline; ``statement_names``
+has the names of statements that come often, and what they add to a flight;
 ``psycopg_connections`` are psycopg's classes with all that mixed in. ``psycopg_dialect`` and ``asyncpg_dialect`` are
 what SQLAlchemy sees; ``replay`` decides whether, and how often, a flight that met a dead connection is sent again, and
 ``first_flight`` what whoever opens that one is told; ``commit_outcome`` notes whether COMMIT was sent and answered;
