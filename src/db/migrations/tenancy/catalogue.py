@@ -27,8 +27,8 @@ class Relation:
     """A table of any kind, or a view. ``rights`` are the privileges of each of the audited roles that has any.
 
     ``at_once`` are those of them that the role has as it logs in, and not as another that it may become. It is
-    ``closed`` where none of the roles may use its schema, and ``behind_another`` where it is a part of a table, such as
-    a partition, and none of them has a right to the part itself.
+    ``closed`` where none of the roles may use its schema or has a way around that, and ``behind_another`` where it is a
+    part of a table, such as a partition, and none of them has a right to the part itself.
     ``rules`` are those of CREATE RULE that reach other relations.
     """
 

@@ -28,11 +28,12 @@ relations AS (
     c.oid::regclass::text AS name,
     c.relkind AS kind,
     pg_get_userbyid(c.relowner) AS owner,
-    -- Nobody can name it, and nothing that was defined before names it for who has a right to it: such as a view with
-    -- its reader's rights, or a function, which look for no schema. With nobody to look at, nothing is said of that.
+    -- Nobody can name it. Who has a right to a table needs no name: pg_stats shows values of its columns, and neither a
+    -- view with its reader's rights nor a function looks for a schema once it is defined. So it is for a view that
+    -- another reads. With nobody to look at, nothing is said of that.
     EXISTS (SELECT FROM audited)
       AND NOT EXISTS (SELECT FROM behind_audited b WHERE has_schema_privilege(b.oid, n.oid, 'USAGE'))
-      AND (granted.rights IS NULL OR NOT EXISTS (
+      AND (granted.rights IS NULL OR c.relkind = 'v' AND NOT EXISTS (
         SELECT FROM pg_depend d
         WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND d.deptype = 'n'
           AND d.classid IN ('pg_rewrite'::regclass, 'pg_proc'::regclass)
