@@ -113,6 +113,16 @@ def test_a_fault_in_the_schema_is_named(use: Use, schema: Database, statement: s
     assert (DOCS / f"{page}.md").is_file()
 
 
+def test_a_login_whose_sessions_begin_as_another_role_is_looked_at_as_well(
+    schema: Database, postgres: Postgres
+) -> None:
+    """RESET ROLE gives it back what it is."""
+    for statement in ("GRANT {owner} TO {app}", "ALTER ROLE {app} SET role = '{owner}'"):
+        postgres.execute(statement.format(app=schema.app, owner=schema.owner), database=schema.name)
+    found = [one.seen for one in db.check().findings if one.subject == "tenants"]
+    assert {one.partition(":")[0] for one in found} >= {"preset-role", "may-own", "owns-tables"}
+
+
 @pytest.fixture
 def unforced(use: Use, schema: Database) -> None:
     """That table's policies do not bind its owner."""

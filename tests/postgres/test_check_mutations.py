@@ -136,6 +136,7 @@ OF_SETTINGS: dict[str, tuple[str, str, dict[str, str]]] = {
     ),
     "a reader that writes": ("reader", "a writer answers", {"DB_READER_HOST": "127.0.0.1"}),
     "a reader that is away": ("reader", "stands in", {"DB_READER_HOST": "127.0.0.1", "DB_READER_PORT": "1"}),
+    "a file that is not there": ("connect", "no such file", {"DB_URL": "sqlite:////nowhere/shop.db"}),
     "a port that is closed": ("connect", "refused", {"DB_PORT": "1"}),
     "a database that is not there": ("connect", "does not exist", {"DB_NAME": "nowhere"}),
     "a login that is none": ("connect", "password authentication failed", {"DB_USER": "nobody"}),

@@ -212,7 +212,8 @@ def _tenants(conn: Connection, facts: Facts, settings: Settings, allowed: Mappin
         return
     by_kind: dict[str, list[TenancyFinding]] = {}
     try:
-        audited = audit(conn, roles=[facts.said["login"]], allowed=allowed)
+        roles = dict.fromkeys([facts.said["login"], facts.said["logged_in_as"]])
+        audited = audit(conn, roles=list(roles), allowed=allowed)
     except entering.FAILURES as problem:
         yield entering.unread("tenants", problem)
         return

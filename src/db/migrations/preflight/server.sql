@@ -10,6 +10,8 @@ SELECT json_build_object(
     'has_tenant', coalesce(current_setting(:tenant_setting, true), '') <> '',
     'is_row_security_off', current_setting('row_security') = 'off',
     'login', role.rolname,
+    -- Another one where a session begins with SET ROLE, which a RESET ROLE takes back.
+    'logged_in_as', session_user,
     'is_superuser', role.rolsuper,
     'bypasses', role.rolbypassrls,
     'of_role', role.rolconnlimit,
