@@ -17,7 +17,7 @@ audited AS (
 ),
 -- These, and who may become one of them: whoever logs in so may have a schema that the role of the grant has not. Not
 -- whoever makes roles, as a master who may become all that he has made.
-behind_audited AS (
+behind_audited AS MATERIALIZED (
   SELECT oid FROM audited
   UNION
   SELECT m.oid FROM pg_roles m JOIN audited a ON pg_has_role(m.oid, a.oid, 'MEMBER')
