@@ -35,6 +35,10 @@ def three_reads() -> None:
     db.fetch(ONE, ONE, ONE, tenant="acme")
 
 
+def reads_bit_by_bit() -> None:
+    db.fetch(ONE.execution_options(stream_results=True), ONE.execution_options(yield_per=10), tenant="acme")
+
+
 def known_up_front() -> None:
     db.write(ONE, tenant="acme")
 
@@ -86,6 +90,7 @@ def cost(proxy: Wire, work: Callable[[], None]) -> Counts:
         (write, 2),  # BEGIN and prologue with the statement; COMMIT
         (read, 1),  # prologue and statement are one read-only transaction, which ends by itself
         (three_reads, 1),  # known up front, they leave together
+        (reads_bit_by_bit, 1),  # all of their rows are there when the call returns
         (known_up_front, 1),  # BEGIN and prologue, the statement, and COMMIT
         (three_known_up_front, 1),  # the same, and the level is a word of BEGIN
         (ten_savepoints, 11),  # SAVEPOINT and RELEASE ride with what comes next

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from db.environment.process import Holder
 
 Ts = TypeVarTuple("Ts")
+# All rows are there when the call returns, so that none have to come bit by bit.
+_OPTIONS = {"stream_results": False, "yield_per": None}
 
 
 @by_name("db.read")
@@ -83,13 +85,14 @@ def fetch_on(
             # Once to collect them, as SQLAlchemy compiles them; the second time the first of them sends all.
             flight.gathering = gathering = Gathering()
             for statement in statements:
-                conn.execute(statement, execution_options={OWN_STATEMENT: True})
+                conn.execute(statement, execution_options=_OPTIONS | {OWN_STATEMENT: True})
             gathering.is_complete = True
         elif "flights" in holder.current().settings.engine_kind.lacks:
             serving = unit_of(conn.connection).connection
             if serving is not None:
                 serving.single_reads = False  # all in one transaction, as a flight is
-        return [_rows_of(conn.execute(statement), number) for number, statement in enumerate(statements, 1)]
+        executed = (conn.execute(statement, execution_options=_OPTIONS) for statement in statements)
+        return [_rows_of(result, number) for number, result in enumerate(executed, 1)]
 
 
 def _rows_of(result: CursorResult[*Ts], number: int) -> Result[*Ts]:
