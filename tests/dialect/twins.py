@@ -328,7 +328,8 @@ SAVEPOINT = "`driver.transaction()` inside a unit of work is a savepoint, even a
 AUTOCOMMIT = "Autocommit is refused: by `isolation=`, and with the first statement where the driver's was set."
 LISTENERS_COMMIT = "What a pool's listener (`connect`, `checkout`, `checkin`) has left open is committed ahead of it"
 HALF_WAY = "After an exception that was not psycopg's (an alarm's, a notify handler's), stock psycopg goes on"
-DELIBERATE = (SWALLOWED, SAVEPOINT, AUTOCOMMIT, LISTENERS_COMMIT, HALF_WAY)
+GONE = "A cursor that has gone with its transaction, or with a savepoint, is closed without an error."
+DELIBERATE = (SWALLOWED, SAVEPOINT, AUTOCOMMIT, LISTENERS_COMMIT, HALF_WAY, GONE)
 
 OF_BLOCKS = ("OutOfOrderTransactionNesting", "ProgrammingError")
 LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE", "AUTOCOMMIT")
@@ -418,7 +419,7 @@ class Twins:
                 self._blocks_change(lambda side: side.begin_block(which))
             case "leave":
                 if self.ours.blocks:
-                    self._blocks_change(lambda side: side.end_block(which))
+                    self._leave(which)
             case "fetch":
                 if self.ours.cursor is not None:
                     self.both(lambda side: side.observe(lambda one: list(one.wait(one.cursor.fetchmany(2)))))
@@ -450,6 +451,15 @@ class Twins:
         self.both(work)
         self._spoilt = self._spoilt and self.ours.in_pipeline
 
+    def _leave(self, how: str) -> None:
+        self._unclear()
+        ours, stock = self.ours.end_block(how), self.stock.end_block(how)
+        if stock[0] == "InvalidCursorName" != ours[0]:  # GONE
+            ours = self.ours.observe(lambda side: side.wait(side.driver.execute("CLOSE gone")))
+            self.ours.cursor = self.stock.cursor = None  # which is not closed there
+        assert ours == stock, (ours, stock)
+        self._spoilt = self._spoilt and self.ours.in_pipeline
+
     def _note(self, observed: Observed) -> None:
         self._spoilt = self.ours.in_pipeline and observed[0] != "gave"
 
@@ -470,7 +480,7 @@ class Twins:
 
     def close(self) -> None:
         while self.ours.blocks:
-            self._blocks_change(lambda side: side.end_block(""))
+            self._leave("")
         stock = self.stock.here
         swallowed = self._how == "unit" and not stock.closed and not stock.invalidated and self.stock.failed
         ends = self.ours.close(), self.stock.close()

@@ -84,6 +84,12 @@ def savepoints() -> None:
                 tx.execute(ONE)
 
 
+def bit_by_bit() -> None:
+    with db.read(tenant="acme") as conn:
+        rows = conn.execute(text("SELECT generate_series(1, 4)"), execution_options={"yield_per": 2})
+        assert rows.scalars().all() == [1, 2, 3, 4]
+
+
 WORK = [(write, 2), (read, 1), (reads, 1), (known_up_front, 1), (savepoints, 4)]
 
 
@@ -116,7 +122,7 @@ def pooled(ledger: None, database: Database, pooler: Endpoint, wire: MakeWire) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("work", "trips"), WORK)
+@pytest.mark.parametrize(("work", "trips"), [*WORK, (bit_by_bit, 3)])
 def test_through_a_pooler_it_costs_the_same(work: Callable[[], None], trips: int, pooled: PostgresWire) -> None:
     """The pooler passes a flight on as it comes."""
     work()

@@ -138,9 +138,9 @@ def test_it_gets_another_chance(use_reader: UseReader, replicated: Cluster, monk
     assert reads_the_reader()
 
 
-@pytest.mark.parametrize("snapshot", [False, True])
+@pytest.mark.parametrize(("snapshot", "options"), [(False, {}), (True, {"yield_per": 2})])
 def test_a_reader_that_lags_is_not_asked(
-    snapshot: bool, use_reader: UseReader, replicated: Cluster, lines: Lines
+    snapshot: bool, options: dict[str, int], use_reader: UseReader, *, replicated: Cluster, lines: Lines
 ) -> None:
     """What it answered is dropped, and the writer asked instead; how far behind it is came along with the answer."""
     use_reader(reader_max_lag_s=0.1)
@@ -149,7 +149,7 @@ def test_a_reader_that_lags_is_not_asked(
     write()
     replicated.primary.execute("SELECT pg_sleep(0.2)")
     with db.read(snapshot=snapshot) as conn:
-        assert conn.execute(COUNT).scalar_one() == 1
+        assert conn.execute(COUNT, execution_options=options).scalar_one() == 1
     (line,) = lines.of("reader away")
     assert "s behind" in line["reason"]
 

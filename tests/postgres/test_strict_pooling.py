@@ -200,12 +200,19 @@ def many_rows() -> None:
         tx.execute(INSERT, [{"n": n} for n in range(50)])
 
 
+def bit_by_bit() -> None:
+    with db.read(tenant="acme") as conn:
+        with conn.execute(text("SELECT generate_series(1, 9)"), execution_options={"yield_per": 2}) as rows:
+            assert rows.fetchmany(4) == [(1,), (2,), (3,), (4,)]
+        conn.execute(ONE)
+
+
 def plain() -> None:
     with db.engine().begin() as conn:
         conn.execute(ONE)
 
 
-WORK = [once, batch, leftovers, savepoints, undone, many_rows, plain]
+WORK = [once, batch, leftovers, savepoints, undone, many_rows, bit_by_bit, plain]
 
 
 @pytest.mark.usefixtures(effects.__name__)

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from psycopg._cursor_base import BaseCursor
+    from psycopg._pipeline_base import BasePipeline
     from psycopg._queries import PostgresQuery
     from psycopg.abc import Params, PQGen, Query
     from psycopg.pq.abc import PGresult
 
+    from .commit_outcome import Unit
     from .serving import Collecting
     from .statement_kinds import Kind
     from .statement_names import StatementNames
@@ -117,14 +119,7 @@ class FlightCursorState(CursorMixin):
                 yield from conn._rollback_gen()
             raise
         if conn._pipeline is not None:
-            queue = conn._pipeline.result_queue
-            if kind.commits and queue and queue[-1] is not None and queue[-1][0] is self:
-                # The answer comes later.
-                queue[-1] = QueuedCommit(conn.pgconn, unit, self), queue[-1][1]
-            if kind.ends and conn.prologue is not None:
-                # As psycopg's own commit() there: else what follows would be sent to no transaction, and to no tenant.
-                yield from conn.hearing_commit(conn._pipeline._sync_gen())
-                conn.say_again()
+            yield from self._end_in_pipeline(kind, conn._pipeline, unit)
             return
         if kind.ends:
             unit.commit_answered(committed=any(is_commit(result) for result in self._results))
@@ -132,6 +127,19 @@ class FlightCursorState(CursorMixin):
         elif stands_alone and conn.pgconn.transaction_status == _IN_TRANSACTION:
             # It had a transaction of its own, and a read is not to leave one open.
             yield from conn._rollback_gen()
+
+    def _end_in_pipeline(self, kind: Kind, pipeline: BasePipeline, unit: Unit) -> PQGen[None]:
+        """The same of its end, in a pipeline that is open, which brings the answer later."""
+        conn = self._conn
+        queue = pipeline.result_queue
+        if kind.commits and queue and queue[-1] is not None and queue[-1][0] is self:
+            queue[-1] = QueuedCommit(conn.pgconn, unit, self), queue[-1][1]  # type: ignore[assignment]
+        if kind.ends and conn.prologue is not None:
+            # As psycopg's own commit() there: else what follows would be sent to no transaction, and to no tenant.
+            yield from conn.hearing_commit(pipeline._sync_gen())
+            conn.say_again()
+        elif kind.ends:
+            conn.drop_due()
 
     def _send_once(
         self, query: Query, params: Params | None, *, shares: bool, prepare: bool | None, binary: bool | None

@@ -27,7 +27,7 @@ else:
     # Mixed into the sync class and its async twin, which is why it stands on neither here.
     ServerCursorMixin = object
 
-_OPEN = {pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR}
+_IN_TRANSACTION = pq.TransactionStatus.INTRANS
 
 
 class FlightServerCursorState(FlightCursorState, ServerCursorMixin):
@@ -146,5 +146,5 @@ class FlightServerCursorState(FlightCursorState, ServerCursorMixin):
             # psycopg looks whether there is a transaction for the cursor to be in.
             yield from conn.settle()
             yield from super()._close_gen()
-        elif conn.pgconn.transaction_status in _OPEN:
+        elif conn.transaction_status == _IN_TRANSACTION:
             conn.riders.close(self._name.encode(self._encoding))
