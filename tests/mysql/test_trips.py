@@ -66,6 +66,12 @@ def known_up_front() -> None:
     db.write(WRITE, WRITE, WRITE)
 
 
+def bit_by_bit() -> None:
+    with db.begin() as tx:
+        rows = tx.execute(text("SELECT 1 UNION SELECT 2 UNION SELECT 3"), execution_options={"yield_per": 2})
+        assert [*rows.scalars()] == [1, 2, 3]
+
+
 def nothing() -> None:
     with db.begin():
         pass
@@ -88,6 +94,7 @@ def plain() -> None:
         (snapshot, 3),
         (three_reads, 4),
         (known_up_front, 4),
+        (bit_by_bit, 2),
         (nothing, 0),
         (plain, 2),
     ],

@@ -63,16 +63,17 @@ class MySqlConnection(Ending):
         opening = self._opening()
         ahead = [*opening, *self._due]
         is_several = self._may_be_several(text)
-        rides = bool(ahead) and kind.rides and not unbuffered and not is_several
-        closing = self._closing(b"COMMIT") if opening and rides and self.single_reads and kind.reads else []
+        rides = bool(ahead) and kind.rides and not is_several
+        ends = bool(opening) and rides and self.single_reads and kind.reads and not unbuffered
+        closing = self._closing(b"COMMIT") if ends else []
         if opening:
-            self._note_opening(kind if rides else None)
+            self._note_opening(kind if ends else None)
         if ahead and not rides:
             self._fly(ahead)
         was_within = self._is_within or bool(opening)
         with self._in_time():
             if rides:
-                self._fly([*ahead, text], closing)
+                self._fly([*ahead, text], closing, unbuffered=unbuffered)
             else:
                 self._send_alone(text, unbuffered=unbuffered, is_several=is_several)
         if closing:

@@ -63,15 +63,16 @@ class Packets(Session):
         else:
             self._force_close()
 
-    def _fly(self, statements: Sequence[bytes], closing: Sequence[bytes] = ()) -> None:
+    def _fly(self, statements: Sequence[bytes], closing: Sequence[bytes] = (), *, unbuffered: bool = False) -> None:
         """Send all in one packet, and read the answers; what stays as the result is that of the last of ``statements``.
 
-        Raises what the server says of the first that fails, and then it has run none of those behind.
+        Raises what the server says of the first that fails, and then it has run none of those behind. ``unbuffered``,
+        the rows of that last one are left to be read, and nothing may be behind it.
         """
         self._allow_several(True)
         # On a line of its own, each: a comment at the end of one ends with its line.
         self._send(b"\n;".join([*statements, *closing]))
-        self._next_answers(len(statements), more=bool(closing))
+        self._next_answers(len(statements), more=bool(closing), unbuffered=unbuffered)
         if closing:
             # A cursor knows its own result by that.
             kept, affected = self._result, self._affected_rows
@@ -110,10 +111,10 @@ class Packets(Session):
         """What comes next would be taken for another's answer."""
         self.abandon()
 
-    def _next_answers(self, count: int, *, more: bool = False) -> None:
+    def _next_answers(self, count: int, *, more: bool = False, unbuffered: bool = False) -> None:
         """The next ``count`` answers, behind which there are ``more`` or none. Raises where the server has others."""
         for left in reversed(range(count)):
-            self._next_answer()
+            self._next_answer(unbuffered=unbuffered and left == 0)
             if bool(self._result.has_next) is not (left > 0 or more):
                 self.abandon()
                 raise err.InternalError(_OUT_OF_SYNC, "the server has answered other statements than were sent")
