@@ -19,7 +19,7 @@ from db.settings import Settings
 from db.wire.asyncpg_due import literal, with_literals
 from devkit.network.pinning import no_pinning
 from tests.aio.conftest import Twin
-from tests.aio.test_trips import ONE, fetch, known_up_front, nothing, read, run, savepoint, snapshot, write
+from tests.aio.test_trips import ONE, bit_by_bit, fetch, known_up_front, nothing, read, run, savepoint, snapshot, write
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -97,6 +97,7 @@ WARM: dict[Callable[[Twin], Awaitable[None]], int] = {
     savepoint_undone: 3,
     failed_in_a_savepoint: 5,  # SAVEPOINT is one here; the server is not asked whether its ROLLBACK mended all
     level: 3,
+    bit_by_bit: 4,  # BEGIN; Bind; up to 50 rows, as SQLAlchemy asks for no fewer; COMMIT
 }
 
 

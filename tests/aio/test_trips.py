@@ -10,13 +10,14 @@ from sqlalchemy import make_url, text
 import db
 from db.environment import event_loop
 from db.settings import Settings
+from tests.aio.conftest import Twin
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from devkit.network.wire import Wire
     from devkit.plugin import Database, MakeWire
-    from tests.aio.conftest import Twin, Use
+    from tests.aio.conftest import Use
 
 ONE = text("SELECT 1")
 
@@ -57,6 +58,12 @@ async def run(twin: Twin) -> None:
     await twin.run(one)
 
 
+async def bit_by_bit(twin: Twin) -> None:
+    async with twin.begin() as tx:
+        rows = await tx.stream(text("SELECT generate_series(1, 5)"), execution_options={"yield_per": 3})
+        assert [n async for (n,) in rows] == [1, 2, 3, 4, 5]
+
+
 async def nothing(twin: Twin) -> None:
     async with twin.begin(tenant="acme"):
         pass
@@ -84,6 +91,12 @@ def test_a_warm_unit_of_work(
     """On a kept connection."""
     proxy = counted()
     assert event_loop.run(_cost_of_the_second(work, twin, proxy)) == (trips, 0)
+
+
+def test_rows_that_come_bit_by_bit_cost_a_trip_for_each_batch(counted: Callable[..., Wire]) -> None:
+    """The first with BEGIN, the second, and COMMIT. Without a loop, tests/dialect/test_trips_shapes.py counts them."""
+    proxy = counted()
+    assert event_loop.run(_cost_of_the_second(bit_by_bit, Twin("aio"), proxy)) == (3, 0)
 
 
 @pytest.mark.parametrize(("pool", "trips"), [("queue", 2), ("null", 5)])

@@ -226,6 +226,19 @@ def test_a_cursor_with_hold_outlives_its_transaction_until_it_is_closed(either: 
         assert conn.execute(OPEN).scalar_one() == 0
 
 
+def test_a_text_that_ends_the_transaction_in_a_pipeline_leaves_nothing_due(either: Engine) -> None:
+    """Neither the end of a cursor nor that of a savepoint: the connection is in no transaction then."""
+    with either.connect() as conn:
+        driver: Any = conn.connection.driver_connection
+        with conn.begin_nested():
+            assert conn.execute(COUNT, {"rows": 1}, execution_options=PER).scalars().all() == [1]
+        with driver.pipeline():
+            driver.execute("COMMIT")
+        assert driver.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
+        driver.autocommit = True
+        driver.autocommit = False
+
+
 def test_autocommit_has_no_transaction_for_a_cursor(either: Engine) -> None:
     """The server's own refusal."""
     with either.connect() as conn:

@@ -83,7 +83,7 @@ class FlightServerCursorState(FlightCursorState, ServerCursorMixin):
 
     def _fetch_gen(self, num: int | None) -> PQGen[list[Any]]:
         """psycopg's. It takes no trip for what came with DECLARE, nor to be told of the end once more."""
-        if self._closed or not self._described:
+        if self._closed or not self._described or self._conn._pipeline is not None:
             return (yield from super()._fetch_gen(num))
         rows = self._take_ahead(num)
         missing = None if num is None else num - len(rows)
