@@ -42,13 +42,13 @@ def test_the_prologue_is_one_statement_and_all_values_are_parameters() -> None:
     limits = Limits(statement_s=1.5, lock_s=1.0, transaction_s=2.0)
     statement, values = PrologueSql(tenant=NASTY, search_path="shop").statement(limits)
     assert statement == (
-        b"SELECT set_config('statement_timeout', $1, true), "
+        b"SELECT num_nulls(set_config('statement_timeout', $1, true), "
         b"set_config('lock_timeout', $2, true), "
         b"set_config('idle_in_transaction_session_timeout', $3, true), "
         b"set_config('transaction_timeout', '0', true), "
         b"set_config('transaction_timeout', $4, true), "
         b"set_config('app.tenant_id', $5, true), "
-        b"set_config('search_path', $6, true)"
+        b"set_config('search_path', $6, true))"
     )
     assert values == [b"1500ms", b"1000ms", b"1500ms", b"2000ms", NASTY.encode(), b"shop"]
 

@@ -106,7 +106,8 @@ def _set_config(*given: bool) -> bytes:
     if "transaction_timeout" in names:
         # Off and on again: a timer that a default of role or database started at BEGIN is not set anew by a value.
         calls.insert(names.index("transaction_timeout"), "set_config('transaction_timeout', '0', true)")
-    return f"SELECT {', '.join(calls)}".encode()
+    # Whatever gives one column: an answer describes each of its columns, which both sides would have to write and read.
+    return f"SELECT num_nulls({', '.join(calls)})".encode()
 
 
 CREATE_PROLOGUE_FUNCTION = f"""
