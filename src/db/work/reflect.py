@@ -40,7 +40,7 @@ def reflect(
 ) -> MetaData:
     """The tables of ``schema`` (the default one unless named) as the database has them: all, or ``only`` those named.
 
-    The database is asked once per process, with some seven statements however many tables there are, on the reader
+    The database is asked once per process, with about a dozen statements however many tables there are, on the reader
     where there is one; later calls with the same arguments get the same object. With ``snapshot`` it is not asked: the
     file's tables are given, whatever the other arguments say. The catalogue belongs to no tenant, so none is needed.
 
