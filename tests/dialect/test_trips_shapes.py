@@ -91,6 +91,30 @@ def copy_stands_behind_a_flight_of_its_own(conn: Connection) -> None:
     driver.rollback()
 
 
+@costs(4)
+def a_block_of_the_drivers_begins_and_ends_by_itself(conn: Connection) -> None:
+    driver: Any = conn.connection.driver_connection
+    with driver.transaction(), driver.transaction():  # BEGIN; SAVEPOINT is one
+        pass  # RELEASE; COMMIT
+
+
+@costs(3)
+def a_pipeline_of_the_drivers_stands_behind_begin(conn: Connection) -> None:
+    driver: Any = conn.connection.driver_connection
+    with driver.pipeline():
+        driver.execute("SELECT 1")
+        driver.execute("SELECT 2")
+    driver.rollback()
+
+
+@costs(3)
+def a_stream_of_the_drivers_stands_behind_begin(conn: Connection) -> None:
+    driver: Any = conn.connection.driver_connection
+    with driver.cursor() as cursor:
+        assert [*cursor.stream("SELECT 1")] == [(1,)]
+    driver.rollback()
+
+
 def streamed(conn: Connection, rows: int) -> None:
     asked = text("SELECT generate_series(1, :rows)")
     found = conn.execute(asked, {"rows": rows}, execution_options={"yield_per": 3}).scalars()

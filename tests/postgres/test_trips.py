@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import make_url, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 import db
 from db.settings import Settings
@@ -19,6 +21,16 @@ if TYPE_CHECKING:
     from devkit.plugin import Database, MakeWire
 
 ONE = text("SELECT 1")
+NUMBERS = itertools.count(1)
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Entry(Base):
+    __tablename__ = "ledger"
+    n: Mapped[int] = mapped_column(primary_key=True)
 
 
 def write() -> None:
@@ -65,6 +77,19 @@ def nothing() -> None:
         pass
 
 
+def run() -> None:
+    db.run(lambda tx: tx.execute(ONE), tenant="acme")
+
+
+def session() -> None:
+    with db.session(tenant="acme") as orm:
+        orm.add_all([Entry(n=next(NUMBERS)), Entry(n=next(NUMBERS))])
+
+
+def load() -> None:
+    db.copy_rows("ledger", [[next(NUMBERS)], [next(NUMBERS)]], columns=["n"], tenant="acme")
+
+
 @pytest.fixture
 def counted(database: Database, wire: MakeWire, use: Use) -> Callable[..., Wire]:
     """The layer behind a counting wire, without TLS, as in a network that has none."""
@@ -100,6 +125,23 @@ def cost(proxy: Wire, work: Callable[[], None]) -> Counts:
 )
 def test_a_warm_unit_of_work(work: Callable[[], None], trips: int, counted: Callable[..., Wire]) -> None:
     """On a kept connection, with a tenant and time limits."""
+    proxy = counted()
+    work()
+    spent = cost(proxy, work)
+    assert (spent.trips, spent.connections) == (trips, 0)
+
+
+@pytest.mark.usefixtures("ledger")
+@pytest.mark.parametrize(
+    ("work", "trips"),
+    [
+        (session, 2),  # the flush of both rows opens the transaction; COMMIT
+        (run, 2),
+        (load, 4),  # BEGIN, by which a dead connection shows; COPY; the rows; COMMIT
+    ],
+)
+def test_what_is_built_of_units(work: Callable[[], None], trips: int, counted: Callable[..., Wire]) -> None:
+    """Likewise. tests/postgres/test_batch.py and test_once.py count theirs."""
     proxy = counted()
     work()
     spent = cost(proxy, work)
