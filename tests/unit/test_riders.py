@@ -128,3 +128,17 @@ def test_the_end_of_the_transaction_ends_them() -> None:
     riders.clear()
     assert riders.due == []
     assert not riders.postpone("RELEASE SAVEPOINT a", failed=False)
+
+
+def test_the_end_of_a_cursor_outlives_the_savepoint_in_which_it_came() -> None:
+    """Which the server does not undo either; the end of the transaction is the cursor's own."""
+    riders = Riders()
+    riders.postpone("SAVEPOINT a", failed=False)
+    riders.close(b"c_1")
+    riders.postpone("ROLLBACK TO SAVEPOINT a", failed=False)
+    assert riders.closing == [b"c_1"]
+    riders.sent()
+    assert riders.closing == []
+    riders.close(b"c_2")
+    riders.clear()
+    assert riders.closing == []
