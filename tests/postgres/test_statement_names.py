@@ -63,6 +63,10 @@ def fetch() -> None:
     db.fetch(COUNT.bindparams(n=1), COUNT.bindparams(n=2), tenant="acme")
 
 
+def known() -> None:
+    db.write(COUNT.bindparams(n=1), COUNT.bindparams(n=2), tenant="acme")
+
+
 def savepoint() -> None:
     with db.begin(tenant="acme") as tx, tx.begin_nested():
         tx.execute(COUNT, {"n": 1})
@@ -86,7 +90,7 @@ def migrate(database: Database, statement: str) -> None:
 
 @pytest.mark.parametrize(
     ("work", "trips"),
-    [(write, 4), (read, 1), (fetch, 1), (savepoint, 2), (awrite, 4)],
+    [(write, 4), (read, 1), (fetch, 1), (known, 1), (savepoint, 2), (awrite, 4)],
     ids=lambda v: getattr(v, "__name__", v),
 )
 def test_no_name_costs_a_trip(work: Callable[[], None], trips: int, wired: Callable[..., PostgresWire]) -> None:
@@ -185,6 +189,26 @@ def test_what_rode_with_it_rides_again(database: Database, wired: Callable[..., 
         unit()
     migrate(database, ADDED)
     assert unit() == ["n", "tenant", "colour"]
+    with db.read() as conn:
+        assert conn.execute(text("SELECT n FROM ledger ORDER BY n")).scalars().all() == [0, 1, 2, 3]
+
+
+def test_what_left_with_its_commit_is_sent_once_more_as_a_whole(
+    database: Database, wired: Callable[..., PostgresWire]
+) -> None:
+    """Behind the refusal the server has passed over the COMMIT, so nothing of it took place; now all does, once."""
+    wire = wired()
+    insert = text("INSERT INTO ledger (n) SELECT count(*) FROM ledger")
+
+    def unit() -> list[str]:
+        return list(db.write(insert, ALL)[1].keys())
+
+    for _ in range(3):
+        unit()
+    migrate(database, ADDED)
+    before = wire.counts()
+    assert unit() == ["n", "tenant", "colour"]
+    assert (wire.counts() - before).trips == 2
     with db.read() as conn:
         assert conn.execute(text("SELECT n FROM ledger ORDER BY n")).scalars().all() == [0, 1, 2, 3]
 

@@ -105,7 +105,7 @@ class Departure:
             cursor.move_to(conn)  # which may be another by now
         conn._require_no_end()
         unit, was_unproven = conn.noted(), conn.unproven
-        statements = [partial(cursor._execute_send, pgq, force_extended=True) for cursor, pgq in self._taken.items()]
+        statements = [cursor._send(pgq) for cursor, pgq in self._taken.items()]
         ahead, commit, cleaning = _ending(conn)
         commit_at = len(statements) + len(ahead)
         unit.outcome_unknown = True
