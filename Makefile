@@ -131,7 +131,10 @@ dist: | $(UV)  ## both distributions, to dist/: each sdist, and the wheel that i
 	@ls dist
 
 # What the layer installs is written from the same resolution.
-LAYER_REQUIREMENTS = $(UV) export --quiet --frozen --no-dev --no-emit-project --no-header --output-file layer/requirements.txt
+EXPORT = $(UV) export --quiet --frozen --no-dev --no-emit-project --no-header
+LAYER_REQUIREMENTS = $(EXPORT) --output-file layer/db.txt && \
+  $(EXPORT) --prune alembic --prune jmespath --output-file layer/requirements.txt && \
+  $(EXPORT) $(patsubst %,--prune %,sqlalchemy psycopg aws-lambda-powertools typing-extensions) --output-file layer/alembic.txt
 
 lock: | $(UV)  ## resolve what pyproject.toml asks for, and upgrade nothing else
 	$(UV) lock

@@ -137,7 +137,7 @@ def _mark(out: Path, made: Iterable[str]) -> None:
 
 def _wanted(given: argparse.Namespace) -> Iterator[Sequence[str]]:
     """What to install, in this order, as uv takes it."""
-    ours = HERE / "requirements.txt"
+    ours = HERE / ("db.txt" if given.project else "requirements.txt")
     # Wheels only, so that nothing is compiled for the machine that builds. A lock is taken as it stands.
     locked = ("--no-deps", "--require-hashes") if "--hash=" in ours.read_text() else ()
     yield ("--only-binary", ":all:", *locked, "--requirement", str(ours))
@@ -192,7 +192,7 @@ def _printed(*command: str) -> str:
 def _slim(packages: Path, python: str | None, runtime: str) -> None:
     # Bytecode in the place of sources, no debug information, nothing that cannot be imported: docs/start/packaging.md.
     if python:
-        subprocess.run([python, HERE / "slim.py", packages, IN_LAMBDA], check=True)
+        subprocess.run([python, "-X", "no_debug_ranges", HERE / "slim.py", packages, IN_LAMBDA], check=True)
         return
     subprocess.run([sys.executable, HERE / "slim.py", packages, IN_LAMBDA, "--sources"], check=True)
     print(

@@ -55,9 +55,11 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
 
 @every_function
 def test_a_function_is_db_and_its_own_handlers(build: Build, function: str) -> None:
-    """Neither devkit nor another feature travels with it."""
+    """Neither devkit nor another feature travels with it. Alembic does, with what migrates: no other imports it."""
     artifacts = build(function)
-    assert {path.name for path in artifacts.iterdir()} == {"db", "handlers"}
+    alembic = {"alembic", "mako", "markupsafe"} if function in MIGRATES else set()
+    installed = {path.name for path in artifacts.iterdir() if path.suffix != ".dist-info"}
+    assert installed == {"db", "handlers"} | alembic
     folders = {path.name for path in (artifacts / "handlers").iterdir() if path.is_dir()}
     assert folders == features(function) | {"__pycache__"}
 
@@ -66,9 +68,28 @@ def test_every_module_has_bytecode_that_is_never_stale(build: Build) -> None:
     """SAM dates a package's files 1980: bytecode that compares dates would be compiled anew at each cold start."""
     artifacts = build(SOME_FUNCTION)
     sources = set(artifacts.rglob("*.py"))
-    compiled = {path.parents[1] / f"{path.name.split('.')[0]}.py": path for path in artifacts.rglob("*.pyc")}
-    assert compiled.keys() == sources
-    assert {path.read_bytes()[4:8] for path in compiled.values()} == {UNCHECKED_HASH}
+    handlers = artifacts / "handlers"
+    compiled = {path.parents[1] / f"{path.name.split('.')[0]}.py" for path in handlers.rglob("*.pyc")}
+    assert compiled == sources
+    assert {path.read_bytes()[4:8] for path in artifacts.rglob("*.pyc")} == {UNCHECKED_HASH}
+
+
+def test_db_is_bytecode_alone(build: Build) -> None:
+    """At the place of each source; it says in which line an instruction stands, and not in which column."""
+    db = build(SOME_FUNCTION) / "db"
+    modules = {path.relative_to(ROOT / "src/db").with_suffix(".pyc") for path in (ROOT / "src/db").rglob("*.py")}
+    assert {path.relative_to(db) for path in db.rglob("*.pyc")} == modules
+    code = marshal.loads((db / "errors.pyc").read_bytes()[16:])  # noqa: S302 - made by this test
+    lines, _, columns, _ = zip(*code.co_positions(), strict=True)
+    assert code.co_filename == "/var/task/db/errors.py"
+    assert max(line for line in lines if line) > 100
+    assert set(columns) == {None}
+
+
+def test_what_migrates_serves_both_processors(build: Build) -> None:
+    """The function's processor is a parameter of the template, so none of its packages may be compiled for one."""
+    (function,) = MIGRATES
+    assert not list(build(function).rglob("*.so"))
 
 
 @every_function
@@ -85,7 +106,9 @@ def test_what_is_not_python_travels_too(build: Build) -> None:
     artifacts = build(SOME_FUNCTION)
     shipped = {path.relative_to(artifacts) for path in artifacts.rglob("*") if "__pycache__" not in path.parts}
     written = {
-        path.relative_to(ROOT / "src") for path in (ROOT / "src/db").rglob("*") if "__pycache__" not in path.parts
+        path.relative_to(ROOT / "src")
+        for path in (ROOT / "src/db").rglob("*")
+        if "__pycache__" not in path.parts and path.suffix != ".py"
     }
     assert written <= shipped
     assert not [path for path in shipped if "tests" in path.parts]
