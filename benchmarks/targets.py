@@ -10,7 +10,7 @@ from .cores import Where
 from .pairs import ratio
 from .sections import once, releases, secured, throughput
 from .sections.batch import DELAY_MS as BATCH_DELAY_MS
-from .sections.cold import BY_HAND, COMPILED, FLOOR, OURS, USUAL
+from .sections.cold import BY_HAND, COMPILED, FAR, FLOOR, IN_SEQUENCE, OURS, USUAL
 from .sections.cold import WORK as COLD_START
 from .sections.secured import WHERE as TLS
 from .works import Work
@@ -105,6 +105,12 @@ def _megabytes(result: Result) -> Figure:
     return Figure(result.find(OURS, "artifact", "bytes").median() / MEGABYTE)
 
 
+def _overlap(result: Result) -> Figure:
+    """Of what a cold start with delays takes to its parts one after the other."""
+    found = ratio(*(result.find(OURS, FAR, measure).medians() for measure in ("wall_us", IN_SEQUENCE)))
+    return Figure(found.value, found.interval)
+
+
 def _growth(result: Result) -> Figure:
     """Of the peak, from a load of a tenth to the last of all."""
     ((some,),) = result.find(DB_COPY, Work.LOAD_SOME, "peak_bytes").rounds
@@ -185,6 +191,7 @@ COLD = (
     Target("cold", "CPU of a cold start ÷ the usual way, compiled", 0.57, ratio_of("cpu_us", COLD_START, COMPILED)),
     Target("cold", "CPU of a cold start ÷ psycopg and boto3 by hand", 0.38, ratio_of("cpu_us", COLD_START, BY_HAND)),
     Target("cold", "CPU of a cold start ÷ SQLAlchemy and psycopg alone", 1.06, ratio_of("cpu_us", COLD_START, FLOOR)),
+    Target("cold", f"wall clock of a {FAR} ÷ the same without overlap", 0.85, _overlap),
     Target("cold", "artifact, unzipped, in MB", 20, _megabytes),
 )
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.cold import builds
-from benchmarks.sections.cold import cpu_us
+from benchmarks.sections.cold import FAR, IN_SEQUENCE, OURS, cpu_us
+from benchmarks.series import Result, Series
+from benchmarks.targets import COLD, Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,3 +54,18 @@ def test_the_size_of_an_artifact_is_that_of_all_its_files(tmp_path: Path) -> Non
         (tmp_path / folder / "module.py").write_bytes(b"12345")
     artifact = builds.Artifact("module.handler", (tmp_path / "task",), (tmp_path / "task", tmp_path / "opt"))
     assert artifact.bytes() == 10
+
+
+@pytest.mark.parametrize(("wall", "verdict"), [(500, Verdict.MISSED), (400, Verdict.MET)])
+def test_what_overlaps_is_what_a_start_takes_less_than_its_parts(wall: float, verdict: Verdict) -> None:
+    """A start in which nothing is done while it waits takes as long as all of them."""
+    measured = [
+        Series(peer=OURS, work=FAR, measure=measure, rounds=[[us], [us], [us]])
+        for measure, us in (("wall_us", wall), (IN_SEQUENCE, 500.0))
+    ]
+    result = Result(section="cold", made_on="2026-01-31", machine={}, versions={}, noise={}, series=measured)
+    (target,) = [target for target in COLD if FAR in target.what]
+    figure = target.reached({"cold": result})
+    assert figure is not None
+    assert figure.value == wall / 500
+    assert target.verdict({"cold": result}) is verdict
