@@ -199,7 +199,7 @@ class Connector:
             ) from None
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False, match_args=False)
 class Effort:
     """What one connection has cost so far: which attempt it is now, since when, and when there is to be no other."""
 

@@ -44,7 +44,7 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False, match_args=False)
 class EngineOptions:
     """``options`` are further arguments to ``create_engine``; ``on_engine`` is told of each engine that is made."""
 

@@ -387,7 +387,7 @@ class AsyncIdleAwareQueuePool(IdleAwareQueuePool, AsyncAdaptedQueuePool):
         self._loop = loop
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False, match_args=False)
 class PoolPlan:
     """A pool class and the arguments to ``create_engine`` that go with it."""
 

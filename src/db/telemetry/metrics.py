@@ -96,7 +96,7 @@ class Waiter:
     """One who waits."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False, match_args=False)
 class PoolNumbers:
     """One pool: what it holds now, and what it counted since the process first used its database."""
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _DOUBLINGS = 30  # past any cap, and well before a float overflows
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False, match_args=False)
 class Backoff:
     """Full jitter: a delay drawn evenly from zero to ``base_s`` doubled per attempt, at most ``cap_s``.
 

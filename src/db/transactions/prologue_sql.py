@@ -20,7 +20,7 @@ TENANT_SETTING = "app.tenant_id"
 _MS = b"%dms"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False, match_args=False)
 class PrologueSql:
     """What holds in one transaction, and is said in its prologue. None is left as the session has it.
 

@@ -35,7 +35,7 @@ class Effort(Protocol):
         ...
 
 
-@dataclass
+@dataclass(eq=False, repr=False, match_args=False)
 class Refused:
     """A first flight that was refused in the place of its connect. Whoever connects notes its ``effort`` here."""
 

@@ -44,7 +44,7 @@ def qualified(function: str, search_path: str | None) -> str:
     return function if schema is None else '"' + schema.replace('"', '""') + f'".{function}'
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False, match_args=False)
 class PlainPrologue:
     """What says ``search_path`` behind the BEGIN of a transaction that is no unit of work's."""
 
