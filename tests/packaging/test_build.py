@@ -60,6 +60,8 @@ def test_a_function_is_db_and_its_own_handlers(build: Build, function: str) -> N
     alembic = {"alembic", "mako", "markupsafe"} if function in MIGRATES else set()
     installed = {path.name for path in artifacts.iterdir() if path.suffix != ".dist-info"}
     assert installed == {"db", "handlers"} | alembic
+    for one in MIGRATES:
+        assert (artifacts / f"{module_of(one).replace('.', '/')}.py").is_file() is (function == one)
     folders = {path.name for path in (artifacts / "handlers").iterdir() if path.is_dir()}
     assert folders == features(function) | {"__pycache__"}
 
