@@ -216,6 +216,19 @@ def test_a_look_at_a_file_makes_none_and_changes_none(form: str, tmp_path: Path)
             assert before == {one.name: one.read_bytes() for one in tmp_path.iterdir() if not one.name.endswith("-shm")}
 
 
+def test_a_file_that_opens_and_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
+    """As one does that another connection has locked: nothing is raised for what a look finds."""
+    path = tmp_path / "shop.db"
+    other = db.Database(Settings(url=f"sqlite:///{path}?timeout=0"), name="other")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("CREATE TABLE db_once (n)")
+        writer.execute("BEGIN EXCLUSIVE")
+        report = db.check(other)
+    found = {one.subject: one for one in report.findings}
+    assert (found["once"].level, found["once"].seen) == ("error", "55P03: database is locked")
+    assert (report.status, len(found)) == (2, len(report.findings))
+
+
 def test_what_is_no_database_is_refused() -> None:
     """Settings, say: they are those of the database that ``db.configure`` or ``db.Database`` has made of them."""
     with pytest.raises(TypeError, match=r"a db\.Database is asked for here, and Settings was given"):

@@ -168,10 +168,14 @@ def _of_another(conn: Connection, settings: Settings) -> Iterator[Finding]:
     kind = settings.engine_kind
     number = ".".join(str(part) for part in conn.dialect.server_version_info or ())
     yield ok("server", f"{kind.title} {number}".rstrip())
-    if sa.inspect(conn).has_table(ONCE_TABLE):
-        yield ok("once", f"the table {ONCE_TABLE} is there")
+    try:
+        is_there = sa.inspect(conn).has_table(ONCE_TABLE)
+    except entering.FAILURES as problem:
+        # A file is not read before: one that a writer has locked, or left half written, can be opened.
+        yield entering.unread("once", problem)
     else:
-        yield not_applicable("once", f"there is no table {ONCE_TABLE}: db.once would be refused")
+        no_table = f"there is no table {ONCE_TABLE}: db.once would be refused"
+        yield ok("once", f"the table {ONCE_TABLE} is there") if is_there else not_applicable("once", no_table)
     yield not_applicable("tenants", f"{kind.title}: {kind.lacks['tenant']}")
     for subject in _OF_POSTGRESQL:
         if subject not in {"server", "once", "tenants"}:
