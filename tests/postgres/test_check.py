@@ -123,6 +123,25 @@ def test_a_login_whose_sessions_begin_as_another_role_is_looked_at_as_well(
     assert {one.partition(":")[0] for one in found} >= {"preset-role", "may-own", "owns-tables"}
 
 
+def test_what_holds_at_the_login_is_asked_of_who_logs_in(schema: Database, postgres: Postgres) -> None:
+    """Its password and its limit, whichever role its sessions begin as; and it goes back to being a superuser."""
+    logs_in = f"{schema.app}_logs_in"
+    for statement in (
+        f"CREATE ROLE {logs_in} LOGIN SUPERUSER CONNECTION LIMIT 7 PASSWORD 'its own' VALID UNTIL 'tomorrow'",
+        f"ALTER ROLE {logs_in} SET role = '{schema.app}'",
+    ):
+        postgres.execute(statement, database=schema.name)
+    try:
+        db.configure(Settings(url=make_url(schema.url()).set(username=logs_in, password="its own")))
+        seen = {one.subject: f"{one.level}: {one.seen}" for one in db.check().findings}
+    finally:
+        db.dispose()
+        postgres.execute(f"DROP ROLE {logs_in}", database=schema.name)
+    assert seen["password"] == f"warning: the password of {logs_in} ends in 0 days (VALID UNTIL)"
+    assert seen["connections"].startswith(f"ok: 7 (CONNECTION LIMIT of {logs_in})")
+    assert seen["privileges"] == f"warning: {logs_in} is a superuser, whom nothing is refused"
+
+
 @pytest.fixture
 def unforced(use: Use, schema: Database) -> None:
     """That table's policies do not bind its owner."""

@@ -26,7 +26,8 @@ SAID: dict[str, Any] = {
     "is_replica": False,
     "is_read_only": False,
     "login": "app",
-    "is_superuser": False,
+    "logged_in_as": "app",
+    "superuser": None,
     "of_role": -1,
     "of_database": -1,
     "of_server": 100,
@@ -90,7 +91,7 @@ def test_what_keeps_connections_over_a_freeze_is_said(
         (connections, {"of_role": 9}, 0, "ok", "9 (CONNECTION LIMIT of app), enough for 2 environments"),
         (connections, {"of_database": 3}, 0, "error", "this process alone may ask for 4"),
         (connections, {"taken": 90}, 0, "warning", "90 are open"),
-        (objects.privileges, {"is_superuser": True}, 0, "warning", "app is a superuser"),
+        (objects.privileges, {"superuser": "app"}, 0, "warning", "app is a superuser"),
         (objects.privileges, {"tables": {"are_there": 0, "may_use": 0}}, 0, "not applicable", "no table yet"),
     ],
 )

@@ -24,7 +24,7 @@ def connections(facts: Facts, settings: Settings) -> Finding:
         return not_applicable("connections", f"{settings.proxy} counts them, and lends its own")
     limits = {
         f"max_connections less {said['reserved']} reserved": said["of_server"] - said["reserved"],
-        f"CONNECTION LIMIT of {said['login']}": said["of_role"],
+        f"CONNECTION LIMIT of {said['logged_in_as']}": said["of_role"],
         "CONNECTION LIMIT of the database": said["of_database"],
     }
     name, limit = min(((name, limit) for name, limit in limits.items() if limit >= 0), key=lambda one: one[1])
@@ -42,9 +42,8 @@ def connections(facts: Facts, settings: Settings) -> Finding:
     if taken >= _NEARLY_ALL * (said["of_server"] - said["reserved"]):
         remedy = "Make the sum with python -m devkit plan."
         if keeps:
-            remedy += (
-                f" Frozen environments give theirs back by ALTER ROLE {said['login']} SET idle_session_timeout = '10s'."
-            )
+            login = said["logged_in_as"]
+            remedy += f" Frozen environments give theirs back by ALTER ROLE {login} SET idle_session_timeout = '10s'."
         return warning("connections", seen, remedy, _FEW if keeps else "run/plan/")
     if keeps:
         seen += "; environments that are frozen keep theirs (idle_session_timeout is off)"

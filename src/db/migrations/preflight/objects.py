@@ -49,10 +49,10 @@ def schema(facts: Facts, settings: Settings) -> Finding:
 def privileges(facts: Facts) -> Finding:
     """Whether there is anything that the login may read or write."""
     there, may_use = facts.said["tables"]["are_there"], facts.said["tables"]["may_use"]
-    if facts.said["is_superuser"]:
+    if superuser := facts.said["superuser"]:
         return warning(
             "privileges",
-            f"{facts.said['login']} is a superuser, whom nothing is refused",
+            f"{superuser} is a superuser, whom nothing is refused",
             "Let functions log in as a role that has no more than what it needs.",
             "start/database/#before-the-first-deploy",
         )

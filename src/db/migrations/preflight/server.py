@@ -106,7 +106,7 @@ def password(facts: Facts, settings: Settings) -> Finding:
     if until is None:
         return ok("password", "it has no end")
     days = int((until - facts.said["now"]) // _DAY_S)
-    seen = f"the password of {facts.said['login']} ends in {days} days (VALID UNTIL)"
+    seen = f"the password of {facts.said['logged_in_as']} ends in {days} days (VALID UNTIL)"
     if days < _SOON_DAYS:
         remedy = "ALTER ROLE … VALID UNTIL 'infinity', or let the rotation say a later one."
         return warning("password", seen, remedy, "run/errors/#credentialserror")

@@ -12,10 +12,10 @@ SELECT json_build_object(
     'login', role.rolname,
     -- Another one where a session begins with SET ROLE, which a RESET ROLE takes back.
     'logged_in_as', session_user,
-    'is_superuser', role.rolsuper,
-    'bypasses', role.rolbypassrls,
-    'of_role', role.rolconnlimit,
-    'password_until', CASE WHEN isfinite(role.rolvaliduntil) THEN extract(epoch FROM role.rolvaliduntil) END,
+    'superuser', CASE WHEN role.rolsuper THEN role.rolname WHEN entered.rolsuper THEN entered.rolname END,
+    -- These are looked at before any SET ROLE.
+    'of_role', entered.rolconnlimit,
+    'password_until', CASE WHEN isfinite(entered.rolvaliduntil) THEN extract(epoch FROM entered.rolvaliduntil) END,
     'of_database', here.datconnlimit,
     'of_server', current_setting('max_connections')::int,
     'reserved', current_setting('superuser_reserved_connections')::int
@@ -71,5 +71,5 @@ SELECT json_build_object(
         AND (CAST(:first AS text) IS NOT NULL OR pg_function_is_visible(pg_proc.oid))))
         FROM unnest(CAST(:functions AS text[])) AS wanted)
 )::text
-FROM pg_roles AS role, pg_database AS here
-WHERE role.rolname = current_user AND here.datname = current_database()
+FROM pg_roles AS role, pg_roles AS entered, pg_database AS here
+WHERE role.rolname = current_user AND entered.rolname = session_user AND here.datname = current_database()
