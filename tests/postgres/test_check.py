@@ -123,6 +123,14 @@ def test_a_login_whose_sessions_begin_as_another_role_is_looked_at_as_well(
     assert {one.partition(":")[0] for one in found} >= {"preset-role", "may-own", "owns-tables"}
 
 
+def test_a_table_is_named_once_for_a_fault_that_each_command_has(schema: Database, postgres: Postgres) -> None:
+    """A policy for the reads alone leaves three commands without one."""
+    policy = "CREATE POLICY reads ON notes FOR SELECT USING (tenant_id = current_setting('app.tenant_id', true))"
+    postgres.execute(f"DROP POLICY tenant ON notes; {policy}", database=schema.name)
+    found = [one.seen for one in db.check().findings if one.seen.startswith("no-policy")]
+    assert found == [f"no-policy: notes for {schema.app}: no policy lets it INSERT anything, though it is granted"]
+
+
 def test_what_holds_at_the_login_is_asked_of_who_logs_in(schema: Database, postgres: Postgres) -> None:
     """Its password and its limit, whichever role its sessions begin as; and it goes back to being a superuser."""
     logs_in = f"{schema.app}_logs_in"

@@ -227,7 +227,7 @@ def _tenants(conn: Connection, facts: Facts, settings: Settings, allowed: Mappin
     by_kind.pop(IN_VAIN, None)
     for kind, of_kind in by_kind.items():
         first = of_kind[0]
-        subjects = [one.subject for one in of_kind]
+        subjects = list(dict.fromkeys(one.subject for one in of_kind))  # one has a finding for each command
         more = f" and {len(subjects) - _NAMED} more" if len(subjects) > _NAMED else ""
         seen = f"{kind}: {', '.join(subjects[:_NAMED])}{more}: {first.problem}"
         yield error("tenants", seen, first.remedy, "start/tenants/#is-anything-open")
