@@ -298,3 +298,11 @@ def test_what_is_done_once_survives_restarts_kills_and_cuts(
         thread.join()
     assert failures == []
     assert numbers() == list(range(60))
+
+
+@pytest.mark.usefixtures("ledger")
+def test_a_check_as_who_may_not_ask_for_the_table_of_once() -> None:
+    """As by grants on single tables: the server does not say then whether there is another."""
+    found = {one.subject: one for one in db.check().findings}
+    assert found["once"].seen == "the login may use no table db_once: db.once would be refused"
+    assert {one.level for one in found.values()} == {"ok", "not applicable"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,6 @@ from db.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from db.migrations.preflight import Finding
 
@@ -228,6 +228,20 @@ def test_a_file_that_opens_and_cannot_be_read_is_a_finding(tmp_path: Path) -> No
     found = {one.subject: one for one in report.findings}
     assert (found["once"].level, found["once"].seen) == ("error", "55P03: database is locked")
     assert (report.status, len(found)) == (2, len(report.findings))
+
+
+def test_a_file_that_a_writer_has_left_half_written_is_a_finding(tmp_path: Path) -> None:
+    """It is rolled back by who may write: the next writer, and not a check."""
+    path, left = tmp_path / "shop.db", tmp_path / "left.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.executescript("CREATE TABLE db_once (n); INSERT INTO db_once VALUES (zeroblob(100000))")
+        writer.executescript("PRAGMA cache_size = 1; BEGIN; UPDATE db_once SET n = randomblob(100000)")
+        for suffix in ("-journal", ""):
+            Path(f"{left}{suffix}").write_bytes(Path(f"{path}{suffix}").read_bytes())
+    report = db.check(db.Database(Settings(url=f"sqlite:///{left}"), name="other"))
+    assert {one.subject: one.level for one in report.findings}["once"] == "warning"
+    assert "a log beside it" in str(report)
+    assert Path(f"{left}-journal").exists()
 
 
 def test_what_is_no_database_is_refused() -> None:

@@ -171,8 +171,7 @@ def _of_another(conn: Connection, settings: Settings) -> Iterator[Finding]:
     try:
         is_there = sa.inspect(conn).has_table(ONCE_TABLE)
     except entering.FAILURES as problem:
-        # A file is not read before: one that a writer has locked, or left half written, can be opened.
-        yield entering.unread("once", problem)
+        yield entering.table_unread("once", ONCE_TABLE, problem, settings)
     else:
         no_table = f"there is no table {ONCE_TABLE}: db.once would be refused"
         yield ok("once", f"the table {ONCE_TABLE} is there") if is_there else not_applicable("once", no_table)

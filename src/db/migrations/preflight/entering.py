@@ -72,6 +72,19 @@ def unread(subject: str, problem: Exception) -> Finding:
     return _as_the_server_says(problem, subject)
 
 
+def table_unread(subject: str, table: str, problem: Exception, settings: Settings) -> Finding:
+    """Of a look for ``table`` that failed, on an engine other than PostgreSQL."""
+    code, is_server = sqlstate(problem), settings.engine_kind.is_server
+    if is_server and code == _NOT_ALLOWED:  # MySQL says no more to who has no privilege on a table, be it there or not
+        return not_applicable(subject, f"the login may use no table {table}: db.once would be refused")
+    if not is_server and code in {_NOT_ALLOWED, _NO_FILE}:
+        # Such a file can be opened: it is not read before.
+        seen = "the file has a log beside it that cannot be read without writing, and a check writes nothing"
+        remedy = "Let a unit of work or a migration open it, as who may write to its folder: that takes the log in."
+        return warning(subject, seen, remedy, "start/from-sqlalchemy/#sqlite")
+    return _as_the_server_says(problem, subject)
+
+
 def _as_the_server_says(problem: Exception, subject: str) -> Finding:
     advice, code, said = verdict(problem), sqlstate(problem), _first_line(problem)
     remedy = f"Its verdict is {advice.value}: the page says what that asks for."
