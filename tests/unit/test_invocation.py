@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import MagicMock
@@ -156,3 +160,39 @@ def test_a_handler_that_is_decorated_is_not_warned_of(
     db.invocation(lambda _event, _context: unit())({}, None)
     unit()
     assert warnings_in(caplog) == 0
+
+
+FORK_AMID_ANOTHERS_CALL = """
+import os, threading
+import db
+
+runs, may_end = threading.Event(), threading.Event()
+
+@db.invocation
+def waits(event, context):
+    runs.set()
+    may_end.wait()
+
+@db.invocation
+def leaks(event, context):
+    global left
+    left = db.engine().connect()
+
+other = threading.Thread(target=waits, args=({}, None))
+other.start()
+runs.wait()
+if not os.fork():
+    leaks({}, None)
+    os._exit(0)
+os.wait()
+may_end.set()
+other.join()
+"""
+
+
+def test_a_call_of_another_thread_does_not_go_on_in_a_forked_child() -> None:
+    """Its end would be waited for: what is done once nobody is served, as the look for leaks, would never be."""
+    environment = os.environ | {"DB_URL": "sqlite://", "POWERTOOLS_LOG_LEVEL": "WARNING"}
+    command = [sys.executable, "-W", "ignore", "-c", FORK_AMID_ANOTHERS_CALL]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert [json.loads(line)["connection_event"] for line in done.stderr.splitlines()] == ["leak"]

@@ -8,6 +8,7 @@ import functools
 import inspect
 import os
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
@@ -175,6 +176,7 @@ class _Report:
     """What the database did in one call: the difference between then and now."""
 
     def __init__(self) -> None:
+        self.thread = threading.get_ident()
         self._before = {runtime: runtime.tally for runtime in process.runtimes()}
 
     def emit(self) -> None:
@@ -191,7 +193,11 @@ class _Report:
 
 
 def _after_fork() -> None:
-    """In a forked child: what its parent did in the call is the parent's to report, and not counted here any more."""
+    """In a forked child: what its parent did in the call is the parent's to report, and not counted here any more.
+
+    Calls of other threads did not come along, and never end here: none of the child's would be the last that runs.
+    """
+    _reports[:] = [report for report in _reports if report.thread == threading.get_ident()]
     for report in _reports:
         for now in process.runtimes():
             report.goes_on_from(now)
