@@ -262,9 +262,12 @@ def test_a_reader_that_refuses_takes_nothing_from_what_the_writer_says(
     assert "2 tables keep them apart" in str(report)
 
 
-def test_a_pooler_that_nobody_spoke_of_is_found(schema: Database, pgbouncer: MakePgBouncer, use: Use) -> None:
+@pytest.mark.parametrize("size", [1, 20])
+def test_a_pooler_that_nobody_spoke_of_is_found(
+    size: int, schema: Database, pgbouncer: MakePgBouncer, use: Use
+) -> None:
     """By the number that it makes up, and by whom it lends the session to; with the setting, it is the right one."""
-    through = schema.through(pgbouncer()).url()
+    through = schema.through(pgbouncer(settings={"default_pool_size": str(size)})).url()
     use(url=make_url(through))
     assert "a pooler lends its connections" in faults()["proxy"].seen
     use(url=make_url(through), proxy="pgbouncer")

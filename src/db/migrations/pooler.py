@@ -56,6 +56,7 @@ def is_shared(conn: Connection, first: int) -> bool:
 
     Ends the transaction of ``conn``, and opens a second connection for the look.
     """
+    conn.commit()  # or else a pool of one has nothing to lend
     # One that cannot have a connection while the first one's is idle, is not lent that.
     with suppress(exc.OperationalError, CapacityError), conn.engine.connect() as other:
         flight = flight_of(other)
