@@ -190,6 +190,27 @@ def test_a_cursor_is_scrolled_from_where_the_program_is(either: Engine) -> None:
     assert found == [2, 5, 15, 19]
 
 
+@pytest.mark.parametrize("rows", [3, 4, 9])
+def test_a_cursor_is_scrolled_back_from_where_the_program_is(rows: int, either: Engine) -> None:
+    """Where the server has come to the end of the rows and the program has not, and where both have."""
+    asked = text("SELECT n FROM generate_series(1, :rows) n")
+    with either.begin() as tx:
+        for read in (1, rows - 1, rows, rows + 1):
+            cursor: Any = tx.execute(asked, {"rows": rows}, execution_options={"stream_results": True}).cursor
+            for _ in range(read - 1):  # the first, SQLAlchemy has read
+                cursor.fetchone()
+            cursor.scroll(-1)
+            assert [n for (n,) in cursor.fetchall()] == [*range(read, rows + 1)], read
+            cursor.close()
+
+
+def test_as_many_rows_are_asked_for_as_can_be(either: Engine) -> None:
+    """And none more, which the server would take for an error of syntax."""
+    with either.begin() as tx:
+        result = tx.execute(COUNT, {"rows": 3}, execution_options={"yield_per": 2**31 - 1})
+        assert result.scalars().all() == [1, 2, 3]
+
+
 @pytest.mark.parametrize("is_first", [True, False])
 def test_a_cursor_of_the_drivers_is_where_its_program_left_it(is_first: bool, either: Engine) -> None:
     """Whatever else moves it: nothing of it is fetched ahead."""

@@ -44,6 +44,7 @@ DRIVER = "postgresql+serverless"
 
 # SQLAlchemy reads the first row of what it streams at once, then as many as this, where it is told no other number.
 _FIRST_ROWS = 5
+_MOST_ROWS = 2**31 - 1  # that a FETCH can ask for
 
 
 class ServerlessExecutionContext(PGExecutionContext_psycopg):
@@ -54,7 +55,7 @@ class ServerlessExecutionContext(PGExecutionContext_psycopg):
         asked = self.execution_options
         at_a_time = asked.get("yield_per") or min(asked.get("max_row_buffer", _FIRST_ROWS), _FIRST_ROWS)
         dialect = cast("ServerlessDialect", self.dialect)
-        dialect._driver_cursor(cursor).rows_ahead = 1 + at_a_time
+        dialect._driver_cursor(cursor).rows_ahead = min(1 + at_a_time, _MOST_ROWS)
         return cursor
 
 

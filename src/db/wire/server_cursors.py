@@ -34,7 +34,8 @@ class FlightServerCursorState(FlightCursorState, ServerCursorMixin):
     """What the classes of server-side cursors have in common here.
 
     ``rows_ahead`` is how many rows come with DECLARE: none, unless whoever makes the cursor says more before that. Of
-    them, those from ``_next`` on in ``_ahead`` have not been asked for yet. ``_has_ended``: the server has no more.
+    them, those from ``_next`` on in ``_ahead`` have not been asked for yet. ``_has_ended``: the server has no more; the
+    program knows that, too, where ``_ahead`` is None.
     """
 
     __slots__ = ()
@@ -88,6 +89,8 @@ class FlightServerCursorState(FlightCursorState, ServerCursorMixin):
         rows = self._take_ahead(num)
         missing = None if num is None else num - len(rows)
         if self._has_ended or (rows and missing == 0):
+            if missing != 0:
+                self._ahead = None  # the program knows of the end by now
             return rows
         result = yield from self._fetch(missing)
         self._has_ended = bool(self.rows_ahead) and (missing is None or result.ntuples < missing)
@@ -100,7 +103,7 @@ class FlightServerCursorState(FlightCursorState, ServerCursorMixin):
             return []
         end = result.ntuples if num is None else min(start + num, result.ntuples)
         self._next = end
-        if end == result.ntuples:
+        if end == result.ntuples and not self._has_ended:
             self._ahead = None
         return self._load(result, start, end)
 
@@ -134,7 +137,7 @@ class FlightServerCursorState(FlightCursorState, ServerCursorMixin):
             if 0 <= value <= left:
                 self._next += value
                 return
-            value -= left
+            value -= left + self._has_ended  # which is a place behind the last row
         self._forget()
         yield from super()._scroll_gen(value, mode)
 
