@@ -61,6 +61,7 @@ OVERRIDDEN: dict[tuple[type, str], str] = {
     (BaseConnection, "_start_query"): "self",
     (BaseConnection, "_tpc_begin_gen"): "self, xid",
     (BaseConnection, "_tpc_finish_gen"): "self, action, xid",
+    (BaseConnection, "_tpc_prepare_gen"): "self",
     (BaseConnection, "info"): "",
     (BaseCursor, "_check_results"): "self, results",
     (BaseCursor, "description"): "",

@@ -260,6 +260,61 @@ def test_a_text_that_ends_the_transaction_in_a_pipeline_leaves_nothing_due(eithe
         driver.autocommit = False
 
 
+def close_a_cursor(conn: Connection) -> None:
+    assert conn.execute(COUNT, {"rows": 1}, execution_options=PER).scalars().all() == [1]
+
+
+def release_a_savepoint(conn: Connection) -> None:
+    with conn.begin_nested():
+        conn.execute(COUNT, {"rows": 1})
+
+
+@pytest.mark.parametrize("leave", [close_a_cursor, release_a_savepoint])
+def test_a_transaction_that_was_prepared_leaves_nothing_due(
+    leave: Callable[[Connection], None], either: Engine
+) -> None:
+    """Else a BEGIN goes ahead of COMMIT PREPARED, which the server refuses in a transaction."""
+    with either.connect() as conn:
+        transaction = conn.begin_twophase()
+        leave(conn)
+        transaction.prepare()
+        transaction.commit()
+        assert conn.recover_twophase() == []
+
+
+def by_sqlalchemy(conn: Connection) -> None:
+    conn.commit()
+
+
+def by_a_text(conn: Connection) -> None:
+    conn.exec_driver_sql("COMMIT")
+
+
+def by_preparing(conn: Connection) -> None:
+    driver: Any = conn.connection.driver_connection
+    driver.tpc_prepare()
+
+
+@pytest.mark.parametrize("commit", [by_sqlalchemy, by_a_text, by_preparing])
+@pytest.mark.parametrize("leave", [close_a_cursor, release_a_savepoint])
+def test_a_commit_that_is_refused_leaves_nothing_due(
+    leave: Callable[[Connection], None], commit: Callable[[Connection], None], either: Engine
+) -> None:
+    """It has ended the transaction, of which the connection is free then."""
+    with either.connect() as conn:
+        driver: Any = conn.connection.driver_connection
+        conn.execute(text("CREATE TABLE late (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)"))
+        conn.commit()
+        if commit is by_preparing:
+            driver.tpc_begin("late")
+        conn.execute(text("INSERT INTO late VALUES (1), (1)"))
+        leave(conn)
+        with pytest.raises((exc.IntegrityError, psycopg.IntegrityError)):
+            commit(conn)
+        assert driver.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
+        conn.invalidate()
+
+
 def test_autocommit_has_no_transaction_for_a_cursor(either: Engine) -> None:
     """The server's own refusal."""
     with either.connect() as conn:

@@ -115,6 +115,8 @@ class FlightCursorState(CursorMixin):
         except BaseException as error:
             if kind.commits:
                 unit.commit_failed(error, refused=conn.is_refusal(error))
+            if kind.ends:
+                conn.drop_if_ended()
             if stands_alone and conn.pgconn.transaction_status == _IN_ERROR:
                 yield from conn._rollback_gen()
             raise

@@ -217,6 +217,11 @@ class ServingState(ConnectionMixin):
         if self.riders.begun:
             self.riders.clear()
 
+    def drop_if_ended(self) -> None:
+        """Likewise, where a command may have ended it: PREPARE TRANSACTION does, and so does a COMMIT that fails."""
+        if self.riders.begun and self.pgconn.transaction_status == _IDLE:
+            self.riders.clear()
+
     def take_over(self, stale: ServingState) -> None:
         """Stand in for ``stale``, which died before it did anything: the transaction to come is to be the same."""
         self.prologue, self.patience_s, self.unit = stale.prologue, stale.patience_s, stale.unit

@@ -51,7 +51,12 @@ class FlightState(OpeningState):
         if not opens:
             sending = super()._exec_command(command, result_format)
             commits = _commits(command, self)
-            result = yield from (self._noting(sending) if commits else sending)
+            was_open = self.pgconn.transaction_status != IDLE
+            try:
+                result = yield from (self._noting(sending) if commits else sending)
+            finally:
+                if was_open:
+                    self.drop_if_ended()
             if commits or command == b"ROLLBACK":
                 self.drop_due()
         self.unproven = False
@@ -94,6 +99,7 @@ class FlightState(OpeningState):
             self.pgconn.send_query(COMMIT[0])
             results = yield from generators.execute(self.pgconn)
         if results[0].status in FAILED:
+            self.drop_if_ended()
             raise_error(self.pgconn, results)
         return results[0]
 
@@ -162,6 +168,10 @@ class FlightState(OpeningState):
     def _tpc_begin_gen(self, xid: Any) -> PQGen[None]:
         yield from self.settle()
         yield from super()._tpc_begin_gen(xid)
+
+    def _tpc_prepare_gen(self) -> PQGen[None]:
+        yield from super()._tpc_prepare_gen()
+        self.drop_if_ended()  # in a pipeline not before its sync
 
     def _tpc_finish_gen(self, action: Any, xid: Any) -> PQGen[None]:
         yield from self.settle()
