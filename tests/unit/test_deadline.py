@@ -7,7 +7,7 @@ import pytest
 
 from db.errors import DeadlineError, Verdict
 from db.timing.backoff import Backoff
-from db.timing.deadline import Deadline, usable_s
+from db.timing.deadline import Deadline, limits, patience_s, usable_s
 
 
 class Context:
@@ -38,6 +38,21 @@ def test_a_clock_that_is_set_back_gives_no_time() -> None:
     """The invocation ends when Lambda said it would."""
     deadline = Deadline.from_context(Context(), now=1000.0)
     assert usable_s(deadline, now=1000.0 - 3600, reserve_s=0.5, at_most_s=30.0) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("left_ms", [2.0**31, 1e15, math.inf, math.nan])
+def test_a_deadline_is_no_later_than_a_server_can_be_told(left_ms: float) -> None:
+    """A context of a test's, or of a server that is no Lambda, may say anything."""
+
+    class Context:
+        def get_remaining_time_in_millis(self) -> float:
+            return left_ms
+
+    deadline = Deadline.from_context(Context(), now=1000.0)
+    told = limits(deadline, now=1000.0, reserve_s=0.0, statement_s=5.0, lock_s=5.0, bounds_transaction=True)
+    assert told.transaction_s is not None
+    assert 0 < told.transaction_s * 1000 < 2**31
+    assert patience_s(deadline, now=1000.0, reserve_s=0.0) == 2_147_483
 
 
 def test_outside_an_invocation_the_upper_bound_holds() -> None:

@@ -67,7 +67,7 @@ def invocation_of(scope: Scope, *, request_timeout_s: float | None, cold: bool, 
         return Invocation(request_id=request_id, deadline=_deadline_of(told, now=now), cold=cold)
     deadline = None
     if request_timeout_s is not None:
-        deadline = Deadline(at=now + request_timeout_s, length_s=request_timeout_s)
+        deadline = Deadline.after(request_timeout_s, now=now)
     return Invocation(request_id=_request_id(scope), deadline=deadline, cold=cold)
 
 
@@ -75,7 +75,7 @@ def _deadline_of(told: Mapping[str, Any], *, now: float) -> Deadline | None:
     at_ms = told.get("deadline")  # milliseconds since 1970
     if not isinstance(at_ms, (int, float)) or isinstance(at_ms, bool):
         return None
-    return Deadline(at=at_ms / 1000, length_s=at_ms / 1000 - now)
+    return Deadline.after(at_ms / 1000 - now, now=now)
 
 
 def _request_id(scope: Scope) -> str:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Of a statement's limit, so that 55P03 (lock_not_available) comes before 57014 (query_canceled).
 _LOCK_SHARE = 0.9
 _MOMENT_S = 0.05
+# PostgreSQL's limits are milliseconds in 32 bits, and so is what a socket is waited for.
+_MOST_S = (2**31 - 1) // 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,13 @@ class Deadline:
         """None where ``context`` does not tell how much time is left, as what unit tests call handlers with."""
         ask = getattr(context, "get_remaining_time_in_millis", None)
         left_ms = ask() if callable(ask) else None
-        return cls(at=now + left_ms / 1000, length_s=left_ms / 1000) if isinstance(left_ms, (int, float)) else None
+        return cls.after(left_ms / 1000, now=now) if isinstance(left_ms, (int, float)) else None
+
+    @classmethod
+    def after(cls, length_s: float, *, now: float) -> Deadline:
+        """In ``length_s``, or in 24 days where that is longer, as a context that stands for Lambda's may say."""
+        length_s = min(_MOST_S, length_s)  # in this order: what is no number is longer, too
+        return cls(at=now + length_s, length_s=length_s)
 
     def left_s(self, now: float) -> float:
         """Seconds until then, below zero past it."""
