@@ -345,6 +345,16 @@ def test_a_broken_url_is_not_repeated_in_the_error(url: str) -> None:
     assert CANARY not in "".join(problems_of({"DB_URL": url}))
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf"])
+def test_seconds_are_finite_wherever_they_are_said(seconds: str) -> None:
+    """In code as in the environment."""
+    problem = f"DB_DEADLINE_RESERVE_S is not a finite number of seconds: {seconds}"
+    with pytest.raises(ConfigurationError, match=problem):
+        Settings(url=make_url("sqlite://"), deadline_reserve_s=float(seconds))
+    (said,) = problems_of({"DB_URL": "sqlite://", "DB_DEADLINE_RESERVE_S": seconds})
+    assert said.replace("'", "") == problem
+
+
 def test_settings_print_without_secrets() -> None:
     """A password in the URL or in the connect arguments does not appear in the repr."""
     settings = Settings(url=make_url(f"postgresql://u:{CANARY}@h/d"), connect_args={"sslpassword": CANARY})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any
 
 from .kinds import PREFIX
@@ -38,7 +39,7 @@ def wrong_values(settings: Any) -> Iterator[str]:
 
 def contradictions(settings: Any) -> Iterator[str]:
     """Values below their floor, and those that cannot both be meant."""
-    yield from _below_floor(settings)
+    yield from _out_of_range(settings)
     yield from _entry_problems(settings)
     yield from _unserved(settings)
     yield from _above_the_engines(settings)
@@ -61,10 +62,12 @@ def contradictions(settings: Any) -> Iterator[str]:
         yield f"DB_CONNECT_ARGS holds {', '.join(reserved)}, which have settings or a secret of their own"
 
 
-def _below_floor(settings: Any) -> Iterator[str]:
+def _out_of_range(settings: Any) -> Iterator[str]:
     for f in rows(settings):
         value, floor = getattr(settings, f.name), f.metadata["floor"]
-        if floor is not None and value is not None and value < floor:
+        if isinstance(value, float) and not math.isfinite(value):
+            yield f"{PREFIX}{f.name.upper()} is not a finite number of seconds: {value}"
+        elif floor is not None and value is not None and value < floor:
             yield f"{PREFIX}{f.name.upper()} is {value}, below its floor of {floor}"
 
 
