@@ -56,22 +56,26 @@ class StaleConnectionError(Exception):
 class _Shelf(Queue["ConnectionPoolEntry"]):
     """SQLAlchemy's queue as its pools use it: nobody waits for room, and hardly ever somebody for a connection.
 
-    So neither a return nor a checkout has to tell those who might; what guards both is the same lock.
+    So neither a return nor a checkout has to tell those who might; what guards both is the same lock. Under it, what is
+    taken is noted as in this thread's hands, so that nobody finds it in neither place.
     """
 
     waiting = 0  # for a connection; what a signal's handler leaves too many of is told in vain
 
     def get(self, block: bool = True, timeout: float | None = None) -> ConnectionPoolEntry:
-        with self.mutex:
+        with self.mutex:  # an RLock, so waiting gives it up
             if self.queue:
-                return self.queue.pop() if self.use_lifo else self.queue.popleft()
-            if not block:
+                record = self.queue.pop() if self.use_lifo else self.queue.popleft()
+            elif not block:
                 raise Empty
-            try:
-                self.waiting += 1
-                return super().get(timeout=timeout)
-            finally:
-                self.waiting -= 1
+            else:
+                try:
+                    self.waiting += 1
+                    record = super().get(timeout=timeout)
+                finally:
+                    self.waiting -= 1
+            record.__dict__[_TAKEN_BY] = get_ident()
+            return record
 
     def put(self, item: ConnectionPoolEntry, block: bool = True, timeout: float | None = None) -> None:  # noqa: ARG002 - the queue's signature
         with self.mutex:
@@ -225,14 +229,11 @@ class IdleAwareQueuePool(QueuePool):
         return all(is_running_here(one.info.get(TAKEN_FROM)) for one in records)
 
     def _taken(self, *, within_s: float | None = None) -> ConnectionPoolEntry | None:
-        """What is idle, or will be ``within_s``; from then on in this thread's hands."""
+        """What is idle, or will be ``within_s``; from then on in the hands of whoever asks."""
         try:
-            with self._pool.mutex:  # type: ignore[attr-defined]  # an RLock, so waiting gives it up
-                record = self._pool.get(block=within_s is not None, timeout=within_s)
-                record.__dict__[_TAKEN_BY] = get_ident()
+            return self._pool.get(within_s is not None, within_s)
         except Empty:
             return None
-        return record
 
     def _added(self) -> ConnectionPoolEntry | None:
         """A new record, connected; None where there is no room for it."""
@@ -351,12 +352,6 @@ class AsyncIdleAwareQueuePool(IdleAwareQueuePool, AsyncAdaptedQueuePool):
     def _do_get(self) -> ConnectionPoolEntry:
         self._stay_on(asyncio.get_running_loop())
         return super()._do_get()
-
-    def _taken(self, *, within_s: float | None = None) -> ConnectionPoolEntry | None:
-        try:
-            return self._pool.get(block=within_s is not None, timeout=within_s)
-        except Empty:
-            return None
 
     def _swept(self) -> ConnectionPoolEntry | None:
         return super()._swept() if self._is_held_here() else None  # another task may give one back
