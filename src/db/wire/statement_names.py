@@ -128,10 +128,16 @@ class Boarding:
 class StatementNames(PrepareManager):
     """psycopg's, of a connection whose flights carry what it would have sent alone."""
 
+    # psycopg's has its default at the class: where one is, Python looks there first each time, and there are four a
+    # statement.
+    __slots__ = ("prepare_threshold",)
+
+    prepare_threshold: int | None
     _fresh: list[Key]  # named within the transaction that is open: by what it has changed, which its rollback undoes
 
     def __init__(self) -> None:
         super().__init__()
+        self.prepare_threshold = PrepareManager.prepare_threshold
         self._fresh = []
 
     def begun(self) -> None:
