@@ -40,9 +40,9 @@ else:
     CursorMixin = object
 
 
-_OK = pq.ConnStatus.OK
-_IN_TRANSACTION = pq.TransactionStatus.INTRANS
-_IN_ERROR = pq.TransactionStatus.INERROR
+_OK = int(pq.ConnStatus.OK)
+_IN_TRANSACTION = int(pq.TransactionStatus.INTRANS)
+_IN_ERROR = int(pq.TransactionStatus.INERROR)
 
 
 class FlightCursorState(CursorMixin):

@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from .serving import Prologue
     from .statement_names import StatementNames
 
-_OK = pq.ConnStatus.OK
-IDLE = pq.TransactionStatus.IDLE
-_ACTIVE = pq.TransactionStatus.ACTIVE
-_IN_TRANSACTION = pq.TransactionStatus.INTRANS
-_IN_ERROR = pq.TransactionStatus.INERROR
+_OK = int(pq.ConnStatus.OK)
+IDLE = int(pq.TransactionStatus.IDLE)
+_ACTIVE = int(pq.TransactionStatus.ACTIVE)
+_IN_TRANSACTION = int(pq.TransactionStatus.INTRANS)
+_IN_ERROR = int(pq.TransactionStatus.INERROR)
 _READS = 3  # the server's last words, and the end of the stream; one more for a notice before them
 FAILED = {pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED}
 COMMIT: Command = b"COMMIT", None
@@ -92,7 +92,8 @@ class OpeningState(ServingState):
         self._left_open = False
         answers, refusal = yield from sending
         self._flying = False
-        if not answers or not answers[-1] or answers[-1][-1].status in FAILED:
+        last = answers[-1] if answers else None
+        if not last or last[-1].status in FAILED:
             self._raise_error(answers[:ahead])
         self.begun += opens
         if prologue_at is not None and self.prologue is not None and self.prologue.listens:

@@ -38,16 +38,16 @@ else:
     # Mixed into the sync class and its async twin, which is why it stands on neither here.
     ConnectionMixin = object
 
-_OK = pq.ConnStatus.OK
-_IDLE = pq.TransactionStatus.IDLE
-_IN_TRANSACTION = pq.TransactionStatus.INTRANS
-_IN_ERROR = pq.TransactionStatus.INERROR
+_OK = int(pq.ConnStatus.OK)
+_IDLE = int(pq.TransactionStatus.IDLE)
+_IN_TRANSACTION = int(pq.TransactionStatus.INTRANS)
+_IN_ERROR = int(pq.TransactionStatus.INERROR)
 # The execution option of statements that leave together with COMMIT.
 LEAVES_TOGETHER = "db_leaves_together"
 # On the execution context of a statement that has waited for others: for how long. It is no part of what it took.
 WAITED_S = "db_waited_s"
 _LEFT_OPEN = {_IN_TRANSACTION, _IN_ERROR}
-_OPEN = {pq.TransactionStatus.ACTIVE, *_LEFT_OPEN}
+_OPEN = {int(pq.TransactionStatus.ACTIVE), *_LEFT_OPEN}
 
 
 class Prologue(Protocol):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from psycopg.abc import PQGen
     from psycopg.pq.abc import PGresult
 
-_OK = pq.ConnStatus.OK
+_OK = int(pq.ConnStatus.OK)
 _READS = 3  # the server's last words, and the end of the stream; one more for a notice before them
 
 
