@@ -198,16 +198,18 @@ class ConnectionEvents:
     def _checked_out(
         self, _connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection
     ) -> None:
-        reused = RETURNED_AT in record.info
-        record.info[TAKEN_AT] = self._clock()
+        info = record.info  # each time, Python would look at the class first
+        reused = RETURNED_AT in info
+        info[TAKEN_AT] = self._clock()
         if self._dialect.is_async:
-            record.info[TAKEN_IN], record.info[TAKEN_FROM] = task_now(), place_in_task()
+            info[TAKEN_IN], info[TAKEN_FROM] = task_now(), place_in_task()
         else:
             unit = record.__dict__.get(FOR)
             # A unit of work knows its own, which costs no walk from here to there.
-            record.info[TAKEN_FROM] = unit.place if unit is not None else place_of(sys._getframe())  # noqa: SLF001 - there is no other way to a frame
+            info[TAKEN_FROM] = unit.place if unit is not None else place_of(sys._getframe())  # noqa: SLF001 - there is no other way to a frame
         self._tally.checkouts += 1
-        self._tally.reuses += reused
+        if reused:
+            self._tally.reuses += 1
         if LOGGED.level <= logging.DEBUG:
             self._log(logging.DEBUG, "checkout", record, reused=reused, idle_s=self._since(record, RETURNED_AT))
 

@@ -39,6 +39,7 @@ LOGGED_SQL_CHARS = 1000  # of a fingerprint; CloudWatch bills by the byte
 OWN_STATEMENT = "db_own_statement"
 _COUNTED = "db_counted"  # on the execution context of a statement that is sent in batches
 _DRIVERS_ESCAPE = {"format", "pyformat"}
+_INSERTMANYVALUES = ExecuteStyle.INSERTMANYVALUES
 # A dialect's methods that send a statement, and whether they send parameters with it.
 _SENDS = {"do_execute": True, "do_executemany": True, "do_execute_no_params": False}
 
@@ -92,18 +93,19 @@ class StatementEvents:
         return measured
 
     def _ran(self, cursor: Any, statement: str, context: Any, duration_s: float, error: BaseException | None) -> None:
-        duration_s -= context.__dict__.get(WAITED_S, 0.0)
-        self._tally.database_ms += duration_s * 1000
+        if options := context.execution_options:  # without any it waited for nobody
+            duration_s -= context.__dict__.get(WAITED_S, 0.0)
+        self._tally.database_ms += duration_s * 1000.0
         if self._spans is not None:
             self._spans.statement(cursor, statement, context, duration_s, error)
-        if context.execution_options.get(OWN_STATEMENT):
+        if options and options.get(OWN_STATEMENT):
             return
         self._tally.statements += 1
         if self._budget and (repeats := repeats_so_far(self._database)) is not None:
-            if context.execute_style is ExecuteStyle.INSERTMANYVALUES:
+            if context.execute_style is _INSERTMANYVALUES:
                 self._count_batch(repeats, context, duration_s)
             else:
-                repeats.add(statement, duration_s * 1000, budget=self._budget)
+                repeats.add(statement, duration_s * 1000.0, budget=self._budget)
         if duration_s >= self._slow_s:
             self._log_slow(cursor, statement, duration_s, error)
 
