@@ -59,7 +59,7 @@ def usable_s(deadline: Deadline | None, *, now: float, reserve_s: float, at_most
         return at_most_s
     in_all_s = min(deadline.at - now, deadline.length_s)  # as left_s(), which were a call
     left_s = in_all_s - reserve_s
-    if left_s <= 0:
+    if left_s <= 0.0:
         raise DeadlineError(
             f"{max(in_all_s, 0):.3f} s are left of the invocation and {reserve_s:.3f} s are kept to answer in "
             "(DB_DEADLINE_RESERVE_S): nothing was sent to the database"
@@ -91,7 +91,7 @@ def limits(
     session. Raises DeadlineError where nothing is left.
     """
     statement_s = usable_s(deadline, now=now, reserve_s=reserve_s, at_most_s=statement_s)
-    transaction_s = deadline.left_s(now) - reserve_s / 2 if deadline is not None and bounds_transaction else None
+    transaction_s = deadline.left_s(now) - reserve_s * 0.5 if deadline is not None and bounds_transaction else None
     return Limits(statement_s, min(lock_s, statement_s * _LOCK_SHARE), transaction_s)
 
 
@@ -127,4 +127,4 @@ def patience_s(deadline: Deadline | None, *, now: float, reserve_s: float) -> fl
     """
     if deadline is None:
         return None
-    return max(min(deadline.at - now, deadline.length_s) - reserve_s / 4, _MOMENT_S)
+    return max(min(deadline.at - now, deadline.length_s) - reserve_s * 0.25, _MOMENT_S)

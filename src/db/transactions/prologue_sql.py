@@ -39,12 +39,13 @@ class PrologueSql:
         """One PostgreSQL statement that sets all of it for the transaction, and its parameters."""
         statement_s, lock_s, transaction_s = limits
         # Zero would mean no limit at all. Of a float, formatting takes half as long again.
-        limit, lock_limit = _MS % (int(statement_s * 1000) or 1), _MS % (int(lock_s * 1000) or 1)
+        limit, lock_limit = _MS % (int(statement_s * 1000.0) or 1), _MS % (int(lock_s * 1000.0) or 1)
         key = transaction_s is not None, read_only
-        text, held = self._said[key] if key in self._said else self._say(*key)
+        said = self._said
+        text, held = said[key] if key in said else self._say(*key)
         if transaction_s is None:
             return text, [limit, lock_limit, limit, *held]
-        return text, [limit, lock_limit, limit, _MS % (int(transaction_s * 1000) or 1), *held]
+        return text, [limit, lock_limit, limit, _MS % (int(transaction_s * 1000.0) or 1), *held]
 
     def _say(self, bounds_transaction: bool, read_only: bool) -> tuple[bytes, list[bytes | None]]:
         """The text, and what follows the numbers of its parameters: the same each time."""
