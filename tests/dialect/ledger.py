@@ -42,8 +42,8 @@ class Book:
     """Reported as committed."""
     unknown: list[set[Key]] = field(default_factory=list)
     """Of which it was said that nobody knows: all of a commit's, or none."""
-    lost: int = 0
-    """How many units failed, or may have failed, for want of a connection."""
+    lost: list[Exception] = field(default_factory=list)
+    """Of each unit that failed, or may have failed, for want of a connection: what its caller was told."""
 
 
 class Work(Hands):
@@ -200,7 +200,7 @@ def enter(book: Book, way: Way, work: Work) -> None:
 
 
 def _fail(book: Book, way: Way, work: Work, error: Exception) -> None:
-    book.lost += 1
+    book.lost.append(error)
     if isinstance(error, OutcomeUnknownError):
         assert work.commits, "unknown, and no COMMIT was under way"
         book.unknown.append(work.pending)

@@ -125,12 +125,12 @@ class Bench:
         for speaker in get_args(Speaker):
             counted = self._wire.cut_before(NEVER, of=speaker)
             book = self._do(units)
-            assert not book.lost, "nothing was cut"
+            assert not book.lost, f"nothing was cut: {book.lost}"
             sizes[speaker] = counted.passed
         for speaker, part in cuts:
             cut = self._wire.cut_before(1 + int(part * sizes[speaker]), of=speaker)
             book = self._do(units)
-            assert book.lost <= 1, f"{book.lost} units lost by one connection that was cut ({cut})"
+            assert len(book.lost) <= 1, f"units lost by one connection that was cut ({cut}): {book.lost}"
 
     def try_the_end(self, steps: list[str]) -> None:
         """A unit on a connection that is open, with a cut before each of the last bytes of its answers."""

@@ -268,20 +268,13 @@ def everything(tx: Connection) -> None:
 # Spans.
 
 
-@pytest.fixture(scope="module")
-def exporter() -> InMemorySpanExporter:
-    """OpenTelemetry's provider can be set once for a process."""
-    provider, kept = TracerProvider(), InMemorySpanExporter()
-    provider.add_span_processor(SimpleSpanProcessor(kept))
-    trace.set_tracer_provider(provider)
-    return kept
-
-
 @pytest.fixture
-def spans(exporter: InMemorySpanExporter) -> Iterator[Callable[[], list[ReadableSpan]]]:
-    exporter.clear()
-    yield lambda: list(exporter.get_finished_spans())
-    exporter.clear()
+def spans(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[ReadableSpan]]:
+    provider, exporter = TracerProvider(), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    # Which else can be set once for a process, and by whoever comes first.
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    return lambda: list(exporter.get_finished_spans())
 
 
 def test_connects_and_statements_are_spans(use: Use, database: Database, spans: Callable[[], list[Any]]) -> None:
@@ -332,7 +325,8 @@ def test_a_failed_connect_is_a_span_too(use: Use, spans: Callable[[], list[Any]]
     assert (span.name, span.attributes["error.type"]) == ("connect", "OperationalError")
 
 
-def test_the_comment_carries_the_trace(use: Use, exporter: InMemorySpanExporter) -> None:
+@pytest.mark.usefixtures("spans")
+def test_the_comment_carries_the_trace(use: Use) -> None:
     """So that the server's log leads to it."""
     use(trace="otel", sql_comments="request", function_name="orders-api")
     with trace.get_tracer("test").start_as_current_span("handler") as handler:
