@@ -42,6 +42,7 @@ from tests.dialect.test_cuts import KEPT, by_run, cut_each_flight
 
 from .conftest import Use
 from .test_batch import message
+from .warm_units import ONE, read, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,17 +57,6 @@ if TYPE_CHECKING:
 
 TENANT = text("SELECT current_setting('app.tenant_id')")
 LEDGER = Table("ledger", MetaData(), Column("n", Integer, primary_key=True), Column("tenant", Text))
-ONE = text("SELECT 1")
-
-
-def write() -> None:
-    with db.begin(tenant="acme") as tx:
-        tx.execute(ONE)
-
-
-def read() -> None:
-    with db.read(tenant="acme") as conn:
-        conn.execute(ONE)
 
 
 def reads() -> None:

@@ -6,13 +6,14 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 import db
 from db.settings import Settings
 
 from .conftest import Use
+from .warm_units import ONE, read, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from devkit.network.wire import Counts, Wire
     from devkit.plugin import Database, MakeWire
 
-ONE = text("SELECT 1")
 NUMBERS = itertools.count(1)
 
 
@@ -31,16 +31,6 @@ class Base(DeclarativeBase):
 class Entry(Base):
     __tablename__ = "ledger"
     n: Mapped[int] = mapped_column(primary_key=True)
-
-
-def write() -> None:
-    with db.begin(tenant="acme") as tx:
-        tx.execute(ONE)
-
-
-def read() -> None:
-    with db.read(tenant="acme") as conn:
-        conn.execute(ONE)
 
 
 def three_reads() -> None:
